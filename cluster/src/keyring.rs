@@ -1,0 +1,190 @@
+//! The epoch keys, and how they lie wrapped under the root key.
+//!
+//! Root key → epoch keys (registry, journal, command MAC, wrapping) → data keys per participant. The
+//! index key is as old as the cluster; every epoch's row wraps it again. Wrapping contexts name the
+//! cluster, the epoch and the use, so that no wrapped key can stand in for another.
+//!
+//! Invariant: nothing here draws randomness; the caller brings fresh key bytes and nonces.
+
+use bytes::Bytes;
+
+use crate::id::{ClusterId, Pseudonym};
+use crate::row::{KeyringRow, ParticipantKeyRow, TimelineCertificate};
+use crate::seal::{DoesNotOpen, Key, Nonce, unwrap_key, wrap_key};
+
+/// The keys of one epoch, opened.
+pub struct Keyring {
+    /// Epoch number, from 1. It is the key version of rows that these keys seal.
+    pub epoch: u32,
+    /// Seals registry rows.
+    pub registry: Key,
+    /// Seals journal entries.
+    pub journal: Key,
+    /// Authenticates proposals between voters.
+    pub command_mac: Key,
+    /// Wraps participants' data keys.
+    pub wrapping: Key,
+    /// Keys the hashes in row keys.
+    pub index: Key,
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keyring(epoch {})", self.epoch)
+    }
+}
+
+fn context(cluster: &ClusterId, epoch: u32, what: &str) -> Vec<u8> {
+    [&cluster.0[..], &epoch.to_be_bytes(), what.as_bytes()].concat()
+}
+
+impl Keyring {
+    /// Wraps every key under the root key; `nonces` yields a fresh nonce a call.
+    pub fn wrap(
+        &self,
+        root: &Key,
+        cluster: &ClusterId,
+        recovery_private_key: &Key,
+        mut nonce: impl FnMut() -> Nonce,
+    ) -> KeyringRow {
+        let mut wrap = |what: &str, key: &Key| -> Bytes {
+            wrap_key(root, &nonce(), &context(cluster, self.epoch, what), key).into()
+        };
+        KeyringRow {
+            epoch: self.epoch,
+            registry: wrap("registry", &self.registry),
+            journal: wrap("journal", &self.journal),
+            command_mac: wrap("command-mac", &self.command_mac),
+            wrapping: wrap("wrapping", &self.wrapping),
+            index: wrap("index", &self.index),
+            recovery_private_key: wrap("recovery", recovery_private_key),
+            root_check_value: Bytes::copy_from_slice(&root.check_value()),
+        }
+    }
+
+    /// Opens an epoch's row with the root key.
+    pub fn unwrap(root: &Key, cluster: &ClusterId, row: &KeyringRow) -> Result<Keyring, DoesNotOpen> {
+        let unwrap = |what: &str, wrapped: &[u8]| unwrap_key(root, &context(cluster, row.epoch, what), wrapped);
+        Ok(Keyring {
+            epoch: row.epoch,
+            registry: unwrap("registry", &row.registry)?,
+            journal: unwrap("journal", &row.journal)?,
+            command_mac: unwrap("command-mac", &row.command_mac)?,
+            wrapping: unwrap("wrapping", &row.wrapping)?,
+            index: unwrap("index", &row.index)?,
+        })
+    }
+
+    /// Wraps a participant's data key.
+    pub fn wrap_data_key(
+        &self,
+        cluster: &ClusterId,
+        pseudonym: &Pseudonym,
+        version: u32,
+        key: &Key,
+        nonce: &Nonce,
+    ) -> ParticipantKeyRow {
+        let wrapped = wrap_key(&self.wrapping, nonce, &data_key_context(cluster, pseudonym, version), key);
+        ParticipantKeyRow { version, epoch: self.epoch, wrapped: wrapped.into() }
+    }
+
+    /// Opens a participant's data key that this epoch wrapped.
+    pub fn unwrap_data_key(
+        &self,
+        cluster: &ClusterId,
+        pseudonym: &Pseudonym,
+        row: &ParticipantKeyRow,
+    ) -> Result<Key, DoesNotOpen> {
+        unwrap_key(&self.wrapping, &data_key_context(cluster, pseudonym, row.version), &row.wrapped)
+    }
+}
+
+fn data_key_context(cluster: &ClusterId, pseudonym: &Pseudonym, version: u32) -> Vec<u8> {
+    [&b"data"[..], &cluster.0, &pseudonym.0, &version.to_be_bytes()].concat()
+}
+
+/// What the recovery key signs of a timeline: a tag, then every field with fixed lengths.
+pub fn timeline_statement(cluster: &ClusterId, certificate: &TimelineCertificate) -> Vec<u8> {
+    let mut bytes = b"kura-timeline-1".to_vec();
+    bytes.extend_from_slice(&cluster.0);
+    for number in [certificate.timeline, certificate.began_index, certificate.at_ms, certificate.voters.len() as u64] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    for voter in &certificate.voters {
+        bytes.extend_from_slice(&(voter.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(voter);
+    }
+    bytes
+}
+
+/// Signs a timeline with the private half of the recovery key (32 bytes, Ed25519 seed).
+pub fn sign_timeline(recovery: &Key, cluster: &ClusterId, certificate: &mut TimelineCertificate) {
+    use ed25519_dalek::Signer;
+    let key = ed25519_dalek::SigningKey::from_bytes(recovery.expose_bytes());
+    let signature = key.sign(&timeline_statement(cluster, certificate));
+    certificate.signature = Bytes::copy_from_slice(&signature.to_bytes());
+}
+
+/// The public half of a recovery key.
+pub fn recovery_public_key(recovery: &Key) -> [u8; 32] {
+    ed25519_dalek::SigningKey::from_bytes(recovery.expose_bytes()).verifying_key().to_bytes()
+}
+
+/// Whether the recovery key signed a timeline.
+pub fn timeline_is_signed(public_key: &[u8], cluster: &ClusterId, certificate: &TimelineCertificate) -> bool {
+    let Ok(public_key) = public_key.try_into() else { return false };
+    let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&public_key) else { return false };
+    let Ok(signature) = ed25519_dalek::Signature::from_slice(&certificate.signature) else { return false };
+    key.verify_strict(&timeline_statement(cluster, certificate), &signature).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> Key {
+        Key::from_bytes(&mut [n; 32])
+    }
+
+    fn keyring() -> Keyring {
+        Keyring { epoch: 1, registry: key(1), journal: key(2), command_mac: key(3), wrapping: key(4), index: key(5) }
+    }
+
+    #[test]
+    fn the_row_opens_only_with_its_root_key_in_its_cluster() {
+        let (root, cluster) = (key(9), ClusterId([7; 16]));
+        let mut n = 0;
+        let row = keyring().wrap(&root, &cluster, &key(6), || {
+            n += 1;
+            [n; 24]
+        });
+        let opened = Keyring::unwrap(&root, &cluster, &row).unwrap();
+        assert!(opened.registry == key(1) && opened.index == key(5));
+        assert!(Keyring::unwrap(&key(8), &cluster, &row).is_err());
+        assert!(Keyring::unwrap(&root, &ClusterId([8; 16]), &row).is_err());
+        let mut swapped = row.clone();
+        std::mem::swap(&mut swapped.registry, &mut swapped.journal);
+        assert!(Keyring::unwrap(&root, &cluster, &swapped).is_err());
+    }
+
+    #[test]
+    fn a_data_key_opens_only_for_its_participant_and_version() {
+        let (cluster, one, two) = (ClusterId([7; 16]), Pseudonym([1; 16]), Pseudonym([2; 16]));
+        let row = keyring().wrap_data_key(&cluster, &one, 1, &key(33), &[1; 24]);
+        assert!(keyring().unwrap_data_key(&cluster, &one, &row).unwrap() == key(33));
+        assert!(keyring().unwrap_data_key(&cluster, &two, &row).is_err());
+        assert!(keyring().unwrap_data_key(&cluster, &one, &ParticipantKeyRow { version: 2, ..row }).is_err());
+    }
+
+    #[test]
+    fn a_timeline_is_signed_whole() {
+        let cluster = ClusterId([7; 16]);
+        let mut certificate = TimelineCertificate { timeline: 1, began_index: 5, voters: vec![vec![1; 32].into()], ..Default::default() };
+        sign_timeline(&key(6), &cluster, &mut certificate);
+        let public = recovery_public_key(&key(6));
+        assert!(timeline_is_signed(&public, &cluster, &certificate));
+        assert!(!timeline_is_signed(&public, &ClusterId([8; 16]), &certificate));
+        certificate.began_index = 6;
+        assert!(!timeline_is_signed(&public, &cluster, &certificate));
+    }
+}

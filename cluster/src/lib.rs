@@ -1,0 +1,32 @@
+//! What every member of a Kura cluster must agree on.
+//!
+//! Pure: no input or output, no clock, no randomness, no runtime, no storage engine. Times, nonces
+//! and keys are arguments. The rooms, lower floors first:
+//!
+//! - [`id`]: identifiers, parsed once at the edge, redacted when printed
+//! - [`word`]: the closed vocabularies (record classes, facility kinds, professions, …)
+//! - [`row`]: tables, row keys, and the messages that rows hold once opened
+//! - [`seal`]: ciphers, key wrapping, keyed hashes, sealed rows and blocks
+//! - [`keyring`]: the epoch keys under the root key
+//! - [`command`]: the replicated optimistic transaction and its outcome
+//! - [`digest`], [`tree`]: additive row digests and the journal's Merkle tree
+//! - [`apply`]: the deterministic state machine, over a [`apply::View`]
+//! - [`consent`]: facts in, `Permit` or `Deny` out
+//!
+//! Invariants
+//! - [`apply`] opens nothing, knows no rule, and depends on nothing but its arguments.
+//! - Every persisted or replicated form carries a format version and is covered by frozen vectors.
+
+pub mod apply;
+pub mod command;
+pub mod consent;
+pub mod digest;
+pub mod id;
+pub mod keyring;
+pub mod row;
+pub mod seal;
+pub mod tree;
+pub mod word;
+
+pub use command::{Command, Outcome};
+pub use id::{ClusterId, ContentId, ParticipantNumber, Pseudonym, RecordId, Revision};
