@@ -90,6 +90,11 @@ impl RowKey {
         RowKey::build(Table::LinkReverse, &[&pseudonym.0, link])
     }
 
+    /// All links of a participant.
+    pub fn links_of(pseudonym: &Pseudonym) -> RowKey {
+        RowKey::build(Table::LinkReverse, &[&pseudonym.0])
+    }
+
     /// A record's control row.
     pub fn record_control(pseudonym: &Pseudonym, record: &RecordId) -> RowKey {
         RowKey::build(Table::RecordControl, &[&pseudonym.0, &record.0])
@@ -117,6 +122,16 @@ impl RowKey {
 
     /// An upload in progress.
     pub fn staging(content: &ContentId) -> RowKey {
+        RowKey::build(Table::Staging, &[&content.0])
+    }
+
+    /// A part of an upload: its description; part 2 bytes big endian.
+    pub fn staging_part(content: &ContentId, part: u16) -> RowKey {
+        RowKey::build(Table::Staging, &[&content.0, &part.to_be_bytes()])
+    }
+
+    /// An upload and its parts.
+    pub fn staging_all(content: &ContentId) -> RowKey {
         RowKey::build(Table::Staging, &[&content.0])
     }
 
@@ -167,9 +182,9 @@ impl RowKey {
         RowKey::build(Table::GrantIndex, &[facility])
     }
 
-    /// An approved member by the SHA-256 of its certificate's public key.
-    pub fn member(key_sha256: &[u8; 32]) -> RowKey {
-        RowKey::build(Table::Member, &[key_sha256])
+    /// An approved member by the keyed hash of its name.
+    pub fn member(name_hash: &[u8; 32]) -> RowKey {
+        RowKey::build(Table::Member, &[name_hash])
     }
 }
 

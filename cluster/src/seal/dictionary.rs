@@ -22,7 +22,7 @@ pub const DICTIONARY_BYTES_MAX: usize = 128 * 1024;
 const MAGIC: [u8; 4] = [0x37, 0xa4, 0x30, 0xec];
 
 /// The dictionary that ships with this version, if there is one.
-const SHIPPED_BYTES: Option<&[u8]> = None;
+const SHIPPED_BYTES: Option<&[u8]> = Some(include_bytes!("../../dictionaries/records-1.zdict"));
 
 /// A dictionary ready for use, shared by sealers and openers.
 pub struct Dictionary {

@@ -44,6 +44,8 @@ pub enum Domain {
     EmergencyApplication = 14,
     /// The facility that participants granted.
     GrantIndex = 15,
+    /// A member of the cluster.
+    Member = 16,
 }
 
 /// The keyed hash of `parts` in a domain.
@@ -87,7 +89,7 @@ mod tests {
     use super::super::testing::{hex, key};
     use super::*;
 
-    const DOMAINS: [Domain; 15] = [
+    const DOMAINS: [Domain; 16] = [
         Domain::Number,
         Domain::LinkFacilityLocal,
         Domain::LinkReverse,
@@ -103,6 +105,7 @@ mod tests {
         Domain::EmergencyFacility,
         Domain::EmergencyApplication,
         Domain::GrantIndex,
+        Domain::Member,
     ];
 
     #[test]

@@ -1,0 +1,1 @@
+//! Real nodes, real faults, recorded histories, checkers.

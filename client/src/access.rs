@@ -1,0 +1,171 @@
+//! Who accessed a participant's records, when, from where and on which basis.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kura_proto::v1;
+
+use crate::client::{ActingClient, Person, consents};
+use crate::date::Date;
+use crate::error::{Family, ListError};
+use crate::fault::{Failure, Invalid};
+use crate::id::{ParticipantNumber, RecordId};
+use crate::limit::{self, PAGE_ITEMS_MAX};
+use crate::pages::{Listing, Page};
+use crate::word::{Action, ActorKind, Class, Method, Purpose};
+
+/// One entry of the journal that concerns a participant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Its position in the journal.
+    pub journal_position: u64,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
+    /// What kind of actor it was.
+    pub actor_kind: ActorKind,
+    /// The actor's facility; empty for others than a facility's user.
+    pub facility: String,
+    /// The actor: user, participant number or name.
+    pub actor: String,
+    /// How the actor was authenticated; none for the cluster itself.
+    pub method: Option<Method>,
+    /// The application that stated the actor.
+    pub application: String,
+    /// What was done, or asked for.
+    pub action: Action,
+    /// The record, if it was about one.
+    pub record: Option<RecordId>,
+    /// The record's version; 0 if it was about none.
+    pub version: u32,
+    /// The record's class, if it was about one.
+    pub class: Option<Class>,
+    /// On which basis it was permitted; empty if it was denied.
+    pub basis: String,
+    /// Why it was denied; empty if it was permitted.
+    pub denial: String,
+    /// What it was for, if stated.
+    pub purpose: Option<Purpose>,
+    /// What it was about besides a record: the facility granted, say.
+    pub object: String,
+    /// The reason stated, if one was.
+    pub reason: String,
+    /// How many like it this entry counts; 0 and 1: itself.
+    pub count: u32,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("journal_position", &self.journal_position)
+            .field("action", &self.action)
+            .field("basis", &self.basis)
+            .field("denial", &self.denial)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    fn from_wire(wire: v1::Access) -> Result<Self, Failure> {
+        let unknown = |error: crate::word::UnknownWord| Failure::broken(error.to_string());
+        let actor = wire.actor.ok_or_else(|| Failure::broken("an access without an actor"))?;
+        let record = if wire.record_id.is_empty() {
+            None
+        } else {
+            let id = RecordId::from_wire(&wire.record_id);
+            Some(id.ok_or_else(|| Failure::broken("a record id of a wrong length"))?)
+        };
+        Ok(Self {
+            journal_position: wire.journal_position,
+            at_ms: wire.at_ms,
+            actor_kind: ActorKind::from_number(actor.kind).map_err(unknown)?,
+            facility: actor.facility,
+            actor: actor.name,
+            method: Method::from_number(actor.method).ok(),
+            application: wire.application,
+            action: Action::from_number(wire.action).map_err(unknown)?,
+            record,
+            version: wire.version,
+            class: Class::from_number(wire.class).ok(),
+            basis: wire.basis,
+            denial: wire.denial,
+            purpose: Purpose::from_number(wire.purpose).ok(),
+            object: wire.object,
+            reason: wire.reason,
+            count: wire.count,
+        })
+    }
+}
+
+/// A list of accesses, made by [`Person::accesses`] and [`ActingClient::accesses`].
+#[must_use = "nothing is asked until it is streamed"]
+pub struct Accesses {
+    acting: ActingClient,
+    number: ParticipantNumber,
+    since_ms: u64,
+    page: u32,
+}
+
+impl ActingClient {
+    /// Who accessed a participant's records.
+    pub fn accesses(&self, number: &ParticipantNumber) -> Accesses {
+        Accesses { acting: self.clone(), number: *number, since_ms: 0, page: PAGE_ITEMS_MAX }
+    }
+}
+
+impl Person {
+    /// Who accessed their records.
+    pub fn accesses(&self) -> Accesses {
+        self.acting.accesses(&self.number)
+    }
+}
+
+impl Accesses {
+    /// Only since the beginning of this day in Japan.
+    pub fn since(mut self, date: Date) -> Self {
+        self.since_ms = date.begins_ms();
+        self
+    }
+
+    /// Accesses to ask for at a time, 1 to 1,000 (the default). Each page is journalled.
+    pub fn page(mut self, accesses: u32) -> Self {
+        self.page = accesses;
+        self
+    }
+
+    /// The accesses, oldest first, page by page as they are read.
+    pub fn stream(self) -> Listing<Access, ListError> {
+        let shared = Arc::clone(&self.acting.shared);
+        let request = self.request();
+        Listing::paged(0, move |after| {
+            let shared = Arc::clone(&shared);
+            let request = request.clone();
+            async move {
+                let ask = v1::AccessesRequest { after, ..request.map_err(ListError::from_invalid)? };
+                let attempt = |channel| {
+                    let ask = ask.clone();
+                    async move { page(consents(channel).accesses(ask).await?.into_inner(), after) }
+                };
+                shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
+            }
+        })
+    }
+
+    fn request(&self) -> Result<v1::AccessesRequest, Invalid> {
+        limit::page(self.page)?;
+        Ok(v1::AccessesRequest {
+            actor: Some(self.acting.actor.to_wire()?),
+            participant: self.number.reveal().to_owned(),
+            since_ms: self.since_ms,
+            after: 0,
+            limit: self.page,
+        })
+    }
+}
+
+fn page(reply: v1::AccessesReply, after: u64) -> Result<Page<Access, u64>, Failure> {
+    if reply.more && reply.last == after {
+        return Err(Failure::broken("a page that does not tell where the next begins"));
+    }
+    let items = reply.accesses.into_iter().map(Access::from_wire).collect::<Result<_, _>>()?;
+    Ok(Page { items, next: reply.more.then_some(reply.last) })
+}

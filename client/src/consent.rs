@@ -1,0 +1,329 @@
+//! Participants' consents: enrolling, linking, granting, revoking, withdrawing, and showing them.
+
+use std::fmt;
+use std::future::IntoFuture;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kura_proto::v1;
+
+use crate::client::{ActingClient, Person, consents};
+use crate::date::Date;
+use crate::error::{ConsentError, Family, ListError, WriteFamily};
+use crate::fault::{Failure, Invalid};
+use crate::id::{ParticipantNumber, RequestId};
+use crate::limit;
+use crate::receipt::Receipt;
+
+/// A signed consent to take part.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Consent {
+    /// The day it was signed: only information dated on or after it is shared.
+    pub signed_on: Date,
+    /// Who signed, if not the participant; else empty.
+    pub proxy: String,
+    /// The proxy's relation to the participant; empty without one.
+    pub proxy_relation: String,
+    /// Reference to the evidence: where the paper lies, say.
+    pub evidence: String,
+}
+
+impl fmt::Debug for Consent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consent").field("signed_on", &self.signed_on).finish_non_exhaustive()
+    }
+}
+
+impl Consent {
+    /// Signed by the participant on a day.
+    pub fn signed_on(date: Date) -> Self {
+        Self { signed_on: date, proxy: String::new(), proxy_relation: String::new(), evidence: String::new() }
+    }
+
+    /// Signed by someone else for them, in a relation to them.
+    #[must_use]
+    pub fn by_proxy(mut self, proxy: impl Into<String>, relation: impl Into<String>) -> Self {
+        self.proxy = proxy.into();
+        self.proxy_relation = relation.into();
+        self
+    }
+
+    /// With a reference to the evidence.
+    #[must_use]
+    pub fn evidence(mut self, reference: impl Into<String>) -> Self {
+        self.evidence = reference.into();
+        self
+    }
+
+    fn to_wire(&self) -> Result<v1::SignedConsent, Invalid> {
+        limit::text("proxy", &self.proxy)?;
+        limit::text("proxy_relation", &self.proxy_relation)?;
+        limit::text("evidence", &self.evidence)?;
+        Ok(v1::SignedConsent {
+            signed_day: self.signed_on.days(),
+            proxy: self.proxy.clone(),
+            proxy_relation: self.proxy_relation.clone(),
+            evidence: self.evidence.clone(),
+        })
+    }
+
+    fn from_wire(wire: v1::SignedConsent) -> Self {
+        let v1::SignedConsent { signed_day, proxy, proxy_relation, evidence } = wire;
+        Self { signed_on: Date::from_days(signed_day), proxy, proxy_relation, evidence }
+    }
+}
+
+/// What a participant has consented to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Consents {
+    /// The consent to take part.
+    pub consent: Consent,
+    /// When it was entered, in milliseconds since 1970-01-01 UTC.
+    pub entered_ms: u64,
+    /// When the participant withdrew, if they did.
+    pub withdrawn_ms: Option<u64>,
+    /// The facilities named, also those revoked since.
+    pub grants: Vec<Grant>,
+    /// The facilities' own ids of the participant that the actor may see.
+    pub local_ids: Vec<String>,
+    /// Position of the journal entry of this look.
+    pub journal_position: u64,
+}
+
+impl fmt::Debug for Consents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consents")
+            .field("withdrawn_ms", &self.withdrawn_ms)
+            .field("grants", &self.grants.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A facility that the participant named.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The facility.
+    pub facility: String,
+    /// Since when, in milliseconds since 1970-01-01 UTC.
+    pub granted_ms: u64,
+    /// When it was revoked, if it was.
+    pub revoked_ms: Option<u64>,
+    /// Who entered it.
+    pub entered_by: String,
+    /// Whether the facility itself entered it.
+    pub by_beneficiary: bool,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("granted_ms", &self.granted_ms)
+            .field("revoked_ms", &self.revoked_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+enum What {
+    Enrol(Consent),
+    Link { local_id: String },
+    Grant { facility: String },
+    Revoke { facility: String },
+    Withdraw,
+}
+
+/// A change of consents; `.await` runs it. Revoking and withdrawing wait for the backup, up to the
+/// cluster's limit: see [`Receipt::reach`].
+#[must_use = "nothing is changed until it is awaited"]
+pub struct ConsentChange {
+    acting: ActingClient,
+    number: ParticipantNumber,
+    what: What,
+    evidence: String,
+    request: RequestId,
+}
+
+impl ActingClient {
+    fn change(&self, number: &ParticipantNumber, what: What) -> ConsentChange {
+        let (acting, request) = (self.clone(), RequestId::new());
+        ConsentChange { acting, number: *number, what, evidence: String::new(), request }
+    }
+
+    /// Enrols a participant on a signed consent.
+    pub fn enrol(&self, number: &ParticipantNumber, consent: Consent) -> ConsentChange {
+        self.change(number, What::Enrol(consent))
+    }
+
+    /// Links the actor's facility's own patient id (1 to 128 bytes) to a participant.
+    pub fn link(&self, number: &ParticipantNumber, local_id: impl Into<String>) -> ConsentChange {
+        self.change(number, What::Link { local_id: local_id.into() })
+    }
+
+    /// Enters that the participant named a facility.
+    pub fn grant(&self, number: &ParticipantNumber, facility: impl Into<String>) -> ConsentChange {
+        self.change(number, What::Grant { facility: facility.into() })
+    }
+
+    /// Enters that the participant took back a grant.
+    pub fn revoke(&self, number: &ParticipantNumber, facility: impl Into<String>) -> ConsentChange {
+        self.change(number, What::Revoke { facility: facility.into() })
+    }
+
+    /// Enters that the participant left.
+    pub fn withdraw(&self, number: &ParticipantNumber) -> ConsentChange {
+        self.change(number, What::Withdraw)
+    }
+
+    /// The participant behind the actor's facility's own patient id.
+    ///
+    /// # Errors
+    /// [`ListError`].
+    pub async fn resolve(&self, local_id: impl Into<String>) -> Result<ParticipantNumber, ListError> {
+        let local_id = local_id.into();
+        limit::outside_id("local_id", &local_id).map_err(ListError::from_invalid)?;
+        let actor = self.actor.to_wire().map_err(ListError::from_invalid)?;
+        let ask = v1::ResolveRequest { actor: Some(actor), local_id };
+        let attempt = |channel| {
+            let ask = ask.clone();
+            async move {
+                let reply = consents(channel).resolve(ask).await?.into_inner();
+                reply.participant.parse().map_err(|_| Failure::broken("a participant number that is none"))
+            }
+        };
+        self.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
+    }
+
+    /// What a participant has consented to, as it is now.
+    ///
+    /// # Errors
+    /// [`ListError`].
+    pub async fn consents(&self, number: &ParticipantNumber) -> Result<Consents, ListError> {
+        self.consents_as_of(number, 0).await
+    }
+
+    /// What a participant had consented to at a time (milliseconds since 1970-01-01 UTC; 0: now).
+    ///
+    /// # Errors
+    /// [`ListError`].
+    pub async fn consents_as_of(&self, number: &ParticipantNumber, as_of_ms: u64) -> Result<Consents, ListError> {
+        let actor = self.actor.to_wire().map_err(ListError::from_invalid)?;
+        let ask = v1::ShowRequest { actor: Some(actor), participant: number.reveal().to_owned(), as_of_ms };
+        let attempt = |channel| {
+            let ask = ask.clone();
+            async move { shown(consents(channel).show(ask).await?.into_inner()) }
+        };
+        self.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
+    }
+}
+
+fn shown(reply: v1::ShowReply) -> Result<Consents, Failure> {
+    let grant = |grant: v1::GrantSummary| Grant {
+        facility: grant.facility,
+        granted_ms: grant.granted_ms,
+        revoked_ms: (grant.revoked_ms != 0).then_some(grant.revoked_ms),
+        entered_by: grant.entered_by,
+        by_beneficiary: grant.by_beneficiary,
+    };
+    Ok(Consents {
+        consent: Consent::from_wire(reply.consent.ok_or_else(|| Failure::broken("consents without a consent"))?),
+        entered_ms: reply.entered_ms,
+        withdrawn_ms: (reply.withdrawn_ms != 0).then_some(reply.withdrawn_ms),
+        grants: reply.grants.into_iter().map(grant).collect(),
+        local_ids: reply.local_ids,
+        journal_position: reply.journal_position,
+    })
+}
+
+impl Person {
+    /// Names a facility that may see the records from now on.
+    pub fn grant(&self, facility: impl Into<String>) -> ConsentChange {
+        self.acting.grant(&self.number, facility)
+    }
+
+    /// Takes back a grant: once this is acknowledged, no read of that facility that starts later
+    /// succeeds.
+    pub fn revoke(&self, facility: impl Into<String>) -> ConsentChange {
+        self.acting.revoke(&self.number, facility)
+    }
+
+    /// Leaves: ends all reads and writes.
+    pub fn withdraw(&self) -> ConsentChange {
+        self.acting.withdraw(&self.number)
+    }
+
+    /// What they have consented to.
+    ///
+    /// # Errors
+    /// [`ListError`].
+    pub async fn consents(&self) -> Result<Consents, ListError> {
+        self.acting.consents(&self.number).await
+    }
+}
+
+impl ConsentChange {
+    /// A reference to the evidence, for grants, revocations and withdrawals (an enrolment has it in
+    /// its [`Consent`], a link has none).
+    pub fn evidence(mut self, reference: impl Into<String>) -> Self {
+        self.evidence = reference.into();
+        self
+    }
+
+    /// Repeats an earlier request.
+    pub fn request(mut self, request: RequestId) -> Self {
+        self.request = request;
+        self
+    }
+
+    fn check(&self) -> Result<v1::Actor, Invalid> {
+        limit::text("evidence", &self.evidence)?;
+        match &self.what {
+            What::Enrol(consent) => drop(consent.to_wire()?),
+            What::Link { local_id } => limit::outside_id("local_id", local_id)?,
+            What::Grant { facility } | What::Revoke { facility } => limit::outside_id("facility", facility)?,
+            What::Withdraw => {}
+        }
+        self.acting.actor.to_wire()
+    }
+
+    async fn run(self) -> Result<Receipt, ConsentError> {
+        let actor = self.check().map_err(ConsentError::from_invalid)?;
+        let (shared, request) = (&self.acting.shared, self.request);
+        let attempt = |channel| {
+            let (actor, request) = (Some(actor.clone()), request.wire());
+            let (participant, evidence) = (self.number.reveal().to_owned(), self.evidence.clone());
+            let what = self.what.clone();
+            async move {
+                let mut client = consents(channel);
+                let receipt = match what {
+                    What::Enrol(consent) => {
+                        let consent = Some(consent.to_wire().map_err(Failure::invalid)?);
+                        client.enrol(v1::EnrolRequest { actor, request, participant, consent }).await?
+                    }
+                    What::Link { local_id } => {
+                        client.link(v1::LinkRequest { actor, request, participant, local_id }).await?
+                    }
+                    What::Grant { facility } => {
+                        client.grant(v1::GrantRequest { actor, request, participant, facility, evidence }).await?
+                    }
+                    What::Revoke { facility } => {
+                        client.revoke(v1::RevokeRequest { actor, request, participant, facility, evidence }).await?
+                    }
+                    What::Withdraw => {
+                        client.withdraw(v1::WithdrawRequest { actor, request, participant, evidence }).await?
+                    }
+                };
+                shared.receipt(receipt.into_inner())
+            }
+        };
+        shared.call(None, attempt).await.map_err(|failed| ConsentError::from_failed(failed, request))
+    }
+}
+
+impl IntoFuture for ConsentChange {
+    type Output = Result<Receipt, ConsentError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.run().boxed()
+    }
+}

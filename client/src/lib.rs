@@ -1,0 +1,118 @@
+//! The client of a Kura cluster: consent-checked, journalled reads and writes of records.
+//!
+//! ```no_run
+//! use kura_client::{
+//!     Class, Client, Config, Consent, Date, GetError, Method, NewRecord, Participant, ParticipantNumber, Purpose,
+//!     PutError, User, now_ms,
+//! };
+//!
+//! # async fn front_page() -> Result<(), Box<dyn std::error::Error>> {
+//! let kura = Client::connect(Config::load("client.toml")?).await?; // all endpoints; certificate files reload
+//! let number: ParticipantNumber = "0043001234567890".parse()?;
+//! let (date, now) = ("2026-04-01".parse::<Date>()?, now_ms());
+//!
+//! // Who acts is stated by the application and journalled as stated.
+//! let clerk = kura.act(User::at("F0012", "u-0192").authenticated(Method::Card, now));
+//! clerk.enrol(&number, Consent::signed_on(date).evidence("paper 2026-113")).await?;
+//! clerk.link(&number, "00-123-45").await?;
+//! clerk.grant(&number, "F0300").await?;
+//!
+//! // Any reader, of any length. The document id makes it happen once, even across restarts.
+//! let doctor = kura.act(User::at("F0012", "u-0007").authenticated(Method::Card, now));
+//! let file = tokio::fs::File::open("study.dcm").await?;
+//! let image = NewRecord::new(Class::Image, "application/dicom", date).document_id("1.2.392.200036.1");
+//! let receipt = match doctor.put(&number, image).body(file).await {
+//!     Ok(receipt) => receipt,
+//!     Err(PutError::Unknown { request }) => kura.outcome(request).await?.committed()?,
+//!     Err(error) if error.may_retry() => return Err(format!("later: {error}").into()),
+//!     Err(error) => return Err(error.into()),
+//! };
+//! std::fs::write("receipt.txt", receipt.to_string())?; // receipts are worth storing
+//!
+//! let mut list = doctor.list(&number).class(Class::Image).since(date).stream();
+//! while let Some(summary) = list.next().await {
+//!     println!("{}", summary?.clinical_date);
+//! }
+//!
+//! let mut out = tokio::fs::File::create("beginning.dcm").await?;
+//! match doctor.get(&number, receipt.record()).purpose(Purpose::Care).range(..1 << 20).await {
+//!     Ok(record) => drop(tokio::io::copy_buf(&mut record.into_reader(), &mut out).await?),
+//!     Err(GetError::Denied(denial)) => println!("{denial}"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//!
+//! let person = kura.act(Participant::numbered(number).authenticated(Method::TwoFactor, now));
+//! let mut seen = person.accesses().since(date).stream();
+//! while let Some(access) = seen.next().await {
+//!     let access = access?;
+//!     println!("{} {} {}", access.facility, access.action, access.basis);
+//! }
+//! person.revoke("F0300").await?; // no read of F0300 that starts later succeeds
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What holds
+//! - **A receipt means durable** on a majority of voters; [`Receipt::reach`] tells how far beyond.
+//! - **A write happens once.** Every attempt carries the same [`RequestId`]; where it is not known
+//!   whether it was committed, the error says so ([`PutError::Unknown`]) and [`Client::outcome`]
+//!   tells. The author's [document id](NewRecord::document_id) does the same across restarts.
+//! - **A body is complete or an error.** Bodies stream both ways in constant memory, from 0 bytes
+//!   to any length; an upload that is cut off goes on at another node without sending everything
+//!   again; a download that is cut off goes on as a new request, decided and journalled anew; hashes
+//!   are checked before the last bytes of a part are handed out.
+//! - **Every call ends**, by the [time limits](Timeouts) of the configuration.
+//! - **Errors answer**: `may_retry()`, `was_committed()`, `field()`.
+//! - **Nothing that names anyone is printed** by `Debug`, and errors do not repeat what was given.
+#![deny(missing_docs)]
+
+mod access;
+mod actor;
+mod call;
+mod client;
+mod config;
+mod consent;
+mod date;
+mod error;
+mod fault;
+mod get;
+mod id;
+mod inbox;
+pub mod limit;
+mod list;
+pub mod operations;
+mod pages;
+mod pool;
+mod put;
+mod receipt;
+mod record;
+pub mod registry;
+pub mod tls;
+mod word;
+
+#[cfg(test)]
+mod tests;
+
+/// The messages of the wire, for what is handed through as it is (see [`operations`]).
+pub use kura_proto::v1 as wire;
+
+pub use access::{Access, Accesses};
+pub use actor::{Actor, Auditor, Operator, Participant, ParticipantActor, Registrar, Stated, User};
+pub use client::{ActingClient, Client, Person};
+pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
+pub use consent::{Consent, ConsentChange, Consents, Grant};
+pub use date::{Date, DateError, now_ms};
+pub use error::{
+    ChangeError, ConnectError, ConsentError, GetError, ListError, OperationError, OutcomeError, PutError,
+    RegistryError, Unreached,
+};
+pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
+pub use get::{GATHERED_BYTES_MAX, Get, Record};
+pub use id::{IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId};
+pub use inbox::{GrantedParticipant, Inbox, InboxItem, InboxPage};
+pub use list::{Change, List};
+pub use pages::Listing;
+pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
+pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
+pub use record::{NewRecord, Part, Summary};
+pub use word::{AccessLine, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Status, UnknownWord};

@@ -1,0 +1,223 @@
+//! Status and membership, for operators. A thin layer: replies are those of the wire.
+//!
+//! Invariant: commands that change the membership have no request id, so they are sent again only
+//! where the former attempt certainly did nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use kura_proto::v1;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+
+use crate::call::Retry;
+use crate::client::{Client, Shared, operations};
+use crate::error::{Failed, Family, OperationError};
+use crate::fault::{Again, Failure, Invalid};
+use crate::limit;
+use crate::pages::Listing;
+
+/// Status and membership. Made by [`Client::operations`].
+#[derive(Clone)]
+pub struct Operations {
+    shared: Arc<Shared>,
+}
+
+/// What a member is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberRole {
+    /// Holds everything, votes, serves.
+    Voter,
+    /// Follows from outside the prefecture, without keys.
+    Backup,
+}
+
+impl MemberRole {
+    fn number(self) -> u32 {
+        match self {
+            Self::Voter => 1,
+            Self::Backup => 2,
+        }
+    }
+}
+
+impl Operations {
+    pub(crate) fn new(client: &Client) -> Self {
+        Self { shared: Arc::clone(&client.shared) }
+    }
+
+    /// The status, as the node in use knows it.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn status(&self) -> Result<v1::StatusReply, OperationError> {
+        let attempt = |channel| async move { Ok(operations(channel).status(v1::StatusRequest {}).await?.into_inner()) };
+        self.shared.call(None, attempt).await.map_err(of_read)
+    }
+
+    /// The status, as one node of the configuration knows it. Asks once.
+    ///
+    /// # Errors
+    /// [`OperationError`]; [`OperationError::Invalid`] for a name that the configuration lacks.
+    pub async fn status_of(&self, node: &str) -> Result<v1::StatusReply, OperationError> {
+        let place = self.shared.pool.names().iter().position(|name| name == node);
+        let unknown = || Invalid::because("node", "is not in the configuration");
+        let place = place.ok_or_else(|| OperationError::from_invalid(unknown()))?;
+        let mut client = operations(self.shared.pool.lease(place).channel);
+        let failure = match timeout(self.shared.timeouts.attempt(), client.status(v1::StatusRequest {})).await {
+            Ok(Ok(reply)) => return Ok(reply.into_inner()),
+            Ok(Err(status)) => status.into(),
+            Err(_) => Failure::silent(),
+        };
+        Err(OperationError::from_fault(failure.fault))
+    }
+
+    /// Approves a member to join: its name as in its certificate, the SHA-256 of its certificate (DER),
+    /// and where it is. A voter takes an operator and a registrar, a backup an operator.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn approve_member(
+        &self,
+        name: &str,
+        role: MemberRole,
+        certificate_sha256: [u8; 32],
+        address: &str,
+    ) -> Result<v1::ApproveMemberReply, OperationError> {
+        limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
+        limit::outside_id("address", address).map_err(OperationError::from_invalid)?;
+        let ask = v1::ApproveMemberRequest {
+            name: name.to_owned(),
+            role: role.number(),
+            certificate_sha256: Bytes::copy_from_slice(&certificate_sha256),
+            address: address.to_owned(),
+        };
+        // Approving again changes nothing, so this one may be repeated.
+        let attempt = |channel| {
+            let ask = ask.clone();
+            async move { Ok(operations(channel).approve_member(ask).await?.into_inner()) }
+        };
+        self.shared.call(None, attempt).await.map_err(of_write)
+    }
+
+    /// Adds an approved, reachable member and shows its progress. The list ends with the step
+    /// "done", or an error.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn add_member(&self, name: &str) -> Result<Listing<v1::MemberProgress, OperationError>, OperationError> {
+        limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
+        let ask = v1::AddMemberRequest { name: name.to_owned() };
+        let steps = self.once(|channel| {
+            let ask = ask.clone();
+            async move { Ok(operations(channel).add_member(ask).await?.into_inner()) }
+        });
+        Ok(progress(steps.await?))
+    }
+
+    /// Replaces one member by another in one membership change, and shows its progress.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn replace_member(
+        &self,
+        old: &str,
+        new: &str,
+    ) -> Result<Listing<v1::MemberProgress, OperationError>, OperationError> {
+        limit::outside_id("old", old).map_err(OperationError::from_invalid)?;
+        limit::outside_id("new", new).map_err(OperationError::from_invalid)?;
+        let ask = v1::ReplaceMemberRequest { old: old.to_owned(), new: new.to_owned() };
+        let steps = self.once(|channel| {
+            let ask = ask.clone();
+            async move { Ok(operations(channel).replace_member(ask).await?.into_inner()) }
+        });
+        Ok(progress(steps.await?))
+    }
+
+    /// Removes a member.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn remove_member(&self, name: &str) -> Result<v1::MemberProgress, OperationError> {
+        limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
+        let ask = v1::RemoveMemberRequest { name: name.to_owned() };
+        let removed = self.once(|channel| {
+            let ask = ask.clone();
+            async move { Ok(operations(channel).remove_member(ask).await?.into_inner()) }
+        });
+        removed.await
+    }
+
+    /// Hands leadership to another voter by name, or to the most advanced. Answers who leads.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn transfer_leader(&self, to: Option<&str>) -> Result<String, OperationError> {
+        let to = to.unwrap_or_default();
+        limit::outside_id_or_empty("to", to).map_err(OperationError::from_invalid)?;
+        let ask = v1::TransferLeaderRequest { to: to.to_owned() };
+        let handed = self.once(|channel| {
+            let ask = ask.clone();
+            async move { Ok(operations(channel).transfer_leader(ask).await?.into_inner().leader) }
+        });
+        handed.await
+    }
+
+    /// Repeats an attempt only while none may have taken effect. One attempt may take the whole
+    /// call's time.
+    async fn once<R, F>(&self, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
+    where
+        F: Future<Output = Result<R, Failure>>,
+    {
+        let mut retry = Retry::call(&self.shared, None);
+        loop {
+            let limit = retry.end().saturating_duration_since(Instant::now());
+            let failure = match timeout(limit, attempt(retry.channel())).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::silent(),
+            };
+            let again = if failure.in_doubt { Again::Never } else { failure.again };
+            retry.failed(Failure { again, ..failure }).await.map_err(of_write)?;
+        }
+    }
+}
+
+/// How long a member may take from one sign of progress to the next.
+const STEP_LIMIT: Duration = Duration::from_secs(600);
+
+fn progress(steps: tonic::Streaming<v1::MemberProgress>) -> Listing<v1::MemberProgress, OperationError> {
+    let items = stream::unfold(Some((steps, false)), |state| async move {
+        let (mut steps, done) = state?;
+        let in_doubt = |failure: Failure| {
+            let failed = Failed { in_doubt: failure.in_doubt, fault: failure.fault };
+            Some((Err(of_write(failed)), None))
+        };
+        match timeout(STEP_LIMIT, steps.message()).await {
+            Ok(Ok(Some(step))) => {
+                let done = step.step == "done";
+                Some((Ok(step), Some((steps, done))))
+            }
+            Ok(Ok(None)) if done => None,
+            Ok(Ok(None)) => in_doubt(Failure::broken("the progress ended before it was done")),
+            Ok(Err(_)) if done => None,
+            Ok(Err(status)) => in_doubt(status.into()),
+            Err(_) => in_doubt(Failure::silent()),
+        }
+    });
+    Listing::from_stream(items.boxed())
+}
+
+fn of_read(failed: Failed) -> OperationError {
+    OperationError::from_fault(failed.fault)
+}
+
+fn of_write(failed: Failed) -> OperationError {
+    match OperationError::from_fault(failed.fault) {
+        error if failed.in_doubt => OperationError::InDoubt { message: error.to_string() },
+        error => error,
+    }
+}

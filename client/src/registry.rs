@@ -1,0 +1,299 @@
+//! The registry of facilities, users and applications, for registrars.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kura_proto::v1;
+use serde::Serialize;
+
+use crate::client::{Client, Shared, registry};
+use crate::error::{Family, RegistryError, WriteFamily};
+use crate::fault::{Failure, Invalid};
+use crate::id::RequestId;
+use crate::limit;
+use crate::receipt::Receipt;
+use crate::word::{AccessLine, FacilityKind, Profession, Status};
+
+/// A facility.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Facility {
+    /// Its id in the network, 1 to 128 bytes.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What kind of facility it is.
+    pub kind: FacilityKind,
+    /// Whether it takes part.
+    pub status: Status,
+    /// The line over which it reaches the network.
+    pub access_line: AccessLine,
+    /// Whether its physicians may open records in an emergency.
+    pub emergency: bool,
+    /// Its institution code (医療機関コード), if it has one.
+    pub institution_code: String,
+}
+
+impl Facility {
+    /// An active facility on the IP-VPN, not flagged for emergencies.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, kind: FacilityKind) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            kind,
+            status: Status::Active,
+            access_line: AccessLine::IpVpn,
+            emergency: false,
+            institution_code: String::new(),
+        }
+    }
+}
+
+/// A user of one facility.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// Their facility.
+    pub facility: String,
+    /// Their id in it, 1 to 128 bytes.
+    pub id: String,
+    /// Their name.
+    pub name: String,
+    /// Their profession.
+    pub profession: Profession,
+    /// Whether they take part.
+    pub status: Status,
+    /// SHA-256 of their credential, if one is registered.
+    pub credential_sha256: Option<[u8; 32]>,
+}
+
+impl User {
+    /// An active user without a registered credential.
+    pub fn new(
+        facility: impl Into<String>,
+        id: impl Into<String>,
+        name: impl Into<String>,
+        profession: Profession,
+    ) -> Self {
+        let (facility, id, name) = (facility.into(), id.into(), name.into());
+        Self { facility, id, name, profession, status: Status::Active, credential_sha256: None }
+    }
+}
+
+/// An application: a server whose certificate names it.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Application {
+    /// Its name, as its certificate has it.
+    pub name: String,
+    /// The one line over which it reaches the network.
+    pub access_line: AccessLine,
+    /// The facilities whose users it may state.
+    pub facilities: Vec<String>,
+    /// Whether it takes part.
+    pub status: Status,
+    /// Whether it may state participants.
+    pub participants: bool,
+}
+
+impl Application {
+    /// An active application on the IP-VPN for these facilities, not for participants.
+    pub fn new<I: IntoIterator<Item = T>, T: Into<String>>(name: impl Into<String>, facilities: I) -> Self {
+        Self {
+            name: name.into(),
+            access_line: AccessLine::IpVpn,
+            facilities: facilities.into_iter().map(Into::into).collect(),
+            status: Status::Active,
+            participants: false,
+        }
+    }
+}
+
+macro_rules! silent_debug {
+    ($($name:ident),*) => { $(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).field("status", &self.status).finish_non_exhaustive()
+            }
+        }
+    )* };
+}
+silent_debug!(Facility, User, Application);
+
+/// The registry. Made by [`Client::registry`] of a client with a registrar's certificate.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+impl Registry {
+    pub(crate) fn new(client: &Client) -> Self {
+        Self { shared: Arc::clone(&client.shared) }
+    }
+
+    /// Registers a facility, or changes it to this.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn put_facility(&self, facility: &Facility) -> Result<Receipt, RegistryError> {
+        let wire = facility.to_wire().map_err(RegistryError::from_invalid)?;
+        let (shared, id) = (&self.shared, RequestId::new());
+        let attempt = |channel| {
+            let ask = v1::PutFacilityRequest { request: id.wire(), facility: Some(wire.clone()) };
+            async move { shared.receipt(registry(channel).put_facility(ask).await?.into_inner()) }
+        };
+        shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
+    }
+
+    /// Registers a user, or changes them to this.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn put_user(&self, user: &User) -> Result<Receipt, RegistryError> {
+        let wire = user.to_wire().map_err(RegistryError::from_invalid)?;
+        let (shared, id) = (&self.shared, RequestId::new());
+        let attempt = |channel| {
+            let ask = v1::PutUserRequest { request: id.wire(), user: Some(wire.clone()) };
+            async move { shared.receipt(registry(channel).put_user(ask).await?.into_inner()) }
+        };
+        shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
+    }
+
+    /// Registers an application, or changes it to this.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn put_application(&self, application: &Application) -> Result<Receipt, RegistryError> {
+        let wire = application.to_wire().map_err(RegistryError::from_invalid)?;
+        let (shared, id) = (&self.shared, RequestId::new());
+        let attempt = |channel| {
+            let ask = v1::PutApplicationRequest { request: id.wire(), application: Some(wire.clone()) };
+            async move { shared.receipt(registry(channel).put_application(ask).await?.into_inner()) }
+        };
+        shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
+    }
+
+    /// All facilities.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn facilities(&self) -> Result<Vec<Facility>, RegistryError> {
+        let attempt = |channel| async move {
+            let reply = registry(channel).list_facilities(v1::ListRegistryRequest::default()).await?.into_inner();
+            reply.facilities.into_iter().map(Facility::from_wire).collect::<Result<Vec<_>, _>>()
+        };
+        self.shared.call(None, attempt).await.map_err(|failed| RegistryError::from_fault(failed.fault))
+    }
+
+    /// The users of a facility.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn users(&self, facility: &str) -> Result<Vec<User>, RegistryError> {
+        limit::outside_id("facility", facility).map_err(RegistryError::from_invalid)?;
+        let attempt = |channel| async move {
+            let ask = v1::ListRegistryRequest { facility: facility.to_owned() };
+            let reply = registry(channel).list_users(ask).await?.into_inner();
+            reply.users.into_iter().map(User::from_wire).collect::<Result<Vec<_>, _>>()
+        };
+        self.shared.call(None, attempt).await.map_err(|failed| RegistryError::from_fault(failed.fault))
+    }
+
+    /// All applications.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn applications(&self) -> Result<Vec<Application>, RegistryError> {
+        let attempt = |channel| async move {
+            let reply = registry(channel).list_applications(v1::ListRegistryRequest::default()).await?.into_inner();
+            reply.applications.into_iter().map(Application::from_wire).collect::<Result<Vec<_>, _>>()
+        };
+        self.shared.call(None, attempt).await.map_err(|failed| RegistryError::from_fault(failed.fault))
+    }
+}
+
+fn unknown(error: crate::word::UnknownWord) -> Failure {
+    Failure::broken(error.to_string())
+}
+
+impl Facility {
+    fn to_wire(&self) -> Result<v1::Facility, Invalid> {
+        limit::outside_id("id", &self.id)?;
+        limit::text("name", &self.name)?;
+        limit::outside_id_or_empty("institution_code", &self.institution_code)?;
+        Ok(v1::Facility {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            kind: self.kind.number(),
+            status: self.status.number(),
+            access_line: self.access_line.number(),
+            emergency: self.emergency,
+            institution_code: self.institution_code.clone(),
+        })
+    }
+
+    fn from_wire(wire: v1::Facility) -> Result<Self, Failure> {
+        Ok(Self {
+            id: wire.id,
+            name: wire.name,
+            kind: FacilityKind::from_number(wire.kind).map_err(unknown)?,
+            status: Status::from_number(wire.status).map_err(unknown)?,
+            access_line: AccessLine::from_number(wire.access_line).map_err(unknown)?,
+            emergency: wire.emergency,
+            institution_code: wire.institution_code,
+        })
+    }
+}
+
+impl User {
+    fn to_wire(&self) -> Result<v1::User, Invalid> {
+        limit::outside_id("facility", &self.facility)?;
+        limit::outside_id("id", &self.id)?;
+        limit::text("name", &self.name)?;
+        Ok(v1::User {
+            id: self.id.clone(),
+            facility: self.facility.clone(),
+            name: self.name.clone(),
+            profession: self.profession.number(),
+            status: self.status.number(),
+            credential_sha256: self.credential_sha256.map_or_else(Bytes::new, |sum| Bytes::copy_from_slice(&sum)),
+        })
+    }
+
+    fn from_wire(wire: v1::User) -> Result<Self, Failure> {
+        let wrong = |_| Failure::broken("a credential's SHA-256 of a wrong length");
+        let credential = wire.credential_sha256;
+        Ok(Self {
+            facility: wire.facility,
+            id: wire.id,
+            name: wire.name,
+            profession: Profession::from_number(wire.profession).map_err(unknown)?,
+            status: Status::from_number(wire.status).map_err(unknown)?,
+            credential_sha256: match credential.is_empty() {
+                true => None,
+                false => Some(credential.as_ref().try_into().map_err(wrong)?),
+            },
+        })
+    }
+}
+
+impl Application {
+    fn to_wire(&self) -> Result<v1::Application, Invalid> {
+        limit::outside_id("name", &self.name)?;
+        self.facilities.iter().try_for_each(|facility| limit::outside_id("facilities", facility))?;
+        Ok(v1::Application {
+            name: self.name.clone(),
+            access_line: self.access_line.number(),
+            facilities: self.facilities.clone(),
+            status: self.status.number(),
+            participants: self.participants,
+        })
+    }
+
+    fn from_wire(wire: v1::Application) -> Result<Self, Failure> {
+        Ok(Self {
+            name: wire.name,
+            access_line: AccessLine::from_number(wire.access_line).map_err(unknown)?,
+            facilities: wire.facilities,
+            status: Status::from_number(wire.status).map_err(unknown)?,
+            participants: wire.participants,
+        })
+    }
+}

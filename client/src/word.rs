@@ -1,0 +1,283 @@
+//! The closed vocabularies: words for people and settings, numbers on the wire.
+//!
+//! Invariant: the numbers are those of the protocol (docs/formats.md) and never change; 0 is never
+//! a member, so that a missing field is noticed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A word or number that is not in its vocabulary.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{vocabulary} {given} is not known; known are: {known}")]
+pub struct UnknownWord {
+    /// Which vocabulary.
+    pub vocabulary: &'static str,
+    /// What was given.
+    pub given: String,
+    /// The words it knows.
+    pub known: String,
+}
+
+macro_rules! vocabulary {
+    ($(#[$doc:meta])* $name:ident, $title:literal, { $($(#[$mdoc:meta])* $member:ident = $number:literal, $word:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$mdoc])* $member = $number),+ }
+
+        impl $name {
+            /// Every member, in order of its number.
+            pub const ALL: &'static [$name] = &[$($name::$member),+];
+
+            /// The word for people and settings.
+            pub const fn word(self) -> &'static str {
+                match self { $($name::$member => $word),+ }
+            }
+
+            /// The number on the wire.
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
+            /// The member of a number on the wire.
+            ///
+            /// # Errors
+            /// [`UnknownWord`] for a number that this version does not know.
+            pub fn from_number(number: u32) -> Result<Self, UnknownWord> {
+                Self::ALL.iter().copied().find(|m| m.number() == number).ok_or_else(|| Self::unknown(number.to_string()))
+            }
+
+            fn unknown(given: String) -> UnknownWord {
+                let known = Self::ALL.iter().map(|m| m.word()).collect::<Vec<_>>().join(", ");
+                UnknownWord { vocabulary: $title, given, known }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                Self::ALL.iter().copied().find(|m| m.word() == word).ok_or_else(|| Self::unknown(word.to_owned()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.word())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.word())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+vocabulary!(
+    /// What kind of record a document is.
+    Class, "record class", {
+    /// 診療情報提供書
+    ReferralLetter = 1, "referral-letter";
+    /// 退院時サマリー
+    DischargeSummary = 2, "discharge-summary";
+    /// 検査結果
+    LaboratoryResult = 3, "laboratory-result";
+    /// 処方
+    Prescription = 4, "prescription";
+    /// 調剤
+    Dispensing = 5, "dispensing";
+    /// 画像
+    Image = 6, "image";
+    /// アレルギー
+    Allergy = 7, "allergy";
+    /// 介護・看護の記録
+    CareRecord = 8, "care-record";
+    /// 健診
+    Checkup = 9, "checkup";
+    /// Any other document.
+    Document = 10, "document";
+    /// Of the participant's own making; reserved, off.
+    Personal = 11, "personal";
+});
+
+vocabulary!(
+    /// The seven kinds of facility.
+    FacilityKind, "facility kind", {
+    /// 病院
+    Hospital = 1, "hospital";
+    /// 診療所
+    Clinic = 2, "clinic";
+    /// 歯科診療所
+    DentalClinic = 3, "dental-clinic";
+    /// 薬局
+    Pharmacy = 4, "pharmacy";
+    /// 介護施設・事業所
+    Care = 5, "care";
+    /// 訪問看護ステーション
+    HomeNursing = 6, "home-nursing";
+    /// 地域包括支援センター
+    CommunitySupport = 7, "community-support";
+});
+
+vocabulary!(
+    /// Whether a facility, user or application takes part at present.
+    Status, "status", {
+    /// Takes part.
+    Active = 1, "active";
+    /// May come back.
+    Suspended = 2, "suspended";
+    /// Has gone for good.
+    Left = 3, "left";
+});
+
+vocabulary!(
+    /// The line over which an application reaches the network.
+    AccessLine, "access line", {
+    /// Everything.
+    IpVpn = 1, "ip-vpn";
+    /// No upload of laboratory results and prescriptions.
+    SslVpn = 2, "ssl-vpn";
+});
+
+vocabulary!(
+    /// A user's profession.
+    Profession, "profession", {
+    /// 医師
+    Physician = 1, "physician";
+    /// 歯科医師
+    Dentist = 2, "dentist";
+    /// 薬剤師
+    Pharmacist = 3, "pharmacist";
+    /// 看護師
+    Nurse = 4, "nurse";
+    /// 検査技師・放射線技師など
+    Technician = 5, "technician";
+    /// リハビリテーション職
+    Therapist = 6, "therapist";
+    /// 介護職・ケアマネジャー
+    CareWorker = 7, "care-worker";
+    /// 事務職
+    Clerk = 8, "clerk";
+});
+
+vocabulary!(
+    /// How an actor was authenticated, as the application server states it.
+    Method, "authentication method", {
+    /// A card with a certificate (HPKI, JPKI, staff card).
+    Card = 1, "card";
+    /// A password and a second factor.
+    TwoFactor = 2, "two-factor";
+    /// A password alone.
+    Password = 3, "password";
+    /// A certificate of the actor's own (operators, registrars).
+    Certificate = 4, "certificate";
+});
+
+vocabulary!(
+    /// What an access is for.
+    Purpose, "purpose", {
+    /// Care of the participant.
+    Care = 1, "care";
+    /// The participant's own use.
+    Own = 2, "own";
+    /// An audit by the network.
+    Audit = 3, "audit";
+    /// Secondary use; reserved, off.
+    Secondary = 4, "secondary";
+});
+
+vocabulary!(
+    /// What kind of actor a request states.
+    ActorKind, "actor kind", {
+    /// A facility's user.
+    FacilityUser = 1, "facility-user";
+    /// A participant.
+    Participant = 2, "participant";
+    /// A registrar of the support centre.
+    Registrar = 3, "registrar";
+    /// An auditor of the support centre.
+    Auditor = 4, "auditor";
+    /// An operator of the cluster.
+    Operator = 5, "operator";
+    /// Recovery staff.
+    Recovery = 6, "recovery";
+    /// The cluster itself: bootstrap, sweeper.
+    Cluster = 7, "cluster";
+});
+
+vocabulary!(
+    /// What a journal entry tells of.
+    Action, "action", {
+    /// The cluster was made.
+    Init = 1, "init";
+    /// A facility was registered or changed.
+    Facility = 2, "facility";
+    /// A user was registered or changed.
+    User = 3, "user";
+    /// An application was registered or changed.
+    Application = 4, "application";
+    /// A participant was enrolled.
+    Enrol = 5, "enrol";
+    /// A facility's own id was linked.
+    Link = 6, "link";
+    /// A facility was named by the participant.
+    Grant = 7, "grant";
+    /// A grant was taken back.
+    Revoke = 8, "revoke";
+    /// The participant left.
+    Withdraw = 9, "withdraw";
+    /// A record was written.
+    Put = 10, "put";
+    /// A record was read.
+    Get = 11, "get";
+    /// Records were listed.
+    List = 12, "list";
+    /// A record's versions were listed.
+    History = 13, "history";
+    /// A record was hidden or shown again.
+    Hide = 14, "hide";
+    /// A record's addressees were narrowed.
+    Narrow = 15, "narrow";
+    /// The consents were shown.
+    ShowConsent = 16, "show-consent";
+    /// The accesses were listed.
+    ListAccesses = 17, "list-accesses";
+    /// A facility's inbox was read.
+    Inbox = 18, "inbox";
+    /// The participants who granted a facility were listed.
+    ListGranted = 19, "list-granted";
+    /// An upload was begun.
+    Stage = 20, "stage";
+    /// An upload was given up and swept.
+    Sweep = 21, "sweep";
+    /// A setting was changed.
+    Setting = 22, "setting";
+    /// A member was approved, added or removed.
+    Member = 23, "member";
+    /// A participant's number was looked up by a facility's own id.
+    Resolve = 24, "resolve";
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_words_come_back_and_zero_is_nothing() {
+        for class in Class::ALL {
+            assert_eq!(Class::from_number(class.number()), Ok(*class));
+            assert_eq!(class.word().parse(), Ok(*class));
+        }
+        assert!(Class::from_number(0).is_err());
+        assert!("ward".parse::<FacilityKind>().unwrap_err().to_string().contains("hospital"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Which cluster a command talks to, and for whom it acts.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use kura_client::{
+    ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, User, now_ms,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+
+use super::exit::Failure;
+
+/// The client configuration.
+#[derive(Debug, Clone, Args)]
+pub struct ClientOption {
+    /// Client configuration (TOML): endpoints, CA, certificate and key.
+    #[arg(long, env = "KURA_CLIENT", value_name = "FILE")]
+    pub client: Option<PathBuf>,
+}
+
+impl ClientOption {
+    /// The configuration.
+    pub fn config(&self) -> Result<Config, Failure> {
+        let path = self.client.as_deref().ok_or_else(|| {
+            Failure::usage("no client configuration given")
+                .next("name one with --client FILE or KURA_CLIENT; `kura dev` writes them to DIR/clients")
+        })?;
+        Ok(Config::load(path)?)
+    }
+
+    /// A connection.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(self.config()?).await?)
+    }
+}
+
+/// A facility's user as `FACILITY/USER`. A user id may contain a slash, a facility id may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FacilityUser {
+    facility: String,
+    user: String,
+}
+
+impl FromStr for FacilityUser {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((facility, user)) if !facility.is_empty() && !user.is_empty() => {
+                Ok(Self { facility: facility.to_owned(), user: user.to_owned() })
+            }
+            _ => Err("write FACILITY/USER"),
+        }
+    }
+}
+
+/// For whom a command acts. One of the three ways must be chosen.
+#[derive(Debug, Clone, Args)]
+pub struct ActingOptions {
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub connection: ClientOption,
+    /// Act for a user of a facility.
+    #[arg(long = "as", value_name = "FACILITY/USER", group = "who")]
+    pub user: Option<FacilityUser>,
+    /// Act for the participant named.
+    #[arg(long, group = "who")]
+    pub as_participant: bool,
+    /// Act as an auditor (with an auditor's client configuration).
+    #[arg(long, value_name = "NAME", group = "who")]
+    pub as_auditor: Option<String>,
+    /// How the user or participant was authenticated: card, two-factor, password or certificate.
+    /// It is journalled as stated.
+    #[arg(long, default_value = "password")]
+    pub method: Method,
+    /// The certificate (PEM or DER) with which they authenticated; its SHA-256 is journalled.
+    #[arg(long, value_name = "FILE")]
+    pub credential: Option<PathBuf>,
+}
+
+impl ActingOptions {
+    /// Connects and acts. `participant` is whom `--as-participant` means.
+    pub async fn act(&self, participant: Option<&ParticipantNumber>) -> Result<ActingClient, Failure> {
+        let actor = self.actor(participant)?;
+        Ok(self.connection.connect().await?.act(actor))
+    }
+
+    fn actor(&self, participant: Option<&ParticipantNumber>) -> Result<Actor, Failure> {
+        let now = now_ms();
+        let mut actor: Actor = match (&self.user, self.as_participant, &self.as_auditor, participant) {
+            (Some(FacilityUser { facility, user }), ..) => User::at(facility, user).authenticated(self.method, now),
+            (None, true, _, Some(number)) => Participant::numbered(*number).authenticated(self.method, now).into(),
+            (None, true, _, None) => return Err(Failure::usage("--as-participant has no participant here")),
+            (None, false, Some(name), _) => Auditor::named(name).into(),
+            (None, false, None, _) => {
+                return Err(Failure::usage("for whom? Nothing is done without an actor")
+                    .next("add --as FACILITY/USER or --as-participant"));
+            }
+        };
+        if let Some(path) = &self.credential {
+            actor = actor.credential(fingerprint(path)?);
+        }
+        Ok(actor)
+    }
+}
+
+/// SHA-256 of a certificate's DER, from a PEM or DER file.
+pub(super) fn fingerprint(path: &Path) -> Result<[u8; 32], Failure> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::usage(format!("cannot read the credential {}: {error}", path.display())))?;
+    let der = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
+    Ok(Sha256::digest(&der).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_facility_user_is_split_at_the_first_slash() {
+        let user: FacilityUser = "F0012/ward/7".parse().unwrap();
+        assert_eq!((user.facility.as_str(), user.user.as_str()), ("F0012", "ward/7"));
+        for wrong in ["", "F0012", "F0012/", "/u"] {
+            assert!(wrong.parse::<FacilityUser>().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! `kura ca …`: the cluster's own certificate authority. Works offline, on files alone.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::exit::{Failure, chain};
+use super::output::{Output, hexadecimal, moment};
+use super::request::{self, ClientRequestArguments};
+use crate::certificates::{Approval, Authority, AuthorityFiles, Identity, Role};
+
+/// The CA's certificate in its folder: also the bundle that nodes and clients need.
+pub const CERTIFICATE_FILE: &str = "ca.pem";
+/// The CA's private key in its folder.
+pub const KEY_FILE: &str = "ca.key";
+
+/// `kura ca …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a CA: DIR/ca.pem, for every node and client, and DIR/ca.key, which stays here.
+    Create(CreateArguments),
+    /// Make a private key and a request for it, for an application or a person, on their machine.
+    Request(ClientRequestArguments),
+    /// Show what a request states, and the fingerprint to compare by telephone.
+    Inspect {
+        /// The request.
+        request: PathBuf,
+    },
+    /// Sign a request.
+    Sign(SignArguments),
+    /// Revoke certificates: adds them to a revocation list, or begins one.
+    Revoke(RevokeArguments),
+}
+
+/// Options of `kura ca create`.
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// The folder; created if it is not there.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// The cluster's name; it goes into every certificate.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Validity in days.
+    #[arg(long, default_value_t = 3650)]
+    days: u32,
+}
+
+/// Options of `kura ca sign`.
+#[derive(Debug, Args)]
+pub struct SignArguments {
+    /// The request.
+    request: PathBuf,
+    /// The CA's folder.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// What its holder is: application, registrar, auditor, operator, recovery, voter or backup.
+    #[arg(long)]
+    role: Role,
+    /// Its holder's name.
+    #[arg(long)]
+    name: String,
+    /// A further DNS name or IP address of a node.
+    #[arg(long, value_name = "NAME")]
+    also: Vec<String>,
+    /// Accept every name that a node's request asks for.
+    #[arg(long)]
+    accept_names: bool,
+    /// Validity in days.
+    #[arg(long, default_value_t = 397)]
+    days: u32,
+    /// Where the certificate goes; an existing file is not overwritten.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Options of `kura ca revoke`.
+#[derive(Debug, Args)]
+pub struct RevokeArguments {
+    /// The CA's folder.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// A certificate to revoke.
+    #[arg(long, value_name = "FILE", required_unless_present = "serial")]
+    certificate: Vec<PathBuf>,
+    /// The serial number of a certificate to revoke, in hexadecimal.
+    #[arg(long, value_name = "HEX")]
+    serial: Vec<String>,
+    /// The revocation list; copy it to every node and client that names it.
+    #[arg(long, value_name = "FILE")]
+    list: PathBuf,
+    /// Days until the list should be renewed.
+    #[arg(long, default_value_t = 90)]
+    days: u32,
+}
+
+/// A certificate, as it is told after signing.
+#[derive(Debug, Serialize)]
+struct Signed {
+    role: &'static str,
+    name: String,
+    cluster: Option<String>,
+    serial: String,
+    certificate_sha256: String,
+    not_after_ms: u64,
+    file: PathBuf,
+}
+
+/// The files of a CA's folder.
+pub fn files(directory: &Path) -> AuthorityFiles {
+    AuthorityFiles { certificate: directory.join(CERTIFICATE_FILE), private_key: directory.join(KEY_FILE) }
+}
+
+/// Runs it.
+pub fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Create(arguments) => create(&arguments, output),
+        Command::Request(arguments) => request::run_client(&arguments, output),
+        Command::Inspect { request } => request::inspect(&request, output),
+        Command::Sign(arguments) => sign(&arguments, output),
+        Command::Revoke(arguments) => revoke(&arguments, output),
+    }
+}
+
+fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
+    let CreateArguments { directory, cluster, days } = arguments;
+    std::fs::create_dir_all(directory)
+        .map_err(|error| Failure::failed(format!("cannot create {}: {error}", directory.display())))?;
+    let files = files(directory);
+    let authority = Authority::create(&files, cluster.as_deref(), *days, OffsetDateTime::now_utc())
+        .map_err(|error| Failure::failed(chain(&error)))?;
+    let not_after_ms = u64::try_from(authority.not_after()).unwrap_or(0) * 1000;
+    let told = serde_json::json!({
+        "certificate": files.certificate, "private_key": files.private_key, "not_after_ms": not_after_ms,
+    });
+    output.thing(
+        &told,
+        &[
+            ("certificate", format!("{} (give it to every node and client)", files.certificate.display())),
+            ("private key", format!("{} (keep it here, offline if you can)", files.private_key.display())),
+            ("valid until", moment(not_after_ms)),
+        ],
+    )
+}
+
+fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
+    let authority = Authority::open(&files(&arguments.directory)).map_err(|error| Failure::usage(chain(&error)))?;
+    let approval = Approval {
+        role: arguments.role,
+        name: arguments.name.clone(),
+        alternative_names: arguments.also.clone(),
+        accept_requested_names: arguments.accept_names,
+        valid_days: arguments.days,
+    };
+    let issued = authority
+        .issue(&arguments.request, &approval, OffsetDateTime::now_utc())
+        .map_err(|error| Failure::failed(chain(&error)))?;
+    issued.create_file(&arguments.out).map_err(|error| Failure::failed(chain(&error)))?;
+    let Identity { role, name, cluster, fingerprint, not_after, serial } = issued.identity;
+    let signed = Signed {
+        role: role.word(),
+        name,
+        cluster,
+        serial: serial.to_string(),
+        certificate_sha256: hexadecimal(&fingerprint),
+        not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
+        file: arguments.out.clone(),
+    };
+    output.thing(
+        &signed,
+        &[
+            ("role", signed.role.to_owned()),
+            ("name", signed.name.clone()),
+            ("serial", signed.serial.clone()),
+            ("sha256", signed.certificate_sha256.clone()),
+            ("valid until", moment(signed.not_after_ms)),
+            ("file", signed.file.display().to_string()),
+        ],
+    )
+}
+
+fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
+    let authority = Authority::open(&files(&arguments.directory)).map_err(|error| Failure::usage(chain(&error)))?;
+    let mut numbers = Vec::new();
+    for path in &arguments.certificate {
+        let der = CertificateDer::from_pem_file(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let identity = Identity::from_der(&der)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        numbers.push(identity.serial.number);
+    }
+    for text in &arguments.serial {
+        numbers.push(serial(text)?);
+    }
+    let revoked = authority
+        .update_revocation_list(&arguments.list, &numbers, arguments.days, OffsetDateTime::now_utc())
+        .map_err(|error| Failure::failed(chain(&error)))?;
+    let told = serde_json::json!({ "list": arguments.list, "revoked": revoked });
+    let list = arguments.list.display().to_string();
+    output.thing(&told, &[("list", list), ("certificates in it", revoked.to_string())])
+}
+
+fn serial(text: &str) -> Result<Vec<u8>, Failure> {
+    let wrong = || Failure::usage("a serial number has 1 to 20 bytes, in hexadecimal");
+    if text.is_empty() || text.len() > 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    let even = if text.len().is_multiple_of(2) { text.to_owned() } else { format!("0{text}") };
+    (0..even.len()).step_by(2).map(|at| u8::from_str_radix(&even[at..at + 2], 16).map_err(|_| wrong())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serial_numbers_are_read() {
+        assert_eq!(serial("ab01").unwrap(), [0xab, 1]);
+        assert_eq!(serial("b01").unwrap(), [0x0b, 1]);
+        for wrong in ["", "0x1", "ä1", &"f".repeat(41)] {
+            assert!(serial(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

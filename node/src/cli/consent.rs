@@ -1,0 +1,167 @@
+//! `kura consent …`: what participants consent to.
+
+use clap::{Args, Subcommand};
+use kura_client::{ConsentChange, Consents, Date};
+use serde::Serialize;
+
+use super::acting::ActingOptions;
+use super::exit::Failure;
+use super::number::NumberArgument;
+use super::output::{Output, moment, table};
+use super::receipt;
+
+/// `kura consent …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Enter that a participant names a facility.
+    Grant(FacilityArguments),
+    /// Enter that a participant takes back a grant: no read that starts later succeeds.
+    Revoke(FacilityArguments),
+    /// Enter that a participant leaves: ends all reads and writes.
+    Withdraw(WithdrawArguments),
+    /// What a participant consents to.
+    Show(ShowArguments),
+}
+
+/// Options of `kura consent grant` and `revoke`.
+#[derive(Debug, Args)]
+pub struct FacilityArguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// The facility.
+    facility: String,
+    /// Reference to the evidence; a facility's user must give one.
+    #[arg(long, default_value = "")]
+    evidence: String,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Options of `kura consent withdraw`.
+#[derive(Debug, Args)]
+pub struct WithdrawArguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// Reference to the evidence; a facility's user must give one.
+    #[arg(long, default_value = "")]
+    evidence: String,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Options of `kura consent show` and `kura participant show`.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// As it was at the beginning of this day in Japan, YYYY-MM-DD.
+    #[arg(long, value_name = "DAY")]
+    as_of: Option<Date>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Runs it.
+pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Grant(FacilityArguments { number, facility, evidence, acting }) => {
+            let number = number.read()?;
+            change(acting.act(Some(&number)).await?.grant(&number, facility), evidence, output).await
+        }
+        Command::Revoke(FacilityArguments { number, facility, evidence, acting }) => {
+            let number = number.read()?;
+            change(acting.act(Some(&number)).await?.revoke(&number, facility), evidence, output).await
+        }
+        Command::Withdraw(WithdrawArguments { number, evidence, acting }) => {
+            let number = number.read()?;
+            change(acting.act(Some(&number)).await?.withdraw(&number), evidence, output).await
+        }
+        Command::Show(arguments) => show(arguments, output).await,
+    }
+}
+
+async fn change(change: ConsentChange, evidence: String, output: Output) -> Result<(), Failure> {
+    receipt::print(&change.evidence(evidence).await?, output)
+}
+
+#[derive(Debug, Serialize)]
+struct Told {
+    signed_on: Date,
+    proxy: String,
+    proxy_relation: String,
+    evidence: String,
+    entered_ms: u64,
+    withdrawn_ms: Option<u64>,
+    grants: Vec<Grant>,
+    local_ids: Vec<String>,
+    journal_position: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Grant {
+    facility: String,
+    granted_ms: u64,
+    revoked_ms: Option<u64>,
+    entered_by: String,
+    by_beneficiary: bool,
+}
+
+/// Runs `kura consent show` and `kura participant show`.
+pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failure> {
+    let number = arguments.number.read()?;
+    let acting = arguments.acting.act(Some(&number)).await?;
+    let as_of_ms = arguments.as_of.map_or(0, Date::begins_ms);
+    let told = Told::from(acting.consents_as_of(&number, as_of_ms).await?);
+    let status = match told.withdrawn_ms {
+        Some(at_ms) => format!("withdrew {}", moment(at_ms)),
+        None => "takes part".into(),
+    };
+    let mut fields = vec![("participant", status), ("consent signed on", told.signed_on.to_string())];
+    if !told.proxy.is_empty() {
+        fields.push(("by proxy", format!("{} ({})", told.proxy, told.proxy_relation)));
+    }
+    fields.push(("evidence", told.evidence.clone()));
+    fields.push(("entered", moment(told.entered_ms)));
+    if !told.local_ids.is_empty() {
+        fields.push(("own ids", told.local_ids.join(", ")));
+    }
+    output.thing(&told, &fields)?;
+    if output.json {
+        return Ok(());
+    }
+    let mut grants = table(&["facility", "granted", "revoked", "entered by", ""]);
+    for grant in &told.grants {
+        grants.add_row([
+            grant.facility.clone(),
+            moment(grant.granted_ms),
+            grant.revoked_ms.map_or_else(String::new, moment),
+            grant.entered_by.clone(),
+            if grant.by_beneficiary { "by the facility itself".into() } else { String::new() },
+        ]);
+    }
+    output.text(&grants.to_string())
+}
+
+impl From<Consents> for Told {
+    fn from(consents: Consents) -> Self {
+        let Consents { consent, entered_ms, withdrawn_ms, grants, local_ids, journal_position } = consents;
+        let grant = |grant: kura_client::Grant| Grant {
+            facility: grant.facility,
+            granted_ms: grant.granted_ms,
+            revoked_ms: grant.revoked_ms,
+            entered_by: grant.entered_by,
+            by_beneficiary: grant.by_beneficiary,
+        };
+        Self {
+            signed_on: consent.signed_on,
+            proxy: consent.proxy,
+            proxy_relation: consent.proxy_relation,
+            evidence: consent.evidence,
+            entered_ms,
+            withdrawn_ms,
+            grants: grants.into_iter().map(grant).collect(),
+            local_ids,
+            journal_position,
+        }
+    }
+}

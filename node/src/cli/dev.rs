@@ -1,0 +1,131 @@
+//! `kura dev`: a whole cluster on this machine until Ctrl-C.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit::{Exit, Failure};
+use super::output::{Output, Progress, note, table};
+use crate::dev::{ClientFile, Cluster, DevError, Options};
+
+/// How often children are looked after.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Options of `kura dev`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Where everything lies; made if it is not there, gone on with if it is.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Voters.
+    #[arg(long, default_value_t = 3)]
+    voters: u32,
+    /// Backup members.
+    #[arg(long, default_value_t = 1)]
+    backups: u32,
+    /// First of two ports for each member; free ones are chosen without it.
+    #[arg(long, value_name = "PORT")]
+    base_port: Option<u16>,
+}
+
+#[derive(Debug, Serialize)]
+struct Told {
+    directory: PathBuf,
+    nodes: Vec<Node>,
+    clients: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Node {
+    name: String,
+    address: String,
+    metrics: String,
+    process: Option<u32>,
+    log: PathBuf,
+}
+
+impl From<DevError> for Failure {
+    fn from(error: DevError) -> Self {
+        let exit = match &error {
+            DevError::InUse { .. }
+            | DevError::NotOurs { .. }
+            | DevError::Members { .. }
+            | DevError::OtherSize { .. }
+            | DevError::Plan { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, super::chain(&error))
+    }
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let Arguments { data, voters, backups, base_port } = arguments;
+    let cannot = |error| Failure::failed(format!("cannot wait for signals: {error}"));
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
+    let progress = Progress::spinner();
+    let options = Options { voters, backups, base_port, ..Options::new(data)? };
+    let say = |words: &str| progress.say(words);
+    let mut cluster = tokio::select! {
+        started = Cluster::start(options, &say) => started?,
+        // Dropping the start kills what it began; the next start begins anew.
+        _ = interrupted.recv() => return Err(Failure::failed("interrupted before the cluster was up")),
+        _ = terminated.recv() => return Err(Failure::failed("interrupted before the cluster was up")),
+    };
+    drop(progress);
+    tell(&cluster, output)?;
+    loop {
+        tokio::select! {
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
+            () = tokio::time::sleep(LOOK) => {
+                if let Err(error) = cluster.check() {
+                    note(&format!("{error}\n  the others go on; Ctrl-C and a new start bring it back"));
+                }
+            }
+        }
+    }
+    note("stopping");
+    let badly = cluster.stop().await?;
+    if badly.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("{} did not stop in order; see their logs", badly.join(", "))))
+}
+
+fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
+    let layout = cluster.layout();
+    let node = |member: &crate::dev::Member| Node {
+        name: member.name.clone(),
+        address: member.address(),
+        metrics: format!("http://{}/metrics", member.metrics_address()),
+        process: cluster.process_id(&member.name),
+        log: layout.node_log(&member.name),
+    };
+    let told = Told {
+        directory: layout.directory().to_owned(),
+        nodes: cluster.plan().members.iter().map(node).collect(),
+        clients: ClientFile::ALL.map(|file| layout.client(file)).to_vec(),
+    };
+    if output.json {
+        return output.line(&told);
+    }
+    let mut nodes = table(&["node", "address", "metrics", "process", "log"]);
+    for Node { name, address, metrics, process, log } in told.nodes {
+        let process = process.map_or_else(String::new, |id| id.to_string());
+        nodes.add_row([name, address, metrics, process, log.display().to_string()]);
+    }
+    output.text(&nodes.to_string())?;
+    output.text("client configurations (for --client or KURA_CLIENT):")?;
+    for path in told.clients {
+        output.text(&format!("  {}", path.display()))?;
+    }
+    output.text(&format!(
+        "for example:\n  kura status --client {}\nCtrl-C stops the cluster; the same command starts it again.",
+        layout.client(ClientFile::Operator).display()
+    ))
+}

@@ -1,0 +1,255 @@
+//! How a command ends: documented exit codes, and messages that say what to do next.
+//!
+//! Invariants
+//! - The codes are part of the interface and never change their meaning.
+//! - A message repeats no participant number, id or body: it may end up in somebody's log.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use kura_client::{
+    ChangeError, ConfigError, ConnectError, ConsentError, GetError, ListError, NotCommitted, OperationError,
+    OutcomeError, PutError, RegistryError,
+};
+
+/// The exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// 0: done.
+    Done = 0,
+    /// 1: failed for a reason that no other code names.
+    Failed = 1,
+    /// 2: the command line, a configuration or a value is wrong.
+    Usage = 2,
+    /// 3: refused: no consent, or not this certificate's right.
+    Denied = 3,
+    /// 4: what was named is not there.
+    NotFound = 4,
+    /// 5: not now; the same may be tried again.
+    Unavailable = 5,
+    /// 6: it is not known whether the write was committed.
+    Unknown = 6,
+    /// 7: something is damaged, or a check did not pass.
+    Damaged = 7,
+    /// 8: it contradicts what is there already.
+    Conflict = 8,
+}
+
+impl Exit {
+    /// What `kura --help` says about the codes.
+    pub const HELP: &'static str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line, a configuration or a value is wrong
+  3  refused: no consent, or not this certificate's right
+  4  not found
+  5  not now: the same may be tried again
+  6  it is not known whether the write was committed: ask for its outcome
+  7  damaged, or a check did not pass
+  8  it contradicts what is there already";
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A command that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What happened.
+    pub message: String,
+    /// What to do next, if that is known.
+    pub next: Option<String>,
+}
+
+impl Failure {
+    /// A failure with a code.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string(), next: None }
+    }
+
+    /// A failure that no other code names.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// A wrong value.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn next(mut self, advice: impl Into<String>) -> Self {
+        self.next = Some(advice.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.next.as_ref().map_or(Ok(()), |next| write!(f, "\n  next: {next}"))
+    }
+}
+
+/// An error and what lies under it, in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(source) = below {
+        let words = source.to_string();
+        // Many errors repeat their source's words in their own.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        below = source.source();
+    }
+    text
+}
+
+const ASK_OUTCOME: &str = "ask what became of it: kura record outcome";
+const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
+
+macro_rules! from_family {
+    ($($name:ident |$failure:ident| { $($extra:tt)* })*) => { $(
+        impl From<$name> for Failure {
+            fn from(error: $name) -> Self {
+                let $failure = |exit| Failure::new(exit, chain(&error));
+                match &error {
+                    $name::Denied(_) => $failure(Exit::Denied),
+                    $name::Unfit(_) => $failure(Exit::Denied)
+                        .next("use the client configuration of the role that this takes (--client)"),
+                    $name::Invalid(_) => $failure(Exit::Usage),
+                    $name::NotFound(_) => $failure(Exit::NotFound),
+                    $name::Later(_) => $failure(Exit::Unavailable).next(TRY_AGAIN),
+                    $name::Broken(_) => $failure(Exit::Failed).next("this is a bug: report it with the node's log"),
+                    $($extra)*
+                    _ => $failure(Exit::Failed),
+                }
+            }
+        }
+    )* };
+}
+
+macro_rules! from_write_family {
+    ($($name:ident |$failure:ident| { $($extra:tt)* })*) => { from_family! { $($name |$failure| {
+        $name::Unknown { request } => $failure(Exit::Unknown).next(format!("{ASK_OUTCOME} {request}")),
+        $name::Expired { .. } => $failure(Exit::Unknown).next("look for what it wrote before writing it anew"),
+        $name::Conflict { .. } => $failure(Exit::Conflict),
+        $($extra)*
+    })* } };
+}
+
+from_write_family! {
+    PutError |failure| {}
+    ChangeError |failure| {}
+    ConsentError |failure| {}
+    RegistryError |failure| {}
+}
+
+from_family! {
+    GetError |failure| {
+        GetError::EndedEarly { .. } | GetError::WrongHash { .. } =>
+            failure(Exit::Damaged).next("try again: another node may hold a sound copy"),
+    }
+    ListError |failure| {}
+    OutcomeError |failure| {}
+    OperationError |failure| {
+        OperationError::InDoubt { .. } => failure(Exit::Unknown).next("look at `kura member list`"),
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let retry = error.may_retry();
+        let failure = |exit| Failure::new(exit, chain(&error));
+        match &error {
+            ConnectError::NoNode { .. } if retry => failure(Exit::Unavailable).next("check that the nodes run"),
+            ConnectError::NoNode { .. } => {
+                failure(Exit::Denied).next("check certificate, CA and node names in the client configuration")
+            }
+            _ => failure(Exit::Usage),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::usage(chain(&error))
+    }
+}
+
+impl From<NotCommitted> for Failure {
+    fn from(error: NotCommitted) -> Self {
+        match error {
+            NotCommitted::Absent => Failure::new(Exit::NotFound, error),
+            NotCommitted::Forgotten => Failure::new(Exit::Unknown, error),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        // A read through the client hands its own error on.
+        match error.downcast::<GetError>() {
+            Ok(read) => read.into(),
+            Err(error) => Failure::failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_stay_as_documented() {
+        let table = [
+            (Exit::Done, 0),
+            (Exit::Failed, 1),
+            (Exit::Usage, 2),
+            (Exit::Denied, 3),
+            (Exit::NotFound, 4),
+            (Exit::Unavailable, 5),
+            (Exit::Unknown, 6),
+            (Exit::Damaged, 7),
+            (Exit::Conflict, 8),
+        ];
+        for (exit, code) in table {
+            assert_eq!(exit as u8, code);
+            assert!(Exit::HELP.contains(&format!("\n  {code}  ")), "{code} is not in the help");
+        }
+    }
+
+    #[test]
+    fn errors_become_codes_and_say_what_to_do() {
+        let request: kura_client::RequestId = "018f0000000000000000000000000001".parse().unwrap();
+        let table: Vec<(Failure, Exit)> = vec![
+            (PutError::Unknown { request }.into(), Exit::Unknown),
+            (PutError::Expired {}.into(), Exit::Unknown),
+            (PutError::Body { source: std::io::Error::other("cut") }.into(), Exit::Failed),
+            (ConsentError::Unknown { request }.into(), Exit::Unknown),
+            (GetError::EndedEarly { bytes: 1, expected: 2 }.into(), Exit::Damaged),
+            (GetError::WrongHash { part: 1 }.into(), Exit::Damaged),
+            (OperationError::InDoubt { message: "cut".into() }.into(), Exit::Unknown),
+            (ConnectError::NoNode { nodes: vec![] }.into(), Exit::Denied),
+            (NotCommitted::Absent.into(), Exit::NotFound),
+            (std::io::Error::from(GetError::WrongHash { part: 1 }).into(), Exit::Damaged),
+        ];
+        for (failure, exit) in table {
+            assert_eq!(failure.exit, exit, "{failure}");
+        }
+        let unknown = Failure::from(PutError::Unknown { request });
+        assert!(unknown.next.unwrap().contains(&request.to_string()));
+        let body = Failure::from(PutError::Body { source: std::io::Error::other("the disk is gone") });
+        assert!(body.message.contains("the disk is gone"));
+    }
+}

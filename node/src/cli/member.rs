@@ -1,0 +1,231 @@
+//! `kura member …`: who belongs to the cluster.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use kura_client::operations::{MemberRole, Operations};
+use kura_client::{Listing, OperationError, wire};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::acting::ClientOption;
+use super::exit::{Exit, Failure, chain};
+use super::output::{Output, Progress, hexadecimal, note};
+use super::status;
+use crate::certificates::{Identity, Role, summarize_request};
+
+/// `kura member …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Approve a member to join: a voter takes an operator and a registrar, a backup an operator.
+    Approve(ApproveArguments),
+    /// The members.
+    List(ClientOption),
+    /// Add an approved voter that has joined and runs; shows how it catches up.
+    AddVoter(NameArguments),
+    /// Add an approved backup member that has joined and runs; shows how it catches up.
+    AddBackup(NameArguments),
+    /// Remove a member.
+    Remove(NameArguments),
+    /// Replace a member by another in one membership change; shows how the new one catches up.
+    Replace(ReplaceArguments),
+    /// Hand leadership to another voter.
+    HandOver(HandOverArguments),
+}
+
+/// Options of `kura member approve`.
+#[derive(Debug, Args)]
+pub struct ApproveArguments {
+    /// The member's certificate or its request (PEM): its name, role and key.
+    file: PathBuf,
+    /// Where peers and clients reach it, host:port.
+    #[arg(long)]
+    address: String,
+    /// The fingerprint of its public key, as told by telephone; compared with the file's.
+    #[arg(long, value_name = "HEX")]
+    key_sha256: Option<String>,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// A member by name.
+#[derive(Debug, Args)]
+pub struct NameArguments {
+    /// The member's name.
+    name: String,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Options of `kura member replace`.
+#[derive(Debug, Args)]
+pub struct ReplaceArguments {
+    /// The member that goes.
+    old: String,
+    /// The member that comes: approved, joined and running.
+    new: String,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Options of `kura member hand-over`.
+#[derive(Debug, Args)]
+pub struct HandOverArguments {
+    /// The voter that is to lead; without it the most advanced.
+    name: Option<String>,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Runs it.
+pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Approve(arguments) => approve(arguments, output).await,
+        Command::List(client) => {
+            let reply = client.connect().await?.operations().status().await?;
+            status::print_members(&reply, output)
+        }
+        Command::AddVoter(arguments) => add(arguments, MemberRole::Voter, output).await,
+        Command::AddBackup(arguments) => add(arguments, MemberRole::Backup, output).await,
+        Command::Remove(arguments) => {
+            let operations = arguments.client.connect().await?.operations();
+            operations.remove_member(&arguments.name).await?;
+            note(&format!("{} is no longer a member; its directory can be deleted", arguments.name));
+            status::print_members(&operations.status().await?, output)
+        }
+        Command::Replace(arguments) => {
+            let operations = arguments.client.connect().await?.operations();
+            follow(operations.replace_member(&arguments.old, &arguments.new).await?, &arguments.new).await?;
+            status::print_members(&operations.status().await?, output)
+        }
+        Command::HandOver(arguments) => {
+            let operations = arguments.client.connect().await?.operations();
+            let leader = operations.transfer_leader(arguments.name.as_deref()).await?;
+            output.thing(&serde_json::json!({ "leader": leader }), &[("leader", leader.clone())])
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Approved {
+    name: String,
+    role: &'static str,
+    key_sha256: String,
+    raft_id: u64,
+    operator_approved: bool,
+    registrar_approved: bool,
+    complete: bool,
+}
+
+async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Failure> {
+    let candidate = Candidate::read(&arguments.file)?;
+    let key_sha256 = hexadecimal(&candidate.key_sha256);
+    if arguments.key_sha256.is_some_and(|told| !told.eq_ignore_ascii_case(&key_sha256)) {
+        return Err(Failure::new(Exit::Damaged, "the key in the file is not the one that was told")
+            .next("compare the fingerprint with the member's own: kura ca inspect REQUEST"));
+    }
+    let operations = arguments.client.connect().await?.operations();
+    let Candidate { name, role, key_sha256: key } = candidate;
+    let reply = operations.approve_member(&name, member_role(role), key, &arguments.address).await?;
+    let approved = Approved {
+        name,
+        role: role.word(),
+        key_sha256,
+        raft_id: reply.raft_id,
+        operator_approved: reply.operator_approved,
+        registrar_approved: reply.registrar_approved,
+        complete: reply.complete,
+    };
+    let next = match (approved.complete, approved.operator_approved) {
+        (true, _) => "on the member's machine: kura join, then kura serve; then kura member add-…",
+        (false, true) => "a registrar approves the same file",
+        (false, false) => "an operator approves the same file",
+    };
+    output.thing(
+        &approved,
+        &[
+            ("member", approved.name.clone()),
+            ("role", approved.role.to_owned()),
+            ("key sha256", approved.key_sha256.clone()),
+            ("by an operator", yes(approved.operator_approved)),
+            ("by a registrar", yes(approved.registrar_approved)),
+            ("next", next.to_owned()),
+        ],
+    )
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes".into() } else { "no".into() }
+}
+
+fn member_role(role: Role) -> MemberRole {
+    if role == Role::Backup { MemberRole::Backup } else { MemberRole::Voter }
+}
+
+/// A member to be: what its request or certificate says.
+pub(crate) struct Candidate {
+    pub name: String,
+    pub role: Role,
+    pub key_sha256: [u8; 32],
+}
+
+impl Candidate {
+    /// Reads a certificate or a request.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let wrong = |why: &str| Failure::usage(format!("{}: {why}", path.display()));
+        let candidate = match CertificateDer::from_pem_file(path) {
+            Ok(der) => {
+                let identity = Identity::from_der(&der).map_err(|error| wrong(&error.to_string()))?;
+                let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| wrong("not a certificate"))?;
+                let key_sha256 = Sha256::digest(parsed.public_key().raw).into();
+                Self { name: identity.name, role: identity.role, key_sha256 }
+            }
+            Err(_) => {
+                let summary = summarize_request(path).map_err(|error| Failure::usage(chain(&error)))?;
+                let (Some(name), Some(role)) = (summary.name, summary.role) else {
+                    return Err(wrong("the request states no name or role; approve by the signed certificate"));
+                };
+                Self { name, role, key_sha256: summary.public_key_fingerprint }
+            }
+        };
+        if !candidate.role.is_node() {
+            return Err(wrong("it is not a node's"));
+        }
+        Ok(candidate)
+    }
+}
+
+async fn add(arguments: NameArguments, role: MemberRole, output: Output) -> Result<(), Failure> {
+    let operations = arguments.client.connect().await?.operations();
+    follow(operations.add_member(&arguments.name).await?, &arguments.name).await?;
+    let reply = operations.status().await?;
+    let number = if role == MemberRole::Voter { 1 } else { 2 };
+    if reply.members.iter().any(|member| member.name == arguments.name && member.role != number) {
+        note(&format!("note: {} was approved as {}", arguments.name, if number == 1 { "backup" } else { "voter" }));
+    }
+    status::print_members(&reply, output)
+}
+
+/// Adds a member and waits until it is one.
+pub(crate) async fn add_quietly(operations: &Operations, name: &str) -> Result<(), OperationError> {
+    let mut steps = operations.add_member(name).await?;
+    while let Some(step) = steps.next().await {
+        step?;
+    }
+    Ok(())
+}
+
+async fn follow(mut steps: Listing<wire::MemberProgress, OperationError>, name: &str) -> Result<(), Failure> {
+    let progress = Progress::spinner();
+    while let Some(step) = steps.next().await {
+        let wire::MemberProgress { step, matched_index, target_index, .. } = step?;
+        progress.say(match target_index {
+            0 => format!("{name}: {step}"),
+            _ => format!("{name}: {step}, entry {matched_index} of {target_index}"),
+        });
+    }
+    Ok(())
+}

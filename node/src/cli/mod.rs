@@ -1,0 +1,226 @@
+//! The command line of `kura`: parsing, printing, exit codes. Everything that talks to a cluster
+//! goes through `kura_client`.
+//!
+//! Invariants
+//! - Data goes to standard output, progress and logs to standard error.
+//! - One module for each command; it parses, calls, prints, and decides nothing.
+//! - Participant numbers are never repeated in messages, and can come from standard input (`-`).
+
+mod acting;
+mod audit;
+mod bench;
+mod ca;
+mod consent;
+mod demo;
+mod dev;
+mod exit;
+mod member;
+mod number;
+mod output;
+mod participant;
+mod receipt;
+mod record;
+mod registry;
+mod request;
+mod serve;
+mod setup;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Failure};
+pub(crate) use member::{Candidate, add_quietly};
+pub(crate) use exit::chain;
+pub use output::{Output, Progress};
+pub(crate) use output::{bytes, note, table};
+
+/// The storehouse for the records of a prefecture's medical and care network.
+#[derive(Debug, Parser)]
+#[command(name = "kura", version, arg_required_else_help = true, after_help = Exit::HELP)]
+pub struct Cli {
+    /// Print JSON for programs: an object, or one object a line for lists.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine until Ctrl-C.
+    Dev(dev::Arguments),
+    /// Show what Kura does, on a cluster of its own, and check it.
+    Demo(demo::Arguments),
+    /// Run one node.
+    Serve(serve::Arguments),
+    /// The cluster's certificate authority.
+    #[command(subcommand)]
+    Ca(ca::Command),
+    /// Certificates of nodes.
+    #[command(subcommand)]
+    Node(request::NodeCommand),
+    /// Make a new cluster of one voter: this machine's. Offline, once.
+    Init(setup::InitArguments),
+    /// Make this machine ready to be added to a cluster that has approved it.
+    Join(setup::JoinArguments),
+    /// Members of the cluster (operators; approval of voters also by a registrar).
+    #[command(subcommand)]
+    Member(member::Command),
+    /// How the cluster is: members, leader, lag, replication point, digests, size, certificates.
+    Status(status::Arguments),
+    /// Facilities (registrars).
+    #[command(subcommand)]
+    Facility(registry::FacilityCommand),
+    /// Users of facilities (registrars).
+    #[command(subcommand)]
+    User(registry::UserCommand),
+    /// Applications (registrars).
+    #[command(subcommand)]
+    App(registry::AppCommand),
+    /// Participants: enrolment, facilities' own ids.
+    #[command(subcommand)]
+    Participant(participant::Command),
+    /// What participants consent to.
+    #[command(subcommand)]
+    Consent(consent::Command),
+    /// Records.
+    #[command(subcommand)]
+    Record(record::Command),
+    /// Who accessed what.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Measure a cluster.
+    Bench(bench::Arguments),
+}
+
+/// Parses the command line, runs it, and answers the exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::failed(format!("cannot start: {error}")), json),
+    };
+    let ended = runtime.block_on(execute(cli));
+    // A blocked read of standard input must not keep the process.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => report(&failure, json),
+    }
+}
+
+fn report(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        let words = serde_json::json!({
+            "error": failure.message, "next": failure.next, "exit": failure.exit as u8,
+        });
+        note(&words.to_string());
+    } else {
+        note(&format!("kura: {failure}"));
+    }
+    failure.exit.into()
+}
+
+async fn execute(cli: Cli) -> Result<(), Failure> {
+    let output = Output { json: cli.json };
+    match cli.command {
+        Command::Dev(arguments) => dev::run(arguments, output).await,
+        Command::Demo(arguments) => demo::run(arguments, output).await,
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Ca(command) => ca::run(command, output),
+        Command::Node(command) => request::run_node(command, output),
+        Command::Init(arguments) => setup::init(arguments, output).await,
+        Command::Join(arguments) => setup::join(arguments, output).await,
+        Command::Member(command) => member::run(command, output).await,
+        Command::Status(arguments) => status::run(arguments, output).await,
+        Command::Facility(command) => registry::facility(command, output).await,
+        Command::User(command) => registry::user(command, output).await,
+        Command::App(command) => registry::app(command, output).await,
+        Command::Participant(command) => participant::run(command, output).await,
+        Command::Consent(command) => consent::run(command, output).await,
+        Command::Record(command) => record::run(command, output).await,
+        Command::Audit(command) => audit::run(command, output).await,
+        Command::Bench(arguments) => bench::run(arguments, output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_lines_parse() {
+        let lines = [
+            "kura dev --data d --voters 3 --backups 1 --base-port 7001",
+            "kura demo --data d --input f",
+            "kura serve --config node.toml",
+            "kura ca create --directory ca --cluster kita",
+            "kura ca sign voter-1.csr --directory ca --role voter --name voter-1 --out voter-1.pem --accept-names",
+            "kura ca revoke --directory ca --serial ab01 --list revoked.pem",
+            "kura node request --role voter --name voter-1 --key node.key --request node.csr --also 10.0.0.1",
+            "kura init --config node.toml --cluster kita",
+            "kura join --config node.toml",
+            "kura member approve node.csr --address 10.0.0.2:7001 --client operator.toml",
+            "kura member list --json",
+            "kura member add-voter voter-2",
+            "kura member add-backup backup-1",
+            "kura member remove voter-2",
+            "kura member replace voter-2 voter-4",
+            "kura status --wait --json",
+            "kura facility add F0012 --name Minato --kind hospital --access-line ip-vpn",
+            "kura facility list",
+            "kura user add F0012 u-7 --name Abe --profession physician",
+            "kura user list F0012",
+            "kura app add karte --facility F0012 --facility F0300 --participants",
+            "kura app list",
+            "kura participant enrol - --signed-on 2026-04-01 --evidence 2026-113 --as F0012/u-7",
+            "kura participant link 0043001234567890 00-123-45 --as F0012/u-7",
+            "kura participant resolve 00-123-45 --as F0012/u-7",
+            "kura participant show - --as-participant",
+            "kura participant granted --as F0012/u-7",
+            "kura consent grant - F0300 --as-participant",
+            "kura consent revoke - F0300 --as F0012/u-7 --evidence 2026-114",
+            "kura consent withdraw - --as-participant",
+            "kura consent show - --as-participant",
+            "kura record put - scan.dcm --class image --media-type application/dicom --date 2026-04-01 --as F0012/u-7",
+            "kura record list - --class image --since 2026-04-01 --as F0012/u-7",
+            "kura record get - 00112233445566778899aabbccddeeff --out scan.dcm --as F0012/u-7",
+            "kura record get - 00112233445566778899aabbccddeeff --range 0..1048576 --as-participant",
+            "kura record history - 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura record hide - 00112233445566778899aabbccddeeff --reason wrong --as F0012/u-7",
+            "kura record unhide - 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura record narrow - 00112233445566778899aabbccddeeff --to F0300 --as F0012/u-7",
+            "kura record inbox --since 00112233445566778899aabb --as F0012/u-7",
+            "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
+            "kura audit list - --as-participant --since 2026-04-01",
+        ];
+        for line in lines {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused_and_numbers_not_repeated() {
+        for line in [
+            "kura record get 0043001234567890 zz --as F/u",
+            "kura record list 0043001234567890 --as F/u --as-participant",
+            "kura record list 0043001234567890 --class nothing --as F/u",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");
+            assert!(!error.to_string().contains("0043001234567890"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What commands print: tables for people, JSON for programs.
+//!
+//! Invariants
+//! - Data goes to standard output and nothing else does; progress and notes go to standard error.
+//! - With `--json` a thing is one JSON object on one line, and a list is one line for each item.
+//! - A reader that has gone away (`kura … | head`) is an error like any other, never a panic.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::exit::Failure;
+
+/// Where data goes, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// JSON instead of tables.
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints one thing: its fields one below the other, or as a JSON object.
+    pub fn thing<T: Serialize>(&self, value: &T, fields: &[(&str, String)]) -> Result<(), Failure> {
+        if self.json {
+            return self.line(value);
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        for (name, content) in fields {
+            table.add_row([*name, content.as_str()]);
+        }
+        write(&table.trim_fmt())
+    }
+
+    /// Prints a list: a table with a heading, or one JSON object a line.
+    pub fn list<T: Serialize>(
+        &self,
+        items: &[T],
+        heading: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        if self.json {
+            return items.iter().try_for_each(|item| self.line(item));
+        }
+        let mut table = self::table(heading);
+        for item in items {
+            table.add_row(row(item));
+        }
+        write(&table.to_string())?;
+        note(&format!("{} in all", items.len()));
+        Ok(())
+    }
+
+    /// Prints a JSON object on a line of its own, whatever the form asked for.
+    pub fn line<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(Failure::failed)?;
+        write(&text)
+    }
+
+    /// Prints text as it is.
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
+        write(text)
+    }
+}
+
+/// An empty table with a heading.
+pub fn table(heading: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(heading.iter().copied());
+    table
+}
+
+fn write(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.map_err(|error| Failure::failed(format!("cannot write to standard output: {error}")))
+}
+
+/// A note for a person, on standard error.
+pub fn note(text: &str) {
+    // Nobody to tell if standard error is gone.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Progress on standard error, drawn only where that is a terminal.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// A spinner with words behind it.
+    pub fn spinner() -> Self {
+        Self::with("{spinner} {elapsed:>4} {msg}")
+    }
+
+    /// A counter of bytes.
+    pub fn bytes() -> Self {
+        Self::with("{spinner} {elapsed:>4} {bytes} {bytes_per_sec} {msg}")
+    }
+
+    fn with(template: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar }
+    }
+
+    /// What is going on.
+    pub fn say(&self, words: impl Into<String>) {
+        self.bar.set_message(words.into());
+    }
+
+    /// A line that stays, also where nothing is drawn.
+    pub fn keep(&self, line: &str) {
+        self.bar.suspend(|| note(line));
+    }
+
+    /// Counts bytes.
+    pub fn add(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A time in milliseconds since 1970 as Japan reads it, to the second; empty for 0.
+pub fn moment(at_ms: u64) -> String {
+    const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
+    match OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) if at_ms != 0 => at.to_offset(time::macros::offset!(+9)).format(FORM).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// Bytes with a binary unit, three digits or so.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+/// Hexadecimal digits of bytes.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The first digits of a long hash, enough to compare by eye.
+pub fn short(bytes: &[u8]) -> String {
+    hexadecimal(&bytes[..bytes.len().min(6)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_readable() {
+        assert_eq!(moment(1_711_897_200_000), "2024-04-01 00:00:00");
+        assert_eq!(moment(0), "");
+        assert_eq!((bytes(0), bytes(1023), bytes(1536)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
+        assert_eq!(short(&[0xab; 32]), "abababababab");
+    }
+}

@@ -1,0 +1,156 @@
+//! `kura record get`: a body of any length, in constant memory.
+//!
+//! Invariant: a file of the name asked for is there only if all of it is: the body goes to a
+//! temporary file beside it, which is synced and renamed at the end, and removed on any error.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use kura_client::{ParticipantNumber, Purpose, Record, RecordId};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::cli::acting::ActingOptions;
+use crate::cli::exit::Failure;
+use crate::cli::number::NumberArgument;
+use crate::cli::output::{Progress, bytes, note};
+
+/// Options of `kura record get`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// The record.
+    record: RecordId,
+    /// Where the body goes; without it, to standard output. An existing file is replaced.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Another version than the newest.
+    #[arg(long)]
+    version: Option<u32>,
+    /// What for: care, own or audit.
+    #[arg(long)]
+    purpose: Option<Purpose>,
+    /// Only these bytes, FIRST..END (END excluded; may be left out).
+    #[arg(long, value_name = "FIRST..END")]
+    range: Option<Span>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Bytes of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    first: u64,
+    end: Option<u64>,
+}
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "write FIRST..END, such as 0..1048576 or 1048576..";
+        let (first, end) = text.split_once("..").ok_or(WRONG)?;
+        let first = if first.is_empty() { 0 } else { first.parse().map_err(|_| WRONG)? };
+        let end = if end.is_empty() { None } else { Some(end.parse().map_err(|_| WRONG)?) };
+        if end.is_some_and(|end: u64| end <= first) { Err(WRONG) } else { Ok(Self { first, end }) }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..", self.first)?;
+        self.end.map_or(Ok(()), |end| write!(f, "{end}"))
+    }
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let number = arguments.number.read()?;
+    let record = read(&arguments, &number).await?;
+    let progress = Progress::bytes();
+    let length = record.range().end - record.range().start;
+    match &arguments.out {
+        None => {
+            let cannot = |error| Failure::failed(format!("cannot write to standard output: {error}"));
+            let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?;
+            let mut out = tokio::fs::File::from_std(out.into());
+            pour(record.into_reader(), &mut out, &progress).await?;
+        }
+        Some(path) => {
+            let mut temporary = path.as_os_str().to_owned();
+            temporary.push(format!(".{}.part", std::process::id()));
+            let temporary = PathBuf::from(temporary);
+            let written = save(record, &temporary, path, &progress).await;
+            if written.is_err() {
+                let _ = tokio::fs::remove_file(&temporary).await;
+            }
+            written?;
+            drop(progress);
+            note(&format!("{} in {}", bytes(length), path.display()));
+        }
+    }
+    Ok(())
+}
+
+async fn read(arguments: &Arguments, number: &ParticipantNumber) -> Result<Record, Failure> {
+    let acting = arguments.acting.act(Some(number)).await?;
+    let purpose = match arguments.purpose {
+        Some(purpose) => purpose,
+        None if arguments.acting.as_participant => Purpose::Own,
+        None => Purpose::Care,
+    };
+    let mut get = acting.get(number, arguments.record).purpose(purpose);
+    if let Some(version) = arguments.version {
+        get = get.version(version);
+    }
+    match arguments.range {
+        Some(Span { first, end: Some(end) }) => get = get.range(first..end),
+        Some(Span { first, end: None }) => get = get.range(first..),
+        None => {}
+    }
+    Ok(get.await?)
+}
+
+async fn save(record: Record, temporary: &Path, path: &Path, progress: &Progress) -> Result<(), Failure> {
+    let at = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(temporary).await.map_err(at)?;
+    pour(record.into_reader(), &mut file, progress).await?;
+    file.sync_all().await.map_err(at)?;
+    tokio::fs::rename(temporary, path).await.map_err(at)
+}
+
+async fn pour(
+    mut body: impl AsyncBufRead + Unpin,
+    out: &mut (impl AsyncWrite + Unpin),
+    progress: &Progress,
+) -> Result<(), Failure> {
+    loop {
+        let chunk = body.fill_buf().await?;
+        let length = chunk.len();
+        if length == 0 {
+            break;
+        }
+        out.write_all(chunk).await.map_err(|error| Failure::failed(format!("cannot write: {error}")))?;
+        body.consume(length);
+        progress.add(length as u64);
+    }
+    out.flush().await.map_err(|error| Failure::failed(format!("cannot write: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read() {
+        assert_eq!("0..10".parse(), Ok(Span { first: 0, end: Some(10) }));
+        assert_eq!("..10".parse(), Ok(Span { first: 0, end: Some(10) }));
+        assert_eq!("5..".parse(), Ok(Span { first: 5, end: None }));
+        for wrong in ["", "5", "5..5", "6..5", "a..b", "-1..5"] {
+            assert!(wrong.parse::<Span>().is_err(), "{wrong:?}");
+        }
+    }
+}

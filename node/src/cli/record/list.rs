@@ -1,0 +1,159 @@
+//! `kura record list|history|inbox`: finding records.
+
+use clap::Args;
+use kura_client::{Class, Date, InboxCursor, Purpose, RecordId, Summary};
+use serde::Serialize;
+
+use crate::cli::acting::ActingOptions;
+use crate::cli::exit::Failure;
+use crate::cli::number::NumberArgument;
+use crate::cli::output::{Output, bytes, moment, note};
+
+/// Options of `kura record list`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// Only this class.
+    #[arg(long)]
+    class: Vec<Class>,
+    /// Only since this clinical day, YYYY-MM-DD.
+    #[arg(long, value_name = "DAY")]
+    since: Option<Date>,
+    /// Only until this clinical day, YYYY-MM-DD.
+    #[arg(long, value_name = "DAY")]
+    until: Option<Date>,
+    /// Only written by this facility.
+    #[arg(long, value_name = "FACILITY")]
+    author_facility: Option<String>,
+    /// What for: care, own or audit.
+    #[arg(long)]
+    purpose: Option<Purpose>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Options of `kura record history`.
+#[derive(Debug, Args)]
+pub struct HistoryArguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// The record.
+    record: RecordId,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Options of `kura record inbox`.
+#[derive(Debug, Args)]
+pub struct InboxArguments {
+    /// Only since the cursor of an earlier run.
+    #[arg(long, value_name = "CURSOR")]
+    since: Option<InboxCursor>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+const HEADING: [&str; 9] = ["record", "version", "class", "of", "media type", "size", "author", "written", ""];
+
+/// Runs `kura record list`.
+pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failure> {
+    let number = arguments.number.read()?;
+    let purpose = match arguments.purpose {
+        Some(purpose) => purpose,
+        None if arguments.acting.as_participant => Purpose::Own,
+        None => Purpose::Care,
+    };
+    let mut list = arguments.acting.act(Some(&number)).await?.list(&number).purpose(purpose);
+    for class in arguments.class {
+        list = list.class(class);
+    }
+    if let Some(since) = arguments.since {
+        list = list.since(since);
+    }
+    if let Some(until) = arguments.until {
+        list = list.until(until);
+    }
+    if let Some(facility) = arguments.author_facility {
+        list = list.author_facility(facility);
+    }
+    let mut stream = list.stream();
+    let mut kept = Vec::new();
+    while let Some(summary) = stream.next().await {
+        let summary = summary?;
+        // A program gets each as it comes; a table needs them all to fit its columns.
+        if output.json {
+            output.line(&summary)?;
+        } else {
+            kept.push(summary);
+        }
+    }
+    if output.json { Ok(()) } else { output.list(&kept, &HEADING, row) }
+}
+
+/// Runs `kura record history`.
+pub async fn history(arguments: HistoryArguments, output: Output) -> Result<(), Failure> {
+    let number = arguments.number.read()?;
+    let versions = arguments.acting.act(Some(&number)).await?.history(&number, arguments.record).await?;
+    output.list(&versions, &HEADING, row)
+}
+
+fn row(summary: &Summary) -> Vec<String> {
+    let mut notes = Vec::new();
+    if summary.hidden {
+        notes.push("hidden".to_owned());
+    }
+    if !summary.addressees.is_empty() {
+        notes.push(format!("to {}", summary.addressees.join(", ")));
+    }
+    vec![
+        summary.record.to_string(),
+        summary.version.to_string(),
+        summary.class.to_string(),
+        summary.clinical_date.to_string(),
+        summary.media_type.clone(),
+        bytes(summary.bytes),
+        format!("{}/{}", summary.author_facility, summary.author_user),
+        moment(summary.written_ms),
+        notes.join("; "),
+    ]
+}
+
+#[derive(Debug, Serialize)]
+struct Item {
+    participant: String,
+    record: RecordId,
+    version: u32,
+    at_ms: u64,
+    /// Where to go on after this page.
+    cursor: Option<InboxCursor>,
+}
+
+/// Runs `kura record inbox`.
+pub async fn inbox(arguments: InboxArguments, output: Output) -> Result<(), Failure> {
+    let acting = arguments.acting.act(None).await?;
+    let mut cursor = arguments.since;
+    let mut items = Vec::new();
+    loop {
+        let page = acting.inbox(cursor).await?;
+        cursor = page.cursor;
+        let item = |item: kura_client::InboxItem| Item {
+            participant: item.participant.reveal().to_owned(),
+            record: item.record,
+            version: item.version,
+            at_ms: item.at_ms,
+            cursor,
+        };
+        items.extend(page.items.into_iter().map(item));
+        if !page.more {
+            break;
+        }
+    }
+    output.list(&items, &["participant", "record", "version", "addressed"], |item| {
+        vec![item.participant.clone(), item.record.to_string(), item.version.to_string(), moment(item.at_ms)]
+    })?;
+    if let (Some(cursor), false) = (cursor, output.json) {
+        note(&format!("go on with --since {cursor}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! `kura serve`: one node, until SIGTERM or SIGINT.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
+
+use super::exit::{Failure, chain};
+use crate::config::NodeConfig;
+
+/// How often a child looks whether its parent still lives.
+const PARENT_LOOK: Duration = Duration::from_millis(200);
+
+/// How long a child that lost its parent may drain before it just ends.
+const ORPHAN_DRAIN: Duration = Duration::from_secs(10);
+
+/// Options of `kura serve`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The node's configuration (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Stop when the process with this id is no longer the parent of this one (`kura dev` does so).
+    #[arg(long, value_name = "PID", hide = true)]
+    exit_with_parent: Option<i32>,
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    if let Some(parent) = arguments.exit_with_parent {
+        watch_parent(parent);
+    }
+    crate::serve::serve(config).await.map_err(|error| Failure::failed(chain(&error)))
+}
+
+/// A thread, not a task: it must also end a process whose runtime is stuck. The parent names itself,
+/// so that one that died before this began is noticed, too.
+fn watch_parent(parent: i32) {
+    let parent = Pid::from_raw(parent);
+    std::thread::spawn(move || {
+        while getppid() == parent {
+            std::thread::sleep(PARENT_LOOK);
+        }
+        tracing::warn!("the parent process is gone: stopping");
+        let _ = kill_process(getpid(), Signal::TERM);
+        std::thread::sleep(ORPHAN_DRAIN);
+        std::process::exit(super::Exit::Failed as i32);
+    });
+}

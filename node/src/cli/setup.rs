@@ -1,0 +1,59 @@
+//! `kura init` and `kura join`: from an empty data directory to one that `kura serve` starts on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::exit::{Failure, chain};
+use super::output::Output;
+use crate::config::NodeConfig;
+use crate::init::InitOptions;
+
+/// Options of `kura init`.
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The first voter's configuration (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The new cluster's name.
+    #[arg(long)]
+    cluster: String,
+}
+
+/// Options of `kura join`.
+#[derive(Debug, Args)]
+pub struct JoinArguments {
+    /// The new member's configuration (TOML); its `peers` are asked.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs `kura init`.
+pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let options = InitOptions { cluster_name: arguments.cluster };
+    crate::init::init(&config, &options).await.map_err(|error| Failure::failed(chain(&error)))?;
+    let told = serde_json::json!({ "cluster": options.cluster_name, "node": config.name });
+    output.thing(
+        &told,
+        &[("cluster", options.cluster_name.clone()), ("next", format!("kura serve --config {}", arguments.config.display()))],
+    )
+}
+
+/// Runs `kura join`.
+pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let report = crate::join::join(&config).await.map_err(|error| {
+        Failure::failed(chain(&error)).next("a member must be approved before it joins: kura member approve")
+    })?;
+    let told = serde_json::json!({ "node": config.name, "raft_id": report.raft_id });
+    let serve = format!("kura serve --config {}", arguments.config.display());
+    output.thing(
+        &told,
+        &[("node", config.name.clone()), ("raft id", report.raft_id.to_string()), ("next", serve)],
+    )
+}
+
+fn load(path: &std::path::Path) -> Result<NodeConfig, Failure> {
+    NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))
+}

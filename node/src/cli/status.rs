@@ -1,0 +1,324 @@
+//! `kura status`: how the cluster is.
+
+use std::time::Duration;
+
+use clap::Args;
+use kura_client::operations::Operations;
+use kura_client::{now_ms, wire};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::acting::ClientOption;
+use super::exit::{Exit, Failure};
+use super::output::{Output, Progress, bytes, hexadecimal, short, table};
+
+/// Time between two looks while waiting.
+const LOOK: Duration = Duration::from_millis(300);
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Options of `kura status`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Wait until there is a leader, every member answers, and all have applied the same.
+    #[arg(long)]
+    wait: bool,
+    /// Longest wait, in seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    timeout: u64,
+    /// Also the rows and digests of each table.
+    #[arg(long)]
+    tables: bool,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let operations = arguments.client.connect().await?.operations();
+    let reply = if arguments.wait {
+        settled(&operations, Duration::from_secs(arguments.timeout)).await?
+    } else {
+        operations.status().await?
+    };
+    if output.json {
+        return output.line(&Told::from(&reply));
+    }
+    print_head(&reply, output)?;
+    print_members(&reply, output)?;
+    if arguments.tables {
+        let mut rows = table(&["table", "rows", "digest"]);
+        for one in &reply.tables {
+            rows.add_row([one.name.clone(), one.rows.to_string(), short(&one.digest)]);
+        }
+        output.text(&rows.to_string())?;
+    }
+    Ok(())
+}
+
+async fn settled(operations: &Operations, limit: Duration) -> Result<wire::StatusReply, Failure> {
+    let progress = Progress::spinner();
+    let end = Instant::now() + limit;
+    loop {
+        let missing = match operations.status().await {
+            Ok(reply) => match unsettled(&reply) {
+                None => return Ok(reply),
+                Some(missing) => missing,
+            },
+            Err(error) if error.may_retry() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= end {
+            return Err(Failure::new(Exit::Unavailable, format!("not settled within {} s: {missing}", limit.as_secs())));
+        }
+        progress.say(missing);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What keeps a cluster from being settled; nothing if there is a leader, every member answers, and
+/// all have the same digests at the same index.
+pub(crate) fn unsettled(reply: &wire::StatusReply) -> Option<String> {
+    if reply.leader_id == 0 {
+        return Some("there is no leader".into());
+    }
+    let Some(first) = reply.members.first() else { return Some("there are no members".into()) };
+    for member in &reply.members {
+        let name = &member.name;
+        if !member.reachable {
+            return Some(format!("{name} does not answer"));
+        }
+        if member.lag_entries != 0 {
+            return Some(format!("{name} is behind"));
+        }
+        if member.digest_index != first.digest_index || member.state_digest.is_empty() {
+            return Some(format!("{name} and {} have not told digests of the same index", first.name));
+        }
+        if member.state_digest != first.state_digest {
+            return Some(format!("{name} and {} differ at index {}", first.name, first.digest_index));
+        }
+    }
+    None
+}
+
+fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> {
+    let leader = reply.members.iter().find(|member| member.raft_id == reply.leader_id && reply.leader_id != 0);
+    let fields = [
+        ("cluster", format!("{} ({})", reply.cluster_name, hexadecimal(&reply.cluster_id))),
+        ("timeline", reply.timeline.to_string()),
+        ("leader", leader.map_or_else(|| "none known".into(), |member| format!("{}, term {}", member.name, reply.term))),
+        ("committed", format!("index {}", reply.committed_index)),
+        ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
+        ("replication point", replication(reply.replication_point.as_ref())),
+        ("told by", reply.node.clone()),
+    ];
+    output.thing(&(), &fields)
+}
+
+fn replication(point: Option<&wire::ReplicationPoint>) -> String {
+    match point {
+        Some(point) if point.state == 1 => format!(
+            "index {}, {} entries, {}, {} s behind",
+            point.index,
+            point.entries_behind,
+            bytes(point.bytes_behind),
+            point.seconds_behind
+        ),
+        Some(point) if point.state == 3 => "no backup".into(),
+        _ => "UNKNOWN".into(),
+    }
+}
+
+/// Prints the members.
+pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> {
+    if output.json {
+        return reply.members.iter().try_for_each(|member| output.line(&Member::from(member)));
+    }
+    let heading = [
+        "member", "id", "role", "address", "state", "applied", "lag", "digest", "disk", "free", "certificate", "clock",
+        "trouble",
+    ];
+    let mut rows = table(&heading);
+    for member in &reply.members {
+        let known = |text: String| if member.reachable { text } else { "?".into() };
+        rows.add_row([
+            member.name.clone(),
+            member.raft_id.to_string(),
+            role(member.role).to_owned(),
+            member.address.clone(),
+            state(member).to_owned(),
+            known(member.applied_index.to_string()),
+            if member.lag_entries < 0 { "?".into() } else { member.lag_entries.to_string() },
+            known(format!("{} at {}", short(&member.state_digest), member.digest_index)),
+            known(bytes(member.disk_bytes)),
+            known(bytes(member.disk_free_bytes)),
+            known(format!("{} days", member.certificate_not_after_ms.saturating_sub(now_ms()) / DAY_MS)),
+            known(format!("{:+} ms", member.clock_offset_ms)),
+            member.trouble.clone(),
+        ]);
+    }
+    output.text(&rows.to_string())
+}
+
+fn role(number: u32) -> &'static str {
+    match number {
+        1 => "voter",
+        2 => "backup",
+        _ => "?",
+    }
+}
+
+fn state(member: &wire::MemberStatus) -> &'static str {
+    match (member.reachable, member.leader, member.unsealed) {
+        (false, ..) => "no answer",
+        (true, true, _) => "leads",
+        (true, false, true) => "follows",
+        (true, false, false) => "follows, sealed",
+    }
+}
+
+/// The status for programs. Names are those of the protocol; digests in hexadecimal.
+#[derive(Debug, Serialize)]
+struct Told {
+    cluster_name: String,
+    cluster_id: String,
+    timeline: u64,
+    node: String,
+    leader_id: u64,
+    term: u64,
+    committed_index: u64,
+    journal_size: u64,
+    journal_root: String,
+    replication_point: Option<Point>,
+    members: Vec<Member>,
+    tables: Vec<TableTold>,
+}
+
+#[derive(Debug, Serialize)]
+struct Point {
+    state: &'static str,
+    index: u64,
+    entries_behind: u64,
+    bytes_behind: u64,
+    seconds_behind: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct TableTold {
+    name: String,
+    rows: u64,
+    digest: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Member {
+    raft_id: u64,
+    name: String,
+    address: String,
+    role: &'static str,
+    reachable: bool,
+    leader: bool,
+    unsealed: bool,
+    applied_index: u64,
+    synced_index: u64,
+    lag_entries: i64,
+    state_digest: String,
+    digest_index: u64,
+    disk_bytes: u64,
+    disk_free_bytes: u64,
+    certificate_not_after_ms: u64,
+    version: String,
+    clock_offset_ms: i64,
+    trouble: String,
+}
+
+impl From<&wire::MemberStatus> for Member {
+    fn from(member: &wire::MemberStatus) -> Self {
+        Self {
+            raft_id: member.raft_id,
+            name: member.name.clone(),
+            address: member.address.clone(),
+            role: role(member.role),
+            reachable: member.reachable,
+            leader: member.leader,
+            unsealed: member.unsealed,
+            applied_index: member.applied_index,
+            synced_index: member.synced_index,
+            lag_entries: member.lag_entries,
+            state_digest: hexadecimal(&member.state_digest),
+            digest_index: member.digest_index,
+            disk_bytes: member.disk_bytes,
+            disk_free_bytes: member.disk_free_bytes,
+            certificate_not_after_ms: member.certificate_not_after_ms,
+            version: member.version.clone(),
+            clock_offset_ms: member.clock_offset_ms,
+            trouble: member.trouble.clone(),
+        }
+    }
+}
+
+impl From<&wire::StatusReply> for Told {
+    fn from(reply: &wire::StatusReply) -> Self {
+        let point = |point: &wire::ReplicationPoint| Point {
+            state: match point.state {
+                1 => "known",
+                3 => "no-backup",
+                _ => "unknown",
+            },
+            index: point.index,
+            entries_behind: point.entries_behind,
+            bytes_behind: point.bytes_behind,
+            seconds_behind: point.seconds_behind,
+        };
+        let table = |one: &wire::TableStatus| TableTold {
+            name: one.name.clone(),
+            rows: one.rows,
+            digest: hexadecimal(&one.digest),
+        };
+        Self {
+            cluster_name: reply.cluster_name.clone(),
+            cluster_id: hexadecimal(&reply.cluster_id),
+            timeline: reply.timeline,
+            node: reply.node.clone(),
+            leader_id: reply.leader_id,
+            term: reply.term,
+            committed_index: reply.committed_index,
+            journal_size: reply.journal_size,
+            journal_root: hexadecimal(&reply.journal_root),
+            replication_point: reply.replication_point.as_ref().map(point),
+            members: reply.members.iter().map(Member::from).collect(),
+            tables: reply.tables.iter().map(table).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, digest: u8, index: u64) -> wire::MemberStatus {
+        wire::MemberStatus {
+            name: name.into(),
+            reachable: true,
+            digest_index: index,
+            state_digest: vec![digest; 32].into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn settled_means_a_leader_and_the_same_digests_everywhere() {
+        let settled = |leader_id, members| unsettled(&wire::StatusReply { leader_id, members, ..Default::default() });
+        assert_eq!(settled(1, vec![member("a", 1, 7), member("b", 1, 7)]), None);
+        assert!(settled(0, vec![member("a", 1, 7)]).is_some());
+        assert!(settled(1, vec![]).is_some());
+        assert!(settled(1, vec![member("a", 1, 7), member("b", 2, 7)]).unwrap().contains("differ"));
+        assert!(settled(1, vec![member("a", 1, 7), member("b", 1, 6)]).is_some());
+        let empty = wire::MemberStatus { state_digest: Default::default(), ..member("a", 1, 7) };
+        assert!(settled(1, vec![empty]).is_some());
+        let silent = wire::MemberStatus { reachable: false, ..member("b", 1, 7) };
+        assert!(settled(1, vec![member("a", 1, 7), silent]).unwrap().contains("answer"));
+        let behind = wire::MemberStatus { lag_entries: -1, ..member("b", 1, 7) };
+        assert!(settled(1, vec![member("a", 1, 7), behind]).is_some());
+    }
+}

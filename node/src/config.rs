@@ -1,0 +1,248 @@
+//! A node's configuration file (TOML). What one machine decides is here; what must be equal
+//! everywhere is replicated state.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::certificates::check_name;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, lacks a key, has an unknown one, or a value of the wrong kind.
+    #[error("configuration {path}: {source}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of its bounds.
+    #[error("configuration {path}: {key}: {why}")]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A node's configuration. Relative paths are relative to the file's directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The node's name, as in its certificate.
+    pub name: String,
+    /// Directory of everything that the node writes.
+    pub data: PathBuf,
+    /// Address of the one port for clients, operators and peers.
+    pub listen: String,
+    /// Address at which others reach it; `listen` unless given.
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// Address of the Prometheus endpoint; none unless given.
+    #[serde(default)]
+    pub metrics_listen: Option<String>,
+    /// Certificate, key, authorities.
+    pub tls: TlsConfig,
+    /// File of the root key; voters only.
+    #[serde(default)]
+    pub root_key: Option<PathBuf>,
+    /// Members to ask when joining.
+    #[serde(default)]
+    pub peers: Vec<PeerConfig>,
+    /// Marks of free disk space.
+    #[serde(default)]
+    pub space: SpaceConfig,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// How much Raft log is kept for members that lag.
+    #[serde(default)]
+    pub retention: RetentionConfig,
+}
+
+/// TLS files, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The node's certificate chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub private_key: PathBuf,
+    /// Certificates of every authority that may sign.
+    pub authorities: PathBuf,
+    /// Revocation lists of those authorities.
+    #[serde(default)]
+    pub revocation_lists: Vec<PathBuf>,
+}
+
+/// A member to ask when joining.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// Its name, as in its certificate.
+    pub name: String,
+    /// Host and port.
+    pub address: String,
+}
+
+/// Marks of free space on the file system of `data`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpaceConfig {
+    /// Below this, writes are refused.
+    pub low_mib: u64,
+    /// Preallocated; given up for the journal entries of reads when the rest is gone.
+    pub reserve_mib: u64,
+}
+
+impl Default for SpaceConfig {
+    fn default() -> SpaceConfig {
+        SpaceConfig { low_mib: 1024, reserve_mib: 256 }
+    }
+}
+
+/// Logging.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: String,
+    /// A level (`info`) or a filter (`info,openraft=warn`).
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig { format: "text".into(), level: "info,openraft=error".into() }
+    }
+}
+
+/// How much Raft log is kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Log written since the last snapshot that makes a new one.
+    pub snapshot_every_mib: u64,
+    /// Log kept for a member that lags; beyond it the member will need a snapshot.
+    pub log_max_mib: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> RetentionConfig {
+        RetentionConfig { snapshot_every_mib: 256, log_max_mib: 8192 }
+    }
+}
+
+impl NodeConfig {
+    /// Reads and checks a configuration.
+    pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: NodeConfig = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        config.anchor(base);
+        config.check().map_err(|(key, why)| ConfigError::Value { path: path.to_owned(), key, why })?;
+        Ok(config)
+    }
+
+    fn anchor(&mut self, base: &Path) {
+        let files = [&mut self.data, &mut self.tls.certificate, &mut self.tls.private_key, &mut self.tls.authorities];
+        for path in files.into_iter().chain(&mut self.root_key).chain(&mut self.tls.revocation_lists) {
+            *path = base.join(&*path);
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        check_name(&self.name).map_err(|error| ("name", error.to_string()))?;
+        for (key, address) in [("listen", Some(&self.listen)), ("advertise", self.advertise.as_ref()), ("metrics_listen", self.metrics_listen.as_ref())] {
+            if let Some(address) = address
+                && address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+            {
+                return Err((key, format!("{address:?} is not host:port")));
+            }
+        }
+        if !matches!(&self.log.format[..], "text" | "json") {
+            return Err(("log.format", format!("{:?} is neither text nor json", self.log.format)));
+        }
+        if self.space.reserve_mib > self.space.low_mib {
+            return Err(("space.reserve_mib", "is more than space.low_mib".into()));
+        }
+        if self.retention.snapshot_every_mib < 1 || self.retention.log_max_mib < self.retention.snapshot_every_mib {
+            return Err(("retention.log_max_mib", "is less than retention.snapshot_every_mib, or that is 0".into()));
+        }
+        Ok(())
+    }
+
+    /// Address at which others reach this node.
+    pub fn advertised(&self) -> &str {
+        self.advertise.as_deref().unwrap_or(&self.listen)
+    }
+
+    /// The files as the TLS modules take them.
+    pub fn tls_files(&self) -> kura_client::tls::TlsFiles {
+        kura_client::tls::TlsFiles {
+            certificate: self.tls.certificate.clone(),
+            private_key: self.tls.private_key.clone(),
+            authorities: self.tls.authorities.clone(),
+            revocation_lists: self.tls.revocation_lists.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "voter-1"
+data = "data"
+listen = "127.0.0.1:7001"
+root_key = "root.key"
+[tls]
+certificate = "node.pem"
+private_key = "node.key"
+authorities = "ca.pem"
+"#;
+
+    fn load(text: &str) -> Result<NodeConfig, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        NodeConfig::load(&path)
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = load(GOOD).unwrap();
+        assert!(config.data.is_absolute() && config.data.ends_with("data"));
+        assert!(config.root_key.unwrap().ends_with("root.key"));
+        assert_eq!(config.advertise, None);
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_named() {
+        let says = |text: &str, word: &str| {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(word) && error.contains("config.toml"), "{error}");
+        };
+        says(&GOOD.replace("root_key", "rootkey"), "rootkey");
+        says(&GOOD.replace("127.0.0.1:7001", "7001"), "listen");
+        says(&GOOD.replace("voter-1", "voter 1"), "name");
+        says(&format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format");
+        says(&format!("{GOOD}[space]\nlow_mib = 1\n"), "space.reserve_mib");
+        says("name = 1", "name");
+    }
+}

@@ -1,0 +1,245 @@
+//! Who calls, and for whom: the certificate's identity and the actor that it states.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kura_cluster::ParticipantNumber;
+use kura_cluster::consent::{Act, Actor, Facts, Settings};
+use kura_cluster::id::{FacilityId, UserId};
+use kura_cluster::row::{ActorRow, Application, Facility, Participant, RowKey, Table, User};
+use kura_cluster::seal::Domain;
+use kura_cluster::word::{ActorKind, Method, Purpose};
+use kura_proto::v1;
+
+use super::attempt::Attempt;
+use super::{Gateway, GatewayError};
+use crate::certificates::{Identity, Role};
+
+/// An authenticated caller and the actor that it states.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Whose certificate it is.
+    pub identity: Arc<Identity>,
+    /// For whom it speaks.
+    pub actor: StatedActor,
+}
+
+/// An actor, parsed.
+#[derive(Debug, Clone)]
+pub enum StatedActor {
+    /// A facility's user.
+    FacilityUser {
+        /// The facility.
+        facility: FacilityId,
+        /// The user.
+        user: UserId,
+        /// As stated.
+        statement: Statement,
+    },
+    /// A participant.
+    Participant {
+        /// Their number.
+        number: ParticipantNumber,
+        /// As stated.
+        statement: Statement,
+    },
+    /// The holder of the certificate: registrars and others of the network's own offices.
+    Office(ActorKind),
+}
+
+/// How the actor was authenticated, as the application states it.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    method: Method,
+    authenticated_ms: u64,
+    credential_sha256: Bytes,
+}
+
+impl Caller {
+    /// Parses the actor that a call states; offices state none.
+    pub fn parse(identity: Arc<Identity>, actor: Option<&v1::Actor>) -> Result<Caller, GatewayError> {
+        let actor = match identity.role {
+            Role::Application => stated(actor.ok_or_else(|| GatewayError::invalid("actor", "is missing"))?)?,
+            Role::Registrar => StatedActor::Office(ActorKind::Registrar),
+            Role::Auditor => StatedActor::Office(ActorKind::Auditor),
+            Role::Operator => StatedActor::Office(ActorKind::Operator),
+            Role::Recovery => StatedActor::Office(ActorKind::Recovery),
+            Role::Voter | Role::Backup => StatedActor::Office(ActorKind::Cluster),
+        };
+        Ok(Caller { identity, actor })
+    }
+
+    /// The actor as the journal keeps it.
+    pub fn journalled(&self) -> ActorRow {
+        let application = self.identity.name.clone();
+        match &self.actor {
+            StatedActor::FacilityUser { facility, user, statement } => ActorRow {
+                kind: ActorKind::FacilityUser.number(),
+                facility: facility.reveal().into(),
+                name: user.reveal().into(),
+                method: statement.method.number(),
+                authenticated_ms: statement.authenticated_ms,
+                credential_sha256: statement.credential_sha256.clone(),
+                application,
+            },
+            StatedActor::Participant { number, statement } => ActorRow {
+                kind: ActorKind::Participant.number(),
+                facility: String::new(),
+                name: number.reveal().into(),
+                method: statement.method.number(),
+                authenticated_ms: statement.authenticated_ms,
+                credential_sha256: statement.credential_sha256.clone(),
+                application,
+            },
+            StatedActor::Office(kind) => ActorRow {
+                kind: kind.number(),
+                name: self.identity.name.clone(),
+                method: Method::Certificate.number(),
+                credential_sha256: Bytes::copy_from_slice(&self.identity.fingerprint),
+                application,
+                ..ActorRow::default()
+            },
+        }
+    }
+
+    /// The facility of a facility's user.
+    pub fn facility(&self) -> Option<&FacilityId> {
+        match &self.actor {
+            StatedActor::FacilityUser { facility, .. } => Some(facility),
+            _ => None,
+        }
+    }
+
+    /// A participant may only ask about themselves.
+    pub fn may_concern(&self, asked: &ParticipantNumber) -> Result<(), GatewayError> {
+        match &self.actor {
+            StatedActor::Participant { number, .. } if number != asked => {
+                Err(GatewayError::invalid("participant", "a participant can only act for themselves"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn stated(actor: &v1::Actor) -> Result<StatedActor, GatewayError> {
+    let statement = Statement {
+        method: Method::from_number(actor.method).map_err(|e| GatewayError::invalid("actor.method", e))?,
+        authenticated_ms: actor.authenticated_ms,
+        credential_sha256: sha256_or_empty("actor.credential_sha256", &actor.credential_sha256)?,
+    };
+    let invalid = |field| move |error: kura_cluster::id::IdError| GatewayError::invalid(field, error);
+    match ActorKind::from_number(actor.kind) {
+        Ok(ActorKind::FacilityUser) => Ok(StatedActor::FacilityUser {
+            facility: FacilityId::parse(&actor.facility).map_err(invalid("actor.facility"))?,
+            user: UserId::parse(&actor.name).map_err(invalid("actor.name"))?,
+            statement,
+        }),
+        Ok(ActorKind::Participant) => Ok(StatedActor::Participant {
+            number: ParticipantNumber::parse(&actor.name).map_err(invalid("actor.name"))?,
+            statement,
+        }),
+        Ok(_) => Err(GatewayError::invalid("actor.kind", "an application speaks for facility users and participants")),
+        Err(error) => Err(GatewayError::invalid("actor.kind", error)),
+    }
+}
+
+/// A SHA-256, or nothing.
+pub fn sha256_or_empty(field: &'static str, bytes: &Bytes) -> Result<Bytes, GatewayError> {
+    match bytes.len() {
+        0 | 32 => Ok(bytes.clone()),
+        other => Err(GatewayError::invalid(field, format!("has {other} bytes, a SHA-256 has 32"))),
+    }
+}
+
+/// The caller's side of the facts, as opened rows.
+pub struct CallerRows {
+    actor: Actor,
+    credential_sha256: Bytes,
+    application: Option<Arc<Application>>,
+    facility: Option<Arc<Facility>>,
+    user: Option<Arc<User>>,
+    settings: Settings,
+}
+
+impl CallerRows {
+    /// Opens the rows that every decision uses. Their tables are expected whole: they change rarely.
+    pub fn load(attempt: &mut Attempt<'_>, caller: &Caller) -> Result<CallerRows, GatewayError> {
+        let settings = attempt.settings()?;
+        for table in [Table::Application, Table::Facility, Table::User] {
+            attempt.expect_table(table);
+        }
+        let application = load_application(attempt, &caller.identity.name)?;
+        let mut rows = CallerRows {
+            actor: Actor::Registrar,
+            credential_sha256: Bytes::new(),
+            application,
+            facility: None,
+            user: None,
+            settings,
+        };
+        match &caller.actor {
+            StatedActor::FacilityUser { facility, user, statement } => {
+                rows.actor = Actor::FacilityUser;
+                rows.credential_sha256 = statement.credential_sha256.clone();
+                rows.facility = load_facility(attempt, facility.reveal())?;
+                rows.user = load_user(attempt, facility.reveal(), user.reveal())?;
+                attempt.entry_facilities.push(facility.reveal().into());
+            }
+            StatedActor::Participant { statement, .. } => {
+                rows.actor = Actor::Participant;
+                rows.credential_sha256 = statement.credential_sha256.clone();
+            }
+            StatedActor::Office(ActorKind::Registrar) => {}
+            StatedActor::Office(_) => return Err(GatewayError::Role { role: caller.identity.role.to_string() }),
+        }
+        Ok(rows)
+    }
+
+    /// The actor's facility.
+    pub fn facility(&self) -> Option<&Facility> {
+        self.facility.as_deref()
+    }
+
+    /// The facts of an act.
+    pub fn facts<'a>(&'a self, now_ms: u64, act: Act<'a>, participant: Option<&'a Participant>, purpose: Option<Purpose>) -> Facts<'a> {
+        Facts {
+            now_ms,
+            actor: self.actor,
+            act,
+            purpose,
+            credential_sha256: self.credential_sha256.clone(),
+            application: self.application.as_deref(),
+            facility: self.facility.as_deref(),
+            user: self.user.as_deref(),
+            participant,
+            settings: &self.settings,
+        }
+    }
+}
+
+/// A facility by its id, without expecting it.
+pub fn load_facility(attempt: &Attempt<'_>, id: &str) -> Result<Option<Arc<Facility>>, GatewayError> {
+    let key = RowKey::hashed(Table::Facility, &attempt.hash(Domain::Facility, &[id]));
+    Ok(attempt.look(&key)?.value)
+}
+
+fn load_user(attempt: &Attempt<'_>, facility: &str, user: &str) -> Result<Option<Arc<User>>, GatewayError> {
+    let key = RowKey::hashed(Table::User, &attempt.hash(Domain::User, &[facility, user]));
+    Ok(attempt.look(&key)?.value)
+}
+
+fn load_application(attempt: &Attempt<'_>, name: &str) -> Result<Option<Arc<Application>>, GatewayError> {
+    let key = RowKey::hashed(Table::Application, &attempt.hash(Domain::Application, &[name]));
+    Ok(attempt.look(&key)?.value)
+}
+
+impl Gateway {
+    /// Parses the purpose of an access; none stated is care (or the participant's own use).
+    pub fn purpose(caller: &Caller, number: u32) -> Result<Purpose, GatewayError> {
+        match number {
+            0 if matches!(caller.actor, StatedActor::Participant { .. }) => Ok(Purpose::Own),
+            0 => Ok(Purpose::Care),
+            given => Purpose::from_number(given).map_err(|e| GatewayError::invalid("purpose", e)),
+        }
+    }
+}

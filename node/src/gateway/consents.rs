@@ -1,0 +1,354 @@
+//! Enrolment, links, grants, revocations, withdrawal, and showing them.
+
+use bytes::Bytes;
+use kura_cluster::consent::{Act, Basis, Denial, decide, is_granted};
+use kura_cluster::id::{FacilityId, LocalId};
+use kura_cluster::row::{
+    Grant, GrantIndexRow, LinkRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey, Table,
+};
+use kura_cluster::seal::Domain;
+use kura_cluster::word::Action;
+use kura_cluster::{Pseudonym, Revision};
+use kura_proto::v1;
+
+use super::attempt::Attempt;
+use super::caller::{CallerRows, load_facility};
+use super::limits::{GRANTS_MAX, TEXT_BYTES_MAX};
+use super::participant::{Known, number};
+use super::transact::{Asked, Done, Verdict};
+use super::{Caller, Gateway, GatewayError};
+use crate::random;
+
+const KEY_VERSION_FIRST: u32 = 1;
+
+impl Gateway {
+    /// Enrols a participant, or takes up a new consent after a withdrawal.
+    pub async fn enrol(&self, caller: &Caller, request: v1::EnrolRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        let number = number(&request.participant)?;
+        let consent = request.consent.as_ref().ok_or_else(|| GatewayError::invalid("consent", "is missing"))?;
+        for (field, text) in [("proxy", &consent.proxy), ("proxy_relation", &consent.proxy_relation), ("evidence", &consent.evidence)] {
+            bounded(field, text)?;
+        }
+        let done = self
+            .transact(caller, Action::Enrol, Some(&asked), |attempt| {
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let act = Act::Enrol { signed_day: consent.signed_day, evidence: &consent.evidence };
+                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
+                let verdict = Verdict::of(decide(&facts), |_| {
+                    let entered_by = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
+                    let consent = ParticipationConsent {
+                        signed_day: consent.signed_day,
+                        proxy: consent.proxy.clone(),
+                        proxy_relation: consent.proxy_relation.clone(),
+                        evidence: consent.evidence.clone(),
+                        entered_ms: attempt.now_ms,
+                        withdrawn_ms: 0,
+                        entered_by,
+                    };
+                    match &known {
+                        Some(known) => {
+                            let mut row = (*known.row).clone();
+                            row.consents.push(consent);
+                            attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+                        }
+                        None => enrol_new(attempt, &number, consent),
+                    }
+                    Ok(())
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, false).await)
+    }
+
+    /// Links a facility's own id to a participant.
+    pub async fn link(&self, caller: &Caller, request: v1::LinkRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        let number = number(&request.participant)?;
+        let local = LocalId::parse(&request.local_id).map_err(|e| GatewayError::invalid("local_id", e))?;
+        let done = self
+            .transact(caller, Action::Link, Some(&asked), |attempt| {
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let facts = rows.facts(attempt.now_ms, Act::Link, known.as_ref().map(|k| &*k.row), None);
+                let verdict = Verdict::of(decide(&facts), |_| {
+                    let (Some(known), Some(facility)) = (&known, rows.facility()) else { return Ok(()) };
+                    link(attempt, known, &facility.id, &local)
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, false).await)
+    }
+
+    /// Finds the participant behind a facility's own id.
+    pub async fn resolve(&self, caller: &Caller, request: v1::ResolveRequest) -> Result<v1::ResolveReply, GatewayError> {
+        let local = LocalId::parse(&request.local_id).map_err(|e| GatewayError::invalid("local_id", e))?;
+        let done = self
+            .transact(caller, Action::Resolve, None, |attempt| {
+                let rows = CallerRows::load(attempt, caller)?;
+                let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
+                let key = link_key(attempt, &facility, &local);
+                let link = attempt.load::<LinkRow>(&key)?;
+                let facts = rows.facts(attempt.now_ms, Act::Resolve, None, None);
+                let verdict = Verdict::of(decide(&facts), |_| {
+                    let Some(link) = link.value else { return Ok(None) };
+                    let pseudonym = Pseudonym::from_slice(&link.pseudonym).map_err(|_| super::attempt::damaged(&key))?;
+                    attempt.entry.pseudonym = link.pseudonym.clone();
+                    let participant = attempt.load::<Participant>(&RowKey::participant(&pseudonym))?;
+                    Ok(participant.value.map(|p| p.number.clone()))
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        let journal_position = done.committed.journal_first;
+        let participant = done.value.flatten().ok_or(GatewayError::NotFound { what: "a participant linked to this id" })?;
+        Ok(v1::ResolveReply { participant, journal_position })
+    }
+
+    /// Names a facility that may see a participant's records.
+    pub async fn grant(&self, caller: &Caller, request: v1::GrantRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        let number = number(&request.participant)?;
+        caller.may_concern(&number)?;
+        let named = FacilityId::parse(&request.facility).map_err(|e| GatewayError::invalid("facility", e))?;
+        bounded("evidence", &request.evidence)?;
+        let done = self
+            .transact(caller, Action::Grant, Some(&asked), |attempt| {
+                attempt.entry.object = named.reveal().into();
+                attempt.entry_facilities.push(named.reveal().into());
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let beneficiary = load_facility(attempt, named.reveal())?;
+                let act = Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence };
+                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
+                let entered_by = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
+                let verdict = Verdict::of(decide(&facts), |_| match &known {
+                    Some(known) => grant(attempt, known, &named, entered_by, &request.evidence),
+                    None => Ok(()),
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, false).await)
+    }
+
+    /// Takes a grant back. Restrictive: waits for the backup.
+    pub async fn revoke(&self, caller: &Caller, request: v1::RevokeRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        let number = number(&request.participant)?;
+        caller.may_concern(&number)?;
+        let named = FacilityId::parse(&request.facility).map_err(|e| GatewayError::invalid("facility", e))?;
+        bounded("evidence", &request.evidence)?;
+        let done = self
+            .transact(caller, Action::Revoke, Some(&asked), |attempt| {
+                attempt.entry.object = named.reveal().into();
+                attempt.entry_facilities.push(named.reveal().into());
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let act = Act::Revoke { evidence: &request.evidence };
+                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
+                let verdict = Verdict::of(decide(&facts), |_| {
+                    let Some(known) = &known else { return Ok(()) };
+                    let mut row = (*known.row).clone();
+                    // Revoking what is not granted is no error: the participant's will is the same.
+                    for grant in row.grants.iter_mut().filter(|g| g.facility == named.reveal() && g.revoked_ms == 0) {
+                        grant.revoked_ms = attempt.now_ms;
+                    }
+                    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+                    let key = grant_index_key(attempt, &named, &known.pseudonym);
+                    attempt.command.delete(&key);
+                    Ok(())
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, true).await)
+    }
+
+    /// Ends a participant's taking part. Restrictive: waits for the backup.
+    pub async fn withdraw(&self, caller: &Caller, request: v1::WithdrawRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        let number = number(&request.participant)?;
+        caller.may_concern(&number)?;
+        bounded("evidence", &request.evidence)?;
+        let done = self
+            .transact(caller, Action::Withdraw, Some(&asked), |attempt| {
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let act = Act::Withdraw { evidence: &request.evidence };
+                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
+                let verdict = Verdict::of(decide(&facts), |_| {
+                    let Some(known) = &known else { return Ok(()) };
+                    let mut row = (*known.row).clone();
+                    if let Some(consent) = row.consents.last_mut() {
+                        consent.withdrawn_ms = attempt.now_ms;
+                    }
+                    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+                    Ok(())
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, true).await)
+    }
+
+    /// Shows a participant's consent and grants, now or as of a time.
+    pub async fn show_consent(&self, caller: &Caller, request: v1::ShowRequest) -> Result<v1::ShowReply, GatewayError> {
+        let number = number(&request.participant)?;
+        caller.may_concern(&number)?;
+        let done = self
+            .transact(caller, Action::ShowConsent, None, |attempt| {
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let facts = rows.facts(attempt.now_ms, Act::ShowConsent, known.as_ref().map(|k| &*k.row), None);
+                let as_of_ms = if request.as_of_ms == 0 { attempt.now_ms } else { request.as_of_ms };
+                let verdict = Verdict::of(decide(&facts), |basis| {
+                    let Some(known) = &known else { return Ok(v1::ShowReply::default()) };
+                    let mut reply = show(&known.row, as_of_ms);
+                    reply.local_ids = local_ids(attempt, known, rows.facility().map(|f| &f.id[..]), basis)?;
+                    Ok(reply)
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        let Done { value, committed, .. } = done;
+        let journal_position = committed.journal_first;
+        value.map(|reply| v1::ShowReply { journal_position, ..reply }).ok_or(GatewayError::Unknown)
+    }
+}
+
+fn enrol_new(attempt: &mut Attempt<'_>, number: &kura_cluster::ParticipantNumber, consent: ParticipationConsent) {
+    let pseudonym = Pseudonym(random::id());
+    attempt.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
+    let number_key = attempt.number_key(number);
+    let number_row = NumberRow { pseudonym: Bytes::copy_from_slice(&pseudonym.0), alias: false };
+    attempt.put(&number_key, Revision::ABSENT, &number_row);
+    let row = Participant {
+        number: number.reveal().into(),
+        consents: vec![consent],
+        grants: vec![],
+        key_version: KEY_VERSION_FIRST,
+    };
+    attempt.put(&RowKey::participant(&pseudonym), Revision::ABSENT, &row);
+    let (nonce, key) = (attempt.nonce(), random::key());
+    let vault = attempt.vault.clone();
+    let wrapped = vault.keyring().wrap_data_key(&vault.cluster_id(), &pseudonym, KEY_VERSION_FIRST, &key, &nonce);
+    attempt.command.put(&RowKey::participant_key(&pseudonym, KEY_VERSION_FIRST), prost::Message::encode_to_vec(&wrapped));
+}
+
+fn link_key(attempt: &Attempt<'_>, facility: &str, local: &LocalId) -> RowKey {
+    RowKey::hashed(Table::Link, &attempt.hash(Domain::LinkFacilityLocal, &[facility, local.reveal()]))
+}
+
+fn link(attempt: &mut Attempt<'_>, known: &Known, facility: &str, local: &LocalId) -> Result<(), GatewayError> {
+    let key = link_key(attempt, facility, local);
+    let found = attempt.load::<LinkRow>(&key)?;
+    if let Some(row) = &found.value {
+        return match row.pseudonym[..] == known.pseudonym.0 {
+            true => Ok(()),
+            false => Err(GatewayError::InUse { field: "local_id", what: "another participant" }),
+        };
+    }
+    let row = LinkRow {
+        pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
+        facility: facility.into(),
+        local_id: local.reveal().into(),
+        linked_ms: attempt.now_ms,
+    };
+    attempt.put(&key, found.revision, &row);
+    let hash = attempt.hash(Domain::LinkReverse, &[facility, local.reveal()]);
+    attempt.put(&RowKey::link_reverse(&known.pseudonym, &hash), Revision::ABSENT, &row);
+    // Rewritten unchanged: whoever decides on this participant notices that its ids changed.
+    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &*known.row);
+    Ok(())
+}
+
+fn grant(attempt: &mut Attempt<'_>, known: &Known, named: &FacilityId, entered_by: String, evidence: &str) -> Result<(), GatewayError> {
+    if is_granted(&known.row, named.reveal()) {
+        return Ok(());
+    }
+    let mut row = (*known.row).clone();
+    if row.grants.len() >= GRANTS_MAX {
+        return Err(GatewayError::invalid("facility", format!("the participant's history has {GRANTS_MAX} grants, the limit")));
+    }
+    row.grants.push(Grant {
+        facility: named.reveal().into(),
+        granted_ms: attempt.now_ms,
+        revoked_ms: 0,
+        by_beneficiary: entered_by == named.reveal(),
+        entered_by,
+        evidence: evidence.into(),
+    });
+    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+    let key = grant_index_key(attempt, named, &known.pseudonym);
+    let index = attempt.load::<GrantIndexRow>(&key)?;
+    let mark = GrantIndexRow { number: known.row.number.clone(), granted_ms: attempt.now_ms };
+    attempt.put(&key, index.revision, &mark);
+    Ok(())
+}
+
+fn grant_index_key(attempt: &Attempt<'_>, facility: &FacilityId, pseudonym: &Pseudonym) -> RowKey {
+    RowKey::grant_index(&attempt.hash(Domain::GrantIndex, &[facility.reveal()]), pseudonym)
+}
+
+fn show(row: &Participant, as_of_ms: u64) -> v1::ShowReply {
+    let consent = row.consents.iter().rfind(|c| c.entered_ms <= as_of_ms);
+    let shown = |at: u64| if at <= as_of_ms { at } else { 0 };
+    v1::ShowReply {
+        consent: consent.map(|c| v1::SignedConsent {
+            signed_day: c.signed_day,
+            proxy: c.proxy.clone(),
+            proxy_relation: c.proxy_relation.clone(),
+            evidence: c.evidence.clone(),
+        }),
+        entered_ms: consent.map_or(0, |c| c.entered_ms),
+        withdrawn_ms: consent.map_or(0, |c| shown(c.withdrawn_ms)),
+        grants: row
+            .grants
+            .iter()
+            .filter(|g| g.granted_ms <= as_of_ms)
+            .map(|g| v1::GrantSummary {
+                facility: g.facility.clone(),
+                granted_ms: g.granted_ms,
+                revoked_ms: shown(g.revoked_ms),
+                entered_by: g.entered_by.clone(),
+                by_beneficiary: g.by_beneficiary,
+            })
+            .collect(),
+        ..v1::ShowReply::default()
+    }
+}
+
+/// A facility sees its own ids, the participant all of them.
+fn local_ids(attempt: &Attempt<'_>, known: &Known, facility: Option<&str>, basis: Basis) -> Result<Vec<String>, GatewayError> {
+    let prefix = RowKey::links_of(&known.pseudonym);
+    let rows = attempt.database.snapshot().scan(&prefix, None, GRANTS_MAX).map_err(super::attempt::broken)?;
+    let mut ids = Vec::new();
+    for (key, stored) in rows {
+        let row: LinkRow = attempt.open_scanned(&key, &stored)?;
+        match facility {
+            Some(facility) if row.facility == facility => ids.push(row.local_id),
+            None if basis == Basis::Own => ids.push(format!("{}/{}", row.facility, row.local_id)),
+            _ => {}
+        }
+    }
+    Ok(ids)
+}
+
+/// A free text within its bound.
+pub fn bounded(field: &'static str, text: &str) -> Result<(), GatewayError> {
+    match text.len() {
+        length if length > TEXT_BYTES_MAX => {
+            Err(GatewayError::invalid(field, format!("has {length} bytes, the limit is {TEXT_BYTES_MAX}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a denial may be told to the caller as it is.
+pub fn told(reason: Denial) -> Option<&'static str> {
+    (!reason.is_uniform()).then(|| reason.word())
+}

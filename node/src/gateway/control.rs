@@ -1,0 +1,96 @@
+//! What an author changes about a record after writing it: hiding and narrowing. Restrictive.
+
+use bytes::Bytes;
+use kura_cluster::consent::{Act, RecordFacts, decide};
+use kura_cluster::id::{FacilityId, RecordId};
+use kura_cluster::row::{ReceiptRow, RecordControl, RowKey};
+use kura_cluster::word::Action;
+use kura_proto::v1;
+
+use super::attempt::Attempt;
+use super::caller::CallerRows;
+use super::consents::bounded;
+use super::limits::FACILITIES_MAX;
+use super::participant::number;
+use super::transact::{Asked, Verdict};
+use super::{Caller, Gateway, GatewayError};
+
+impl Gateway {
+    /// Hides a record from all but its author's facility, or shows it again.
+    pub async fn hide(&self, caller: &Caller, request: v1::HideRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        bounded("reason", &request.reason)?;
+        let done = self
+            .transact(caller, Action::Hide, Some(&asked), |attempt| {
+                attempt.entry.reason = request.reason.clone();
+                attempt.entry.object = if request.hidden { "hidden".into() } else { "shown".into() };
+                change(attempt, caller, &request.participant, &request.record_id, None, |control| {
+                    control.hidden = request.hidden;
+                })
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, request.hidden).await)
+    }
+
+    /// Narrows a record to addressees.
+    pub async fn narrow(&self, caller: &Caller, request: v1::NarrowRequest) -> Result<v1::Receipt, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &request)?;
+        if request.addressees.is_empty() || request.addressees.len() > FACILITIES_MAX {
+            let why = format!("{} are given; there are 1 to {FACILITIES_MAX}", request.addressees.len());
+            return Err(GatewayError::invalid("addressees", why));
+        }
+        for addressee in &request.addressees {
+            FacilityId::parse(addressee).map_err(|e| GatewayError::invalid("addressees", e))?;
+        }
+        let addressees = &request.addressees[..];
+        let done = self
+            .transact(caller, Action::Narrow, Some(&asked), |attempt| {
+                change(attempt, caller, &request.participant, &request.record_id, Some(addressees), |control| {
+                    control.addressees = addressees.to_vec();
+                })
+            })
+            .await?;
+        Ok(self.receipt(&done, &asked, true).await)
+    }
+}
+
+fn change(
+    attempt: &mut Attempt<'_>,
+    caller: &Caller,
+    participant: &str,
+    record_id: &Bytes,
+    narrowed: Option<&[String]>,
+    alter: impl FnOnce(&mut RecordControl),
+) -> Result<(Verdict<()>, ReceiptRow), GatewayError> {
+    let number = number(participant)?;
+    let record_id = RecordId::from_slice(record_id).map_err(|e| GatewayError::invalid("record_id", e))?;
+    attempt.entry.record_id = Bytes::copy_from_slice(&record_id.0);
+    let rows = CallerRows::load(attempt, caller)?;
+    let known = attempt.participant(&number)?;
+    let mut found = None;
+    if let Some(known) = &known {
+        let data = attempt.data_key(&known.pseudonym, known.row.key_version)?;
+        let key = RowKey::record_control(&known.pseudonym, &record_id);
+        let control = attempt.load_with::<RecordControl>(&key, &data)?;
+        found = Some((data, key, control));
+    }
+    let control = found.as_ref().and_then(|(_, _, loaded)| loaded.value.clone());
+    let record = control.as_deref().map(|control| RecordFacts { control });
+    let act = match narrowed {
+        Some(addressees) => Act::Narrow { record, addressees },
+        None => Act::Hide { record },
+    };
+    let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
+    let decision = decide(&facts);
+    let version = control.as_ref().map_or(0, |c| c.version);
+    let verdict = Verdict::of(decision, |_| {
+        let (Some((data, key, loaded)), Some(control)) = (&found, &control) else {
+            return Err(GatewayError::Damaged { what: "record-control" });
+        };
+        let mut control = (**control).clone();
+        alter(&mut control);
+        attempt.put_with(key, data, loaded.revision, &control);
+        Ok(())
+    })?;
+    Ok((verdict, ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version }))
+}

@@ -1,0 +1,100 @@
+//! What a gateway answers when it does not do what was asked. One place maps it to gRPC
+//! ([`crate::rpc::status`]).
+
+use kura_cluster::consent::Denial;
+
+/// Why nothing (or nothing more) was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// Denied, and journalled.
+    #[error("denied")]
+    Denied {
+        /// The true reason. Callers see it only where it is about themselves.
+        reason: Denial,
+        /// Position of the journal entry.
+        journal_position: u64,
+    },
+    /// A field is malformed or out of its bounds.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong, with the limit.
+        why: String,
+    },
+    /// Something that the caller is permitted to ask for is not there.
+    #[error("{what} is not there")]
+    NotFound {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The document id names another document already, or the id is taken.
+    #[error("{field} is in use by {what}")]
+    InUse {
+        /// Which field.
+        field: &'static str,
+        /// What uses it.
+        what: &'static str,
+    },
+    /// Decisions kept being overtaken by others' writes.
+    #[error("too many concurrent changes to the same rows; try again")]
+    Contended,
+    /// No leader could be reached before the deadline; nothing was committed.
+    #[error("no leader at present: {why}; try again")]
+    Unavailable {
+        /// What is known.
+        why: String,
+    },
+    /// The proposal was sent, and its fate is not known: ask for the outcome, or repeat the request.
+    #[error("the outcome is not known; ask for it, or repeat the same request")]
+    Unknown,
+    /// The request id is older than the window.
+    #[error("the request id is older than the window in which requests are remembered")]
+    Expired,
+    /// The same request id came with another request, or was given up.
+    #[error("the request id was used before: {why}")]
+    RequestId {
+        /// How.
+        why: &'static str,
+    },
+    /// More is in flight than this node takes.
+    #[error("too much in flight at this node; try again")]
+    Overloaded,
+    /// Disk space is below the low-water mark.
+    #[error("the disk of this node is nearly full: {why}")]
+    LowSpace {
+        /// Which mark.
+        why: String,
+    },
+    /// This node's clock is off.
+    #[error("this node's clock is off by more than the limit; it does not decide until that is mended")]
+    Clock,
+    /// This node has no keys at hand.
+    #[error("this node is sealed: {why}")]
+    Sealed {
+        /// Why.
+        why: String,
+    },
+    /// A stored row does not open or is not in a known form. The node says which, without its key.
+    #[error("a stored {what} does not open; see the runbook on damaged members")]
+    Damaged {
+        /// What kind of row.
+        what: &'static str,
+    },
+    /// The caller's certificate does not allow this call.
+    #[error("a certificate of role {role} may not call this")]
+    Role {
+        /// The role's word.
+        role: String,
+    },
+    /// The day's cap on deletions of keys is reached.
+    #[error("the day's cap on deletions of keys is reached; try again tomorrow or raise it with two registrars")]
+    KeyDeletionCap,
+}
+
+impl GatewayError {
+    /// A malformed field.
+    pub fn invalid(field: &'static str, why: impl std::fmt::Display) -> GatewayError {
+        GatewayError::Invalid { field, why: why.to_string() }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a facility finds addressed to it, and who named it.
+
+use bytes::Bytes;
+use kura_cluster::Pseudonym;
+use kura_cluster::consent::{Act, decide, is_granted, present_consent};
+use kura_cluster::row::{GrantIndexRow, InboxRow, JournalEntry, Participant, ReceiptRow, RowKey};
+use kura_cluster::seal::Domain;
+use kura_cluster::word::Action;
+use kura_proto::v1;
+
+use super::attempt::{Attempt, broken};
+use super::caller::CallerRows;
+use super::list::{page, pseudonym_at_end};
+use super::transact::{Done, Verdict};
+use super::{Caller, Gateway, GatewayError};
+
+/// Bytes of an inbox cursor: log index and ordinal.
+const CURSOR_BYTES: usize = 12;
+
+impl Gateway {
+    /// One page of the records addressed to the actor's facility, oldest first. Participants who no
+    /// longer name the facility, or have left, are passed over.
+    pub async fn inbox(&self, caller: &Caller, request: v1::InboxRequest) -> Result<v1::InboxReply, GatewayError> {
+        if !matches!(request.since.len(), 0 | CURSOR_BYTES) {
+            return Err(GatewayError::invalid("since", format!("has {} bytes, a cursor has {CURSOR_BYTES}", request.since.len())));
+        }
+        let done = self.own_facility(caller, Action::Inbox, Act::Inbox).await?;
+        let facility = done.value.ok_or(GatewayError::Unknown)?;
+        let mut reply = tokio::task::block_in_place(|| self.inbox_of(&facility, &request))?;
+        reply.journal_position = done.committed.journal_first;
+        Ok(reply)
+    }
+
+    fn inbox_of(&self, facility: &str, request: &v1::InboxRequest) -> Result<v1::InboxReply, GatewayError> {
+        let attempt = Attempt::begin(self, &JournalEntry::default())?;
+        let snapshot = attempt.database.snapshot();
+        let prefix = RowKey::inbox(&attempt.hash(Domain::InboxFacility, &[facility]));
+        let after = (!request.since.is_empty()).then(|| [&prefix.as_bytes()[..], &request.since].concat());
+        let limit = page(request.limit);
+        let rows = snapshot.scan(&prefix, after.as_deref(), limit + 1).map_err(broken)?;
+        let more = rows.len() > limit;
+        let mut reply = v1::InboxReply { more, cursor: request.since.clone(), ..v1::InboxReply::default() };
+        for (key, stored) in rows.into_iter().take(limit) {
+            let bytes = key.as_bytes();
+            reply.cursor = bytes.slice(bytes.len() - CURSOR_BYTES..);
+            let row: InboxRow = attempt.open_scanned(&key, &stored)?;
+            if self.names(&attempt, &row.pseudonym, facility)? {
+                reply.items.push(v1::InboxItem { participant: row.number, record_id: row.record_id, version: row.version, at_ms: row.at_ms });
+            }
+        }
+        Ok(reply)
+    }
+
+    /// One page of the participants who name the actor's facility.
+    pub async fn granted(&self, caller: &Caller, request: v1::GrantedRequest) -> Result<v1::GrantedReply, GatewayError> {
+        if !matches!(request.after.len(), 0 | 16) {
+            return Err(GatewayError::invalid("after", "is not a cursor of an earlier page"));
+        }
+        let done = self.own_facility(caller, Action::ListGranted, Act::ListGranted).await?;
+        let facility = done.value.ok_or(GatewayError::Unknown)?;
+        let mut reply = tokio::task::block_in_place(|| self.granted_to(&facility, &request))?;
+        reply.journal_position = done.committed.journal_first;
+        Ok(reply)
+    }
+
+    fn granted_to(&self, facility: &str, request: &v1::GrantedRequest) -> Result<v1::GrantedReply, GatewayError> {
+        let attempt = Attempt::begin(self, &JournalEntry::default())?;
+        let snapshot = attempt.database.snapshot();
+        let prefix = RowKey::grants_of(&attempt.hash(Domain::GrantIndex, &[facility]));
+        let after = (!request.after.is_empty()).then(|| [&prefix.as_bytes()[..], &request.after].concat());
+        let limit = page(request.limit);
+        let rows = snapshot.scan(&prefix, after.as_deref(), limit + 1).map_err(broken)?;
+        let mut reply = v1::GrantedReply { more: rows.len() > limit, last: request.after.clone(), ..v1::GrantedReply::default() };
+        for (key, stored) in rows.into_iter().take(limit) {
+            let pseudonym = pseudonym_at_end(&key).ok_or_else(|| super::attempt::damaged(&key))?;
+            reply.last = Bytes::copy_from_slice(&pseudonym.0);
+            let row: GrantIndexRow = attempt.open_scanned(&key, &stored)?;
+            if self.names(&attempt, &pseudonym.0, facility)? {
+                reply.participants.push(v1::GrantedParticipant { participant: row.number, granted_ms: row.granted_ms });
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn own_facility(&self, caller: &Caller, action: Action, act: Act<'_>) -> Result<Done<String>, GatewayError> {
+        self.transact(caller, action, None, |attempt| {
+            let rows = CallerRows::load(attempt, caller)?;
+            let facts = rows.facts(attempt.now_ms, act, None, None);
+            let decision = decide(&facts);
+            let verdict = Verdict::of(decision, |_| Ok(rows.facility().map(|f| f.id.clone()).unwrap_or_default()))?;
+            Ok((verdict, ReceiptRow::default()))
+        })
+        .await
+    }
+
+    /// Whether a participant takes part and names a facility at this moment.
+    fn names(&self, attempt: &Attempt<'_>, pseudonym: &[u8], facility: &str) -> Result<bool, GatewayError> {
+        let Ok(pseudonym) = Pseudonym::from_slice(pseudonym) else { return Ok(false) };
+        let participant = attempt.look::<Participant>(&RowKey::participant(&pseudonym))?.value;
+        Ok(participant.is_some_and(|p| present_consent(&p).is_some() && is_granted(&p, facility)))
+    }
+}

@@ -1,0 +1,41 @@
+//! The named bounds of the gateway.
+
+use std::time::Duration;
+
+/// Longest body of [`super::put`] in one message.
+pub const WHOLE_BYTES_MAX: usize = 1 << 20;
+/// Longest body of a record, all parts together.
+pub const BODY_BYTES_MAX: u64 = 8 << 30;
+/// Parts of a record.
+pub const PARTS_MAX: usize = 1024;
+/// Addressees of a record, grants of a participant at a time, facilities of an application.
+pub const FACILITIES_MAX: usize = 512;
+/// Grants in a participant's history; the row must stay small enough to rewrite.
+pub const GRANTS_MAX: usize = 4096;
+/// Bytes of a free text: names, evidence, reasons, media types, part names.
+pub const TEXT_BYTES_MAX: usize = 512;
+/// Bytes of a detached signature or a timestamp token.
+pub const SIGNATURE_BYTES_MAX: usize = 256 << 10;
+/// Rows of one page.
+pub const PAGE_ROWS_MAX: u32 = 1_000;
+/// Rows of one page unless asked otherwise.
+pub const PAGE_ROWS_DEFAULT: u32 = 200;
+/// Decisions of one call before it gives up as contended.
+pub const ATTEMPTS_MAX: u32 = 12;
+/// How long a call keeps trying to reach a leader.
+pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How far a gateway's clock may be off the voters' median.
+pub const CLOCK_OFFSET_MS_MAX: u64 = 5_000;
+/// How long a restrictive command waits for the backup.
+pub const REACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A long download is decided again after this long.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// A download ends after this long.
+pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+/// An upload that has not gone on for this long is swept.
+pub const STAGING_MS_MAX: u64 = 24 * 3_600_000;
+/// Sealed bytes from which gathered blocks are proposed. With one more block of 1 MiB a command stays
+/// below its own bound.
+pub const STAGE_COMMAND_BYTES: usize = 512 << 10;
+/// Rows from which gathered blocks are proposed.
+pub const STAGE_COMMAND_ROWS: usize = 512;

@@ -1,0 +1,60 @@
+//! What became of a write.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use kura_cluster::command::Request;
+use kura_cluster::{Command, Outcome};
+use kura_proto::v1;
+use prost::Message;
+
+use super::limits::PROPOSE_TIMEOUT;
+use super::propose::Proposed;
+use super::transact::{Asked, open_receipt};
+use super::{Gateway, GatewayError};
+
+/// The kinds of [`v1::OutcomeReply`].
+const COMMITTED: u32 = 1;
+const ABSENT: u32 = 2;
+const FORGOTTEN: u32 = 3;
+
+impl Gateway {
+    /// Tells what became of a request of the caller's application. Where nothing is found a tombstone is
+    /// left, so that "absent" is final.
+    pub async fn outcome(&self, application: &str, request: v1::OutcomeRequest) -> Result<v1::OutcomeReply, GatewayError> {
+        let asked = Asked::parse(request.request.as_ref(), &v1::OutcomeRequest::default())?;
+        let vault = self.unsealed()?;
+        let row = asked.row(&vault, application);
+        let mut command = Command::new(self.now_ms()?);
+        command.probe = true;
+        command.request = Some(Request {
+            row: row.as_bytes().clone(),
+            sha256: Bytes::copy_from_slice(&asked.sha256),
+            receipt: Bytes::new(),
+        });
+        let Proposed { outcome, term, index } =
+            self.proposer.propose(command.encode_to_vec().into(), Instant::now() + PROPOSE_TIMEOUT).await?;
+        self.store.applied(index).await;
+        match outcome {
+            Outcome::Committed(committed) => {
+                let receipt = open_receipt(&vault, &row, &committed.receipt)?;
+                let reach = self.reach.wait(term, committed.revision.index).await;
+                let receipt = v1::Receipt {
+                    timeline: committed.revision.timeline,
+                    leader_term: term,
+                    index: committed.revision.index,
+                    request_id: Bytes::copy_from_slice(&asked.id.0),
+                    record_id: receipt.record_id,
+                    version: receipt.version,
+                    journal_position: committed.journal_first,
+                    repeated: true,
+                    reach: reach as u32,
+                };
+                Ok(v1::OutcomeReply { kind: COMMITTED, receipt: Some(receipt) })
+            }
+            Outcome::Absent => Ok(v1::OutcomeReply { kind: ABSENT, receipt: None }),
+            Outcome::Expired => Ok(v1::OutcomeReply { kind: FORGOTTEN, receipt: None }),
+            Outcome::Conflict { .. } | Outcome::Refused(_) => Err(GatewayError::Contended),
+        }
+    }
+}

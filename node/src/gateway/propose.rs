@@ -1,0 +1,312 @@
+//! The way of a command to the leader and its outcome back.
+//!
+//! Proposals queue in one bounded channel. A task takes what is there and either hands it to the local
+//! Raft in one call, if this voter leads, or sends it down one stream to the leader. Clients never have
+//! to know who leads.
+//!
+//! Invariants
+//! - Bytes in flight are bounded by [`IN_FLIGHT_BYTES_MAX`].
+//! - A proposal whose fate is unknown is proposed again: a write is recognised by its request, and a
+//!   read's decision may leave a second journal entry, never none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use kura_cluster::Outcome;
+use kura_cluster::command::OutcomeMessage;
+use kura_cluster::seal::command_mac;
+use kura_proto::v1;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardToLeader};
+use prost::Message;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::transport::Channel;
+
+use super::GatewayError;
+use crate::raft::types::{CommandBytes, NodeId, Raft};
+use crate::state::StateMachine;
+use crate::vault::Vault;
+
+/// Commands waiting for the task.
+const QUEUE_COMMANDS_MAX: usize = 4096;
+/// Commands handed to Raft in one call.
+const BATCH_COMMANDS_MAX: usize = 512;
+/// Bytes of commands between `propose` and their outcome.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+/// One permit of the semaphore.
+const PERMIT_BYTES: usize = 1024;
+/// Pause before a proposal is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// A forwarded proposal without an answer for this long counts as unknown.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A proposal's outcome and where it was found.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Term of the leader.
+    pub term: u64,
+    /// Its log index: local state has to reach it before anything is served.
+    pub index: u64,
+}
+
+/// Why a proposal has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It was not appended anywhere; the leader is another, or none.
+    NotAppended(String),
+    /// It may or may not take effect.
+    Unknown(String),
+}
+
+struct Pending {
+    command: Bytes,
+    answer: oneshot::Sender<Result<Proposed, Failure>>,
+}
+
+/// How to reach another voter.
+pub trait LeaderLink: Send + Sync + 'static {
+    /// A channel to a member, if it is known.
+    fn channel(&self, node: NodeId) -> Option<Channel>;
+}
+
+/// A cheap handle to the proposing task.
+#[derive(Clone)]
+pub struct Proposer {
+    queue: mpsc::Sender<Pending>,
+    permits: Arc<Semaphore>,
+}
+
+/// Keys for the MAC of forwarded commands; empty until unsealed.
+pub type VaultSlot = Arc<arc_swap::ArcSwapOption<Vault>>;
+
+impl Proposer {
+    /// Starts the proposing task of a node.
+    pub fn start(raft: Raft<StateMachine>, id: NodeId, link: Arc<dyn LeaderLink>, vault: VaultSlot) -> Proposer {
+        let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        tokio::spawn(run(raft, id, link, vault, waiting));
+        Proposer { queue, permits: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES)) }
+    }
+
+    /// Proposes until there is an outcome or the deadline has passed.
+    pub async fn propose(&self, command: Bytes, deadline: Instant) -> Result<Proposed, GatewayError> {
+        let permits = u32::try_from(command.len() / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let _permit = match tokio::time::timeout(remaining, self.permits.acquire_many(permits)).await {
+            Ok(Ok(permit)) => permit,
+            _ => return Err(GatewayError::Overloaded),
+        };
+        let mut unknown = false;
+        loop {
+            let (answer, outcome) = oneshot::channel();
+            let pending = Pending { command: command.clone(), answer };
+            if self.queue.send(pending).await.is_err() {
+                return Err(GatewayError::Unavailable { why: "this node is stopping".into() });
+            }
+            let why = match outcome.await {
+                Ok(Ok(proposed)) => return Ok(proposed),
+                Ok(Err(Failure::NotAppended(why))) => why,
+                Ok(Err(Failure::Unknown(why))) => {
+                    unknown = true;
+                    why
+                }
+                Err(_) => {
+                    unknown = true;
+                    "the proposal was dropped".into()
+                }
+            };
+            if Instant::now() + RETRY_INTERVAL >= deadline {
+                return Err(if unknown { GatewayError::Unknown } else { GatewayError::Unavailable { why } });
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+}
+
+async fn run(raft: Raft<StateMachine>, id: NodeId, link: Arc<dyn LeaderLink>, vault: VaultSlot, mut waiting: mpsc::Receiver<Pending>) {
+    let mut forwarder: Option<Forwarder> = None;
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, BATCH_COMMANDS_MAX).await > 0 {
+        let leader = raft.metrics().borrow_watched().current_leader;
+        match leader {
+            None => refuse(&mut batch, "no leader is known"),
+            Some(leader) if leader == id => propose_here(&raft, std::mem::take(&mut batch)).await,
+            Some(leader) => {
+                if forwarder.as_ref().is_none_or(|f| f.leader != leader || f.is_closed()) {
+                    forwarder = Forwarder::start(leader, &link);
+                }
+                match &forwarder {
+                    Some(forwarder) => forwarder.send(&mut batch, &vault).await,
+                    None => refuse(&mut batch, "the leader's address is not known"),
+                }
+            }
+        }
+    }
+}
+
+fn refuse(batch: &mut Vec<Pending>, why: &str) {
+    for pending in batch.drain(..) {
+        let _ = pending.answer.send(Err(Failure::NotAppended(why.into())));
+    }
+}
+
+async fn propose_here(raft: &Raft<StateMachine>, batch: Vec<Pending>) {
+    let (commands, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.command, p.answer)).unzip();
+    let written = write_many(raft, commands).await;
+    // The next batch need not wait for this one's outcomes.
+    tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        match written {
+            Ok(mut outcomes) => {
+                while let (Some(outcome), Some(answer)) = (outcomes.next().await, answers.next()) {
+                    let _ = answer.send(outcome);
+                }
+            }
+            Err(failure) => {
+                for answer in answers {
+                    let _ = answer.send(Err(failure.clone()));
+                }
+            }
+        }
+        // An answer that is dropped counts as unknown.
+    });
+}
+
+/// Hands commands to the local Raft in one call; yields their outcomes in order.
+pub async fn write_many(
+    raft: &Raft<StateMachine>,
+    commands: Vec<Bytes>,
+) -> Result<impl futures_util::Stream<Item = Result<Proposed, Failure>> + Send + Unpin + use<>, Failure> {
+    let results = raft.client_write_many(commands.into_iter().map(CommandBytes)).await;
+    let results = results.map_err(|fatal| Failure::Unknown(fatal.to_string()))?;
+    Ok(results.map(|result| match result {
+        Ok(Ok(response)) => Ok(Proposed {
+            term: response.log_id.committed_leader_id().term,
+            index: response.log_id.index,
+            outcome: response.response.0.clone().ok_or_else(|| Failure::Unknown("a command without an outcome".into()))?,
+        }),
+        Ok(Err(ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id, .. }))) => {
+            Err(Failure::NotAppended(match leader_id {
+                Some(_) => "leadership has moved".into(),
+                None => "no leader is known".into(),
+            }))
+        }
+        Ok(Err(other)) => Err(Failure::Unknown(other.to_string())),
+        Err(fatal) => Err(Failure::Unknown(fatal.to_string())),
+    }))
+}
+
+/// One stream of proposals to the leader.
+struct Forwarder {
+    leader: NodeId,
+    requests: mpsc::Sender<(v1::ProposeRequest, oneshot::Sender<Result<Proposed, Failure>>)>,
+    numbers: std::sync::atomic::AtomicU64,
+}
+
+impl Forwarder {
+    fn start(leader: NodeId, link: &Arc<dyn LeaderLink>) -> Option<Forwarder> {
+        let channel = link.channel(leader)?;
+        let (requests, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        tokio::spawn(forward(channel, waiting));
+        Some(Forwarder { leader, requests, numbers: std::sync::atomic::AtomicU64::new(1) })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    async fn send(&self, batch: &mut Vec<Pending>, vault: &VaultSlot) {
+        let Some(vault) = vault.load_full() else {
+            return refuse(batch, "this node is sealed");
+        };
+        let keyring = vault.keyring();
+        for Pending { command, answer } in batch.drain(..) {
+            let id = self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mac = Bytes::copy_from_slice(&command_mac(&keyring.command_mac, &command));
+            let request = v1::ProposeRequest { id, command, mac, epoch: keyring.epoch };
+            if let Err(mpsc::error::SendError((_, answer))) = self.requests.send((request, answer)).await {
+                let _ = answer.send(Err(Failure::NotAppended("the stream to the leader has ended".into())));
+            }
+        }
+    }
+}
+
+/// Runs one stream until either side ends it; whatever is unanswered then is unknown.
+async fn forward(
+    channel: Channel,
+    mut waiting: mpsc::Receiver<(v1::ProposeRequest, oneshot::Sender<Result<Proposed, Failure>>)>,
+) {
+    let (outgoing, requests) = mpsc::channel(QUEUE_COMMANDS_MAX);
+    let mut client = v1::peer_client::PeerClient::new(channel)
+        .max_decoding_message_size(8 << 20)
+        .max_encoding_message_size(8 << 20);
+    let mut replies = match client.propose(tokio_stream::wrappers::ReceiverStream::new(requests)).await {
+        Ok(replies) => replies.into_inner(),
+        Err(status) => {
+            waiting.close();
+            while let Some((_, answer)) = waiting.recv().await {
+                let _ = answer.send(Err(Failure::NotAppended(format!("the leader cannot be reached: {}", status.message()))));
+            }
+            return;
+        }
+    };
+    let mut unanswered: HashMap<u64, oneshot::Sender<Result<Proposed, Failure>>> = HashMap::new();
+    let ended = loop {
+        tokio::select! {
+            next = waiting.recv() => {
+                let Some((request, answer)) = next else { break "this node is stopping" };
+                unanswered.insert(request.id, answer);
+                if outgoing.send(request).await.is_err() {
+                    break "the stream to the leader has ended";
+                }
+            }
+            reply = replies.next() => match reply {
+                Some(Ok(reply)) => {
+                    if let Some(answer) = unanswered.remove(&reply.id) {
+                        let _ = answer.send(read_reply(reply));
+                    }
+                }
+                _ => break "the stream to the leader has ended",
+            },
+            () = tokio::time::sleep(FORWARD_TIMEOUT), if !unanswered.is_empty() => break "the leader does not answer",
+        }
+    };
+    waiting.close();
+    for (_, answer) in unanswered {
+        let _ = answer.send(Err(Failure::Unknown(ended.into())));
+    }
+    while let Some((_, answer)) = waiting.recv().await {
+        let _ = answer.send(Err(Failure::NotAppended(ended.into())));
+    }
+}
+
+fn read_reply(reply: v1::ProposeReply) -> Result<Proposed, Failure> {
+    match reply.error {
+        0 => {
+            let outcome = OutcomeMessage::decode(reply.outcome).ok().and_then(|message| Outcome::try_from(message).ok());
+            let outcome = outcome.ok_or_else(|| Failure::Unknown("the leader's answer is not understood".into()))?;
+            Ok(Proposed { outcome, term: reply.term, index: reply.index })
+        }
+        5 => Err(Failure::Unknown(reply.why)),
+        _ => Err(Failure::NotAppended(reply.why)),
+    }
+}
+
+/// What the leader answers to a forwarded proposal.
+pub fn write_reply(id: u64, proposed: Result<Proposed, Failure>) -> v1::ProposeReply {
+    match proposed {
+        Ok(Proposed { outcome, term, index }) => v1::ProposeReply {
+            id,
+            outcome: OutcomeMessage::from(&outcome).encode_to_vec().into(),
+            term,
+            index,
+            ..v1::ProposeReply::default()
+        },
+        Err(Failure::NotAppended(why)) => v1::ProposeReply { id, error: 1, why, ..v1::ProposeReply::default() },
+        Err(Failure::Unknown(why)) => v1::ProposeReply { id, error: 5, why, ..v1::ProposeReply::default() },
+    }
+}

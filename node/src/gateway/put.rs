@@ -1,0 +1,338 @@
+//! Writing a record: what both ways in (one message, or a staged upload) commit.
+
+use bytes::Bytes;
+use kura_cluster::consent::{Act, RecordFacts, decide};
+use kura_cluster::id::{ContentId, DocumentId, FacilityId, RecordId, UserId};
+use kura_cluster::row::{
+    DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table,
+};
+use kura_cluster::seal::Domain;
+use kura_cluster::word::{Action, Class};
+use kura_cluster::{ParticipantNumber, Revision};
+use kura_proto::v1;
+use sha2::{Digest, Sha256};
+
+use super::attempt::{Attempt, DataKey};
+use super::body::{self, PartDraft, Place, body_sha256, check_sha256, seal_part};
+use super::caller::{CallerRows, StatedActor};
+use super::consents::bounded;
+use super::limits::{FACILITIES_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX, WHOLE_BYTES_MAX};
+use super::participant::{Known, number};
+use super::rows::Loaded;
+use super::transact::{Asked, Verdict};
+use super::{Caller, Gateway, GatewayError};
+use crate::random;
+
+/// A record to be written, parsed.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// Participant.
+    pub number: ParticipantNumber,
+    /// Class.
+    pub class: Class,
+    /// Media type.
+    pub media_type: String,
+    /// Clinical day.
+    pub clinical_day: i32,
+    /// The author's own id.
+    pub document_id: Option<DocumentId>,
+    /// Addressees, sorted and distinct.
+    pub addressees: Vec<String>,
+    /// The record of which this is a version.
+    pub version_of: Option<RecordId>,
+    /// The author if not the actor.
+    pub author_user: Option<UserId>,
+    signature: Bytes,
+    timestamp_token: Bytes,
+    signature_result: String,
+}
+
+impl NewRecord {
+    /// Parses and bounds everything but the body.
+    pub fn parse(participant: &str, record: Option<&v1::NewRecord>) -> Result<NewRecord, GatewayError> {
+        let record = record.ok_or_else(|| GatewayError::invalid("record", "is missing"))?;
+        let number = number(participant)?;
+        bounded("media_type", &record.media_type)?;
+        bounded("signature_result", &record.signature_result)?;
+        if record.media_type.is_empty() {
+            return Err(GatewayError::invalid("media_type", "is empty"));
+        }
+        for (field, bytes) in [("signature", &record.signature), ("timestamp_token", &record.timestamp_token)] {
+            if bytes.len() > SIGNATURE_BYTES_MAX {
+                return Err(GatewayError::invalid(field, format!("has {} bytes, the limit is {SIGNATURE_BYTES_MAX}", bytes.len())));
+            }
+        }
+        if record.addressees.len() > FACILITIES_MAX {
+            return Err(GatewayError::invalid("addressees", format!("{} are given, the limit is {FACILITIES_MAX}", record.addressees.len())));
+        }
+        let mut addressees = record.addressees.clone();
+        for addressee in &addressees {
+            FacilityId::parse(addressee).map_err(|e| GatewayError::invalid("addressees", e))?;
+        }
+        addressees.sort();
+        addressees.dedup();
+        let some = |text: &str| !text.is_empty();
+        Ok(NewRecord {
+            number,
+            class: Class::from_number(record.class).map_err(|e| GatewayError::invalid("class", e))?,
+            media_type: record.media_type.clone(),
+            clinical_day: record.clinical_day,
+            document_id: some(&record.document_id)
+                .then(|| DocumentId::parse(&record.document_id))
+                .transpose()
+                .map_err(|e| GatewayError::invalid("document_id", e))?,
+            addressees,
+            version_of: (!record.record_id.is_empty())
+                .then(|| RecordId::from_slice(&record.record_id))
+                .transpose()
+                .map_err(|e| GatewayError::invalid("record_id", e))?,
+            author_user: some(&record.author_user)
+                .then(|| UserId::parse(&record.author_user))
+                .transpose()
+                .map_err(|e| GatewayError::invalid("author_user", e))?,
+            signature: record.signature.clone(),
+            timestamp_token: record.timestamp_token.clone(),
+            signature_result: record.signature_result.clone(),
+        })
+    }
+}
+
+/// What a decision to write found.
+pub struct Writing {
+    /// The participant.
+    pub known: Known,
+    /// Its present data key.
+    pub data: DataKey,
+    control: Option<Loaded<RecordControl>>,
+    document: Option<(RowKey, Loaded<DocumentIdRow>)>,
+}
+
+/// Decides whether a record may be written; on permission `write` drafts the rows.
+pub fn decide_write<T>(
+    attempt: &mut Attempt<'_>,
+    caller: &Caller,
+    record: &NewRecord,
+    write: impl FnOnce(&mut Attempt<'_>, Writing) -> Result<T, GatewayError>,
+) -> Result<Verdict<T>, GatewayError> {
+    let rows = CallerRows::load(attempt, caller)?;
+    attempt.entry.class = record.class.number();
+    let known = attempt.participant(&record.number)?;
+    let data = known.as_ref().map(|known| attempt.data_key(&known.pseudonym, known.row.key_version)).transpose()?;
+    let mut control = None;
+    if let (Some(id), Some(data)) = (&record.version_of, &data) {
+        attempt.entry.record_id = Bytes::copy_from_slice(&id.0);
+        let key = RowKey::record_control(&data.pseudonym, id);
+        control = Some(attempt.load_with::<RecordControl>(&key, data)?);
+    }
+    let earlier = control.as_ref().and_then(|loaded| loaded.value.clone());
+    let act = Act::Write {
+        class: record.class,
+        clinical_day: record.clinical_day,
+        addressees: &record.addressees,
+        earlier: earlier.as_deref().map(|control| RecordFacts { control }),
+    };
+    let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
+    let decision = decide(&facts);
+    Verdict::of(decision, |_| {
+        let (Some(known), Some(data)) = (known, data) else { return Err(GatewayError::Damaged { what: "participant" }) };
+        if record.version_of.is_some() && earlier.is_none() {
+            return Err(GatewayError::NotFound { what: "the record of which this is a version" });
+        }
+        let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
+        let document = match &record.document_id {
+            Some(id) => {
+                let key = RowKey::hashed(Table::DocumentId, &attempt.hash(Domain::DocumentId, &[&facility, id.reveal()]));
+                let loaded = attempt.load::<DocumentIdRow>(&key)?;
+                Some((key, loaded))
+            }
+            None => None,
+        };
+        write(attempt, Writing { known, data, control, document })
+    })
+}
+
+/// A finished body: where it lies and what it is.
+pub struct Body {
+    /// Where.
+    pub place: Place,
+    /// Its parts.
+    pub parts: Vec<PartDraft>,
+}
+
+/// Whether the document id names this very body already: then nothing more is written.
+pub fn stored_before(writing: &Writing, record: &NewRecord, sha256: &[u8; 32]) -> Result<Option<ReceiptRow>, GatewayError> {
+    let Some((_, Loaded { value: Some(row), .. })) = &writing.document else { return Ok(None) };
+    let same_participant = row.pseudonym[..] == writing.known.pseudonym.0;
+    if same_participant && row.body_sha256[..] == sha256[..] {
+        return Ok(Some(ReceiptRow { record_id: row.record_id.clone(), version: row.version }));
+    }
+    // A further version of the same record may carry the same document id.
+    match &record.version_of {
+        Some(id) if same_participant && row.record_id[..] == id.0 => Ok(None),
+        _ => Err(GatewayError::InUse { field: "document_id", what: "another document" }),
+    }
+}
+
+/// Drafts the rows of a record version over blocks that lie in place (or in the same command).
+pub fn write_record(
+    attempt: &mut Attempt<'_>,
+    caller: &Caller,
+    record: &NewRecord,
+    writing: &Writing,
+    body: &Body,
+    record_id: RecordId,
+) -> Result<ReceiptRow, GatewayError> {
+    let StatedActor::FacilityUser { facility, user, .. } = &caller.actor else {
+        return Err(GatewayError::invalid("actor", "only a facility's user writes records"));
+    };
+    let pseudonym = writing.known.pseudonym;
+    let (control_revision, earlier) = match &writing.control {
+        Some(loaded) => (loaded.revision, loaded.value.as_deref()),
+        None => (Revision::ABSENT, None),
+    };
+    let version = earlier.map_or(1, |control| control.version + 1);
+    attempt.entry.record_id = Bytes::copy_from_slice(&record_id.0);
+    attempt.entry.version = version;
+
+    let at_ms = attempt.now_ms;
+    let person = |user: &str| Some(Person { facility: facility.reveal().into(), user: user.into(), at_ms });
+    let (open, parts) = body::account(&body.place, &body.parts);
+    let hashes: Vec<[u8; 32]> = body.parts.iter().map(PartDraft::sha256).collect();
+    let manifest = Manifest {
+        class: record.class.number(),
+        media_type: record.media_type.clone(),
+        clinical_day: record.clinical_day,
+        written_ms: at_ms,
+        author: person(record.author_user.as_ref().map_or(user.reveal(), UserId::reveal)),
+        enterer: person(user.reveal()),
+        document_id: record.document_id.as_ref().map(|id| id.reveal().to_owned()).unwrap_or_default(),
+        bytes: parts.iter().map(|part: &Part| part.bytes).sum(),
+        parts,
+        version,
+        body_sha256: Bytes::copy_from_slice(&body_sha256(&hashes)),
+        signature: record.signature.clone(),
+        timestamp_token: record.timestamp_token.clone(),
+        signature_result: record.signature_result.clone(),
+        confirmer: None,
+    };
+    let manifest_key = RowKey::record(&pseudonym, &record_id, version);
+    let nonce = attempt.nonce();
+    let value = body::seal_manifest(&manifest_key, &body.place, &nonce, &open, &manifest);
+    attempt.command.expect(&manifest_key, Revision::ABSENT);
+    attempt.command.put(&manifest_key, value);
+
+    let control_key = RowKey::record_control(&pseudonym, &record_id);
+    if writing.control.is_none() {
+        attempt.command.expect(&control_key, Revision::ABSENT);
+    }
+    let control = RecordControl {
+        version,
+        author_facility: facility.reveal().into(),
+        addressees: record.addressees.clone(),
+        class: record.class.number(),
+        clinical_day: record.clinical_day,
+        written_ms: at_ms,
+        hidden: earlier.is_some_and(|c| c.hidden),
+        hold: earlier.is_some_and(|c| c.hold),
+    };
+    attempt.put_with(&control_key, &body.place.data, control_revision, &control);
+
+    if let Some((key, loaded)) = &writing.document {
+        let row = DocumentIdRow {
+            pseudonym: Bytes::copy_from_slice(&pseudonym.0),
+            record_id: Bytes::copy_from_slice(&record_id.0),
+            version,
+            body_sha256: manifest.body_sha256.clone(),
+        };
+        attempt.put(key, loaded.revision, &row);
+    }
+    for addressee in &record.addressees {
+        let inbox = RowKey::inbox(&attempt.hash(Domain::InboxFacility, &[addressee]));
+        let row = InboxRow {
+            pseudonym: Bytes::copy_from_slice(&pseudonym.0),
+            record_id: Bytes::copy_from_slice(&record_id.0),
+            version,
+            at_ms,
+            number: writing.known.row.number.clone(),
+        };
+        attempt.append(&inbox, &row);
+    }
+    Ok(ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version })
+}
+
+impl Gateway {
+    /// Writes a record whose body came in one message.
+    pub async fn put_whole(&self, caller: &Caller, mut request: v1::PutWholeRequest) -> Result<v1::Receipt, GatewayError> {
+        let parts = std::mem::take(&mut request.parts);
+        check_parts(&parts)?;
+        let hashes: Vec<[u8; 32]> = parts.iter().map(|part| Sha256::digest(&part.data).into()).collect();
+        for (part, hash) in parts.iter().zip(&hashes) {
+            check_sha256(&part.sha256, hash)?;
+        }
+        let body_hash = body_sha256(&hashes);
+        // The body is part of what was asked, by its hash.
+        let asked_of = v1::PutWholeRequest {
+            parts: vec![v1::WholePart { sha256: Bytes::copy_from_slice(&body_hash), ..v1::WholePart::default() }],
+            actor: None,
+            ..request.clone()
+        };
+        let asked = Asked::parse(request.request.as_ref(), &asked_of)?;
+        let record = NewRecord::parse(&request.participant, request.record.as_ref())?;
+        let content_id = ContentId(random::id());
+        let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
+        let done = self
+            .transact(caller, Action::Put, Some(&asked), |attempt| {
+                let mut receipt = ReceiptRow::default();
+                let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
+                    if let Some(before) = stored_before(&writing, &record, &body_hash)? {
+                        receipt = before;
+                        return Ok(true);
+                    }
+                    let place = Place { cluster_id: attempt.vault.cluster_id(), content_id, data: writing.data.clone() };
+                    let mut drafts = Vec::with_capacity(parts.len());
+                    for (number, part) in (0_u16..).zip(&parts) {
+                        let mut draft = PartDraft::new(part.name.clone(), part.media_type.clone());
+                        let mut sealed = Vec::new();
+                        seal_part(&place, number, &mut draft, &part.data, || attempt.nonce(), |key, bytes| sealed.push((key, bytes)));
+                        for (key, bytes) in sealed {
+                            attempt.command.put(&key, bytes);
+                        }
+                        drafts.push(draft);
+                    }
+                    let body = Body { place, parts: drafts };
+                    receipt = write_record(attempt, caller, &record, &writing, &body, record_id)?;
+                    Ok(false)
+                })?;
+                Ok((verdict, receipt))
+            })
+            .await?;
+        let mut receipt = self.receipt(&done, &asked, request.beyond_prefecture).await;
+        receipt.repeated |= done.value == Some(true);
+        Ok(receipt)
+    }
+}
+
+fn check_parts(parts: &[v1::WholePart]) -> Result<(), GatewayError> {
+    if parts.is_empty() || parts.len() > PARTS_MAX {
+        return Err(GatewayError::invalid("parts", format!("{} are given; there are 1 to {PARTS_MAX}", parts.len())));
+    }
+    let bytes: usize = parts.iter().map(|part| part.data.len()).sum();
+    if bytes > WHOLE_BYTES_MAX {
+        return Err(GatewayError::invalid("parts", format!("{bytes} bytes in one message, the limit is {WHOLE_BYTES_MAX}; stream longer bodies")));
+    }
+    let mut names = std::collections::HashSet::new();
+    for part in parts {
+        check_part(&part.name, &part.media_type)?;
+        if !names.insert(&part.name[..]) {
+            return Err(GatewayError::invalid("parts.name", "two parts have the same name"));
+        }
+    }
+    Ok(())
+}
+
+/// Bounds of a part's description.
+pub fn check_part(name: &str, media_type: &str) -> Result<(), GatewayError> {
+    bounded("parts.name", name)?;
+    bounded("parts.media_type", media_type)?;
+    if name.is_empty() { Err(GatewayError::invalid("parts.name", "is empty")) } else { Ok(()) }
+}

@@ -1,0 +1,280 @@
+//! Reading a record: decide and journal, then verify, open and decompress its blocks.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use kura_cluster::consent::{Act, RecordFacts, decide};
+use kura_cluster::id::{ContentId, RecordId};
+use kura_cluster::row::{Manifest, ManifestOpen, ReceiptRow, RecordControl, RowKey};
+use kura_cluster::word::{Action, Purpose};
+use kura_proto::v1;
+use sha2::{Digest, Sha256};
+
+use super::attempt::{Attempt, DataKey, broken};
+use super::body::{self, Place};
+use super::caller::CallerRows;
+use super::limits::{DOWNLOAD_TIMEOUT, RECHECK_INTERVAL};
+use super::participant::number;
+use super::transact::Verdict;
+use super::{Caller, Gateway, GatewayError};
+
+/// Data sent along with the header, so that a small body needs no second message.
+const HEADER_DATA_BYTES_MAX: u64 = 64 << 10;
+
+/// A permitted read.
+pub struct Reading {
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    asked: Question,
+    place: Place,
+    open: ManifestOpen,
+    /// Part, block, and where the next byte lies in it.
+    next: Cursor,
+    remaining: u64,
+    begun: Instant,
+    checked: Instant,
+}
+
+#[derive(Clone)]
+struct Question {
+    number: kura_cluster::ParticipantNumber,
+    record_id: RecordId,
+    version: u32,
+    purpose: Purpose,
+    range_start: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    part: usize,
+    block: usize,
+    /// Bytes of the block to pass over.
+    skip: usize,
+}
+
+struct Permitted {
+    data: DataKey,
+    control: Arc<RecordControl>,
+    version: u32,
+    open: ManifestOpen,
+    manifest: Manifest,
+}
+
+impl Gateway {
+    /// Decides and journals a read. Nothing of the record has left when this returns.
+    pub async fn read(self: &Arc<Self>, caller: &Caller, request: v1::GetRequest) -> Result<(v1::RecordHeader, Reading), GatewayError> {
+        let mut asked = Question {
+            number: number(&request.participant)?,
+            record_id: RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?,
+            version: request.version,
+            purpose: Gateway::purpose(caller, request.purpose)?,
+            range_start: request.range_start,
+        };
+        let done = self
+            .transact(caller, Action::Get, None, |attempt| Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default())))
+            .await?;
+        let Permitted { data, control, version, open, manifest } = done.value.ok_or(GatewayError::Unknown)?;
+        asked.version = version;
+        let total = manifest.bytes;
+        if asked.range_start > total {
+            return Err(GatewayError::invalid("range_start", format!("lies beyond the body's {total} bytes")));
+        }
+        let rest = total - asked.range_start;
+        let remaining = if request.range_length == 0 { rest } else { rest.min(request.range_length) };
+        let content_id = ContentId::from_slice(&open.content_id).map_err(|_| GatewayError::Damaged { what: "record" })?;
+        let place = Place { cluster_id: self.unsealed()?.cluster_id(), content_id, data };
+        let mut header = v1::RecordHeader {
+            summary: Some(summary(&asked.record_id, &control, &manifest)),
+            parts: manifest.parts.iter().map(part_summary).collect(),
+            signature: manifest.signature.clone(),
+            timestamp_token: manifest.timestamp_token.clone(),
+            signature_result: manifest.signature_result.clone(),
+            journal_position: done.committed.journal_first,
+            index: done.committed.revision.index,
+            timeline: done.committed.revision.timeline,
+            data: Bytes::new(),
+        };
+        let next = seek(&manifest, asked.range_start);
+        let now = Instant::now();
+        let mut reading =
+            Reading { gateway: self.clone(), caller: caller.clone(), asked, place, open, next, remaining, begun: now, checked: now };
+        if remaining <= HEADER_DATA_BYTES_MAX {
+            let mut data = Vec::with_capacity(usize::try_from(remaining).unwrap_or(0));
+            while let Some(chunk) = reading.next_block()? {
+                data.extend_from_slice(&chunk);
+            }
+            header.data = data.into();
+        }
+        Ok((header, reading))
+    }
+
+    /// Lists the versions of a record.
+    pub async fn history(&self, caller: &Caller, request: v1::HistoryRequest) -> Result<v1::HistoryReply, GatewayError> {
+        let asked = Question {
+            number: number(&request.participant)?,
+            record_id: RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?,
+            version: 0,
+            purpose: Gateway::purpose(caller, request.purpose)?,
+            range_start: 0,
+        };
+        let done = self
+            .transact(caller, Action::History, None, |attempt| {
+                let verdict = match decide_read(attempt, caller, &asked)? {
+                    Verdict::Denied(reason) => Verdict::Denied(reason),
+                    Verdict::Permitted(basis, found) => {
+                        let mut versions = Vec::new();
+                        for version in 1..=found.control.version {
+                            let (_, manifest) = load_manifest(attempt, &found.data, &asked.record_id, version)?;
+                            versions.push(summary(&asked.record_id, &found.control, &manifest));
+                        }
+                        Verdict::Permitted(basis, versions)
+                    }
+                };
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        let journal_position = done.committed.journal_first;
+        Ok(v1::HistoryReply { versions: done.value.ok_or(GatewayError::Unknown)?, journal_position })
+    }
+}
+
+fn decide_read(attempt: &mut Attempt<'_>, caller: &Caller, asked: &Question) -> Result<Verdict<Permitted>, GatewayError> {
+    attempt.entry.record_id = Bytes::copy_from_slice(&asked.record_id.0);
+    attempt.entry.purpose = asked.purpose.number();
+    attempt.entry.range_start = asked.range_start;
+    let rows = CallerRows::load(attempt, caller)?;
+    let known = attempt.participant(&asked.number)?;
+    let mut found = None;
+    if let Some(known) = &known {
+        let data = attempt.data_key(&known.pseudonym, known.row.key_version)?;
+        let key = RowKey::record_control(&known.pseudonym, &asked.record_id);
+        let control = attempt.load_with::<RecordControl>(&key, &data)?.value;
+        // A version that was never written is no record; the one read names the class.
+        let control = control.filter(|control| asked.version <= control.version);
+        found = control.map(|control| (data, control));
+    }
+    if let Some((_, control)) = &found {
+        attempt.entry.class = control.class;
+        attempt.entry.version = if asked.version == 0 { control.version } else { asked.version };
+    }
+    let record = found.as_ref().map(|(_, control)| RecordFacts { control });
+    let facts = rows.facts(attempt.now_ms, Act::Read { record }, known.as_ref().map(|k| &*k.row), Some(asked.purpose));
+    let decision = decide(&facts);
+    Verdict::of(decision, |_| {
+        let (data, control) = found.ok_or(GatewayError::Damaged { what: "record-control" })?;
+        let version = if asked.version == 0 { control.version } else { asked.version };
+        let (open, manifest) = load_manifest(attempt, &data, &asked.record_id, version)?;
+        Ok(Permitted { data, control, version, open, manifest })
+    })
+}
+
+/// Manifests are immutable: they need no expectation.
+pub fn load_manifest(attempt: &Attempt<'_>, data: &DataKey, record: &RecordId, version: u32) -> Result<(ManifestOpen, Manifest), GatewayError> {
+    let key = RowKey::record(&data.pseudonym, record, version);
+    let stored = attempt.database.row(&key).map_err(broken)?.ok_or(GatewayError::Damaged { what: "record" })?;
+    body::open_manifest(&key, &attempt.vault.cluster_id(), data, &stored).ok_or_else(|| super::attempt::damaged(&key))
+}
+
+/// What a caller is told of a record beside its body.
+pub fn summary(record_id: &RecordId, control: &RecordControl, manifest: &Manifest) -> v1::RecordSummary {
+    let author = manifest.author.clone().unwrap_or_default();
+    v1::RecordSummary {
+        record_id: Bytes::copy_from_slice(&record_id.0),
+        version: manifest.version,
+        class: manifest.class,
+        media_type: manifest.media_type.clone(),
+        clinical_day: manifest.clinical_day,
+        written_ms: manifest.written_ms,
+        author_facility: author.facility,
+        author_user: author.user,
+        document_id: manifest.document_id.clone(),
+        bytes: manifest.bytes,
+        hidden: control.hidden,
+        addressees: control.addressees.clone(),
+    }
+}
+
+fn part_summary(part: &kura_cluster::row::Part) -> v1::PartSummary {
+    v1::PartSummary {
+        name: part.name.clone(),
+        media_type: part.media_type.clone(),
+        bytes: part.bytes,
+        sha256: part.sha256.clone(),
+    }
+}
+
+/// Blocks are full but for a part's last: a byte's place needs no search through them.
+fn seek(manifest: &Manifest, start: u64) -> Cursor {
+    let block_bytes = kura_cluster::seal::block::BLOCK_PLAINTEXT_BYTES_MAX as u64;
+    let mut rest = start;
+    for (part, described) in manifest.parts.iter().enumerate() {
+        if rest < described.bytes {
+            return Cursor { part, block: (rest / block_bytes) as usize, skip: (rest % block_bytes) as usize };
+        }
+        rest -= described.bytes;
+    }
+    Cursor { part: manifest.parts.len(), ..Cursor::default() }
+}
+
+impl Reading {
+    /// The next bytes, at most 1 MiB; `None` at the end. Decides again from time to time.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, GatewayError> {
+        if self.remaining == 0 {
+            return Ok(None);
+        }
+        if self.begun.elapsed() > DOWNLOAD_TIMEOUT {
+            return Err(GatewayError::Unavailable { why: "the download took longer than its deadline; resume it".into() });
+        }
+        if self.checked.elapsed() > RECHECK_INTERVAL {
+            self.check_again().await?;
+        }
+        tokio::task::block_in_place(|| self.next_block())
+    }
+
+    /// Decides again; a denial is journalled, a permission is not: it is the same read.
+    async fn check_again(&mut self) -> Result<(), GatewayError> {
+        let entry = kura_cluster::row::JournalEntry::default();
+        let mut attempt = Attempt::begin(&self.gateway, &entry)?;
+        if let Verdict::Denied(_) = decide_read(&mut attempt, &self.caller, &self.asked)? {
+            drop(attempt);
+            let asked = self.asked.clone();
+            let caller = &self.caller;
+            self.gateway
+                .transact(caller, Action::Get, None, |attempt| Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default())))
+                .await?;
+        }
+        self.checked = Instant::now();
+        Ok(())
+    }
+
+    fn next_block(&mut self) -> Result<Option<Bytes>, GatewayError> {
+        let damaged = || GatewayError::Damaged { what: "block" };
+        while self.remaining > 0 {
+            let Some(blocks) = self.open.parts.get(self.next.part) else { return Err(damaged()) };
+            let Some(length) = blocks.lengths.get(self.next.block) else {
+                self.next = Cursor { part: self.next.part + 1, ..Cursor::default() };
+                continue;
+            };
+            let (part, index) = (self.next.part as u16, self.next.block as u32);
+            let last = self.next.block + 1 == blocks.lengths.len();
+            let expected = &blocks.sha256s[32 * self.next.block..32 * (self.next.block + 1)];
+            let key = self.place.block_key(part, index);
+            let stored = self.gateway.store.database().row(&key).map_err(broken)?.ok_or_else(damaged)?;
+            let sealed = &stored.value;
+            if sealed.len() != *length as usize || Sha256::digest(sealed)[..] != *expected {
+                return Err(super::attempt::damaged(&key));
+            }
+            let plain = self.place.open(part, index, last, sealed).map_err(|_| super::attempt::damaged(&key))?;
+            let skip = self.next.skip;
+            self.next = Cursor { part: self.next.part, block: self.next.block + 1, skip: 0 };
+            let plain = Bytes::from(plain).slice(skip.min(usize::MAX)..);
+            let take = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(plain.len());
+            if take > 0 {
+                self.remaining -= take as u64;
+                return Ok(Some(plain.slice(..take)));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,42 @@
+//! Opened rows, kept by revision: a hot participant is opened once, not at each access.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kura_cluster::Revision;
+use quick_cache::sync::Cache;
+
+/// Opened rows kept.
+const ROWS_CACHED: usize = 20_000;
+
+/// A row as a decision uses it.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// Its revision; [`Revision::ABSENT`] if it is not there.
+    pub revision: Revision,
+    /// The opened value.
+    pub value: Option<Arc<T>>,
+}
+
+/// Opened rows by row key. A row counts only if its revision is still the present one.
+pub struct RowCache(Cache<Bytes, (Revision, Arc<dyn Any + Send + Sync>)>);
+
+impl Default for RowCache {
+    fn default() -> RowCache {
+        RowCache(Cache::new(ROWS_CACHED))
+    }
+}
+
+impl RowCache {
+    /// The opened row of exactly this revision.
+    pub fn get<T: Any + Send + Sync>(&self, key: &Bytes, revision: Revision) -> Option<Arc<T>> {
+        let (kept, value) = self.0.get(key)?;
+        if kept == revision { value.downcast().ok() } else { None }
+    }
+
+    /// Keeps an opened row.
+    pub fn keep<T: Any + Send + Sync>(&self, key: Bytes, revision: Revision, value: Arc<T>) {
+        self.0.insert(key, (revision, value));
+    }
+}

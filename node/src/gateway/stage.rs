@@ -1,0 +1,375 @@
+//! Uploads of any length: blocks are staged through Raft in bounded commands, invisible until one
+//! command commits manifest, record control and inbox, expecting and deleting the staging row.
+//!
+//! Invariants
+//! - Memory is constant: one block being filled, and [`COMMANDS_IN_FLIGHT_MAX`] commands on their way.
+//! - Every staged block expects the staging row: once the sweeper has marked it aborted, nothing more
+//!   can be staged or committed under it.
+//! - Consent is decided at the beginning and again at the end.
+//! - What is durable is known from the rows alone, so any voter can go on with an upload.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use kura_cluster::id::{ContentId, RecordId};
+use kura_cluster::row::{ReceiptRow, RowKey, StagingPartRow, StagingRow};
+use kura_cluster::seal::block::BLOCK_PLAINTEXT_BYTES_MAX;
+use kura_cluster::word::Action;
+use kura_cluster::{Command, Outcome, Revision};
+use kura_proto::v1;
+use prost::Message;
+use tokio::task::JoinHandle;
+
+use super::attempt::{Attempt, broken};
+use super::body::{PartDraft, Place, body_sha256, check_sha256};
+use super::caller::StatedActor;
+use super::limits::{BODY_BYTES_MAX, PARTS_MAX, PROPOSE_TIMEOUT, STAGE_COMMAND_BYTES, STAGE_COMMAND_ROWS};
+use super::propose::{Proposed, Proposer};
+use super::put::{Body, NewRecord, check_part, decide_write, stored_before, write_record};
+use super::transact::{Asked, Verdict};
+use super::{Caller, Gateway, GatewayError};
+use crate::random;
+
+/// Staging commands on their way at a time.
+const COMMANDS_IN_FLIGHT_MAX: usize = 4;
+
+/// An upload in progress on this voter.
+pub struct Upload<'g> {
+    gateway: &'g Gateway,
+    caller: Caller,
+    asked: Asked,
+    record: NewRecord,
+    beyond_prefecture: bool,
+    place: Place,
+    staging: Revision,
+    parts: Vec<PartDraft>,
+    /// The block being filled of the last part.
+    filling: BytesMut,
+    bytes: u64,
+    command: Command,
+    command_bytes: usize,
+    in_flight: VecDeque<(Position, JoinHandle<Result<(), GatewayError>>)>,
+    durable: Position,
+    nonces: random::Nonces,
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Parts begun.
+    pub parts: u32,
+    /// Bytes of the last of them.
+    pub bytes: u64,
+    /// Bytes of all parts.
+    pub bytes_total: u64,
+}
+
+impl Gateway {
+    /// Begins an upload, or goes on with one.
+    pub async fn begin_upload(&self, caller: &Caller, begin: v1::PutBegin) -> Result<Upload<'_>, GatewayError> {
+        let asked_of = v1::PutBegin { actor: None, resume_content: Bytes::new(), ..begin.clone() };
+        let asked = Asked::parse(begin.request.as_ref(), &asked_of)?;
+        let record = NewRecord::parse(&begin.participant, begin.record.as_ref())?;
+        let resumed = (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
+        let resumed = resumed.map_err(|e| GatewayError::invalid("resume_content", e))?;
+        let content_id = resumed.unwrap_or_else(|| ContentId(random::id()));
+        let StatedActor::FacilityUser { facility, user, .. } = &caller.actor else {
+            return Err(GatewayError::invalid("actor", "only a facility's user writes records"));
+        };
+        let row = |pseudonym: &[u8], key_version, begun_ms| StagingRow {
+            pseudonym: Bytes::copy_from_slice(pseudonym),
+            facility: facility.reveal().into(),
+            user: user.reveal().into(),
+            application: caller.identity.name.clone(),
+            begun_ms,
+            key_version,
+            aborted: false,
+        };
+        let done = self
+            .transact(caller, Action::Stage, None, |attempt| {
+                let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
+                    let data = writing.data;
+                    let key = RowKey::staging(&content_id);
+                    let found = attempt.load_with::<StagingRow>(&key, &data)?;
+                    let fresh = row(&data.pseudonym.0, data.version, attempt.now_ms);
+                    match (&found.value, resumed) {
+                        (None, None) => attempt.put_with(&key, &data, Revision::ABSENT, &fresh),
+                        (Some(before), Some(_)) if is_same(before, &fresh) => {}
+                        _ => return Err(GatewayError::NotFound { what: "an upload of this caller under this content id" }),
+                    }
+                    Ok((data, found.revision))
+                })?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        let (data, found) = done.value.ok_or(GatewayError::Unknown)?;
+        let cluster_id = self.unsealed()?.cluster_id();
+        let mut upload = Upload {
+            gateway: self,
+            caller: caller.clone(),
+            asked,
+            record,
+            beyond_prefecture: begin.beyond_prefecture,
+            place: Place { cluster_id, content_id, data },
+            staging: if resumed.is_some() { found } else { done.committed.revision },
+            parts: Vec::new(),
+            filling: BytesMut::new(),
+            bytes: 0,
+            command: Command::default(),
+            command_bytes: 0,
+            in_flight: VecDeque::new(),
+            durable: Position::default(),
+            nonces: random::Nonces::new(),
+        };
+        if resumed.is_some() {
+            upload.recount()?;
+        }
+        Ok(upload)
+    }
+}
+
+fn is_same(before: &StagingRow, now: &StagingRow) -> bool {
+    !before.aborted && before.facility == now.facility && before.user == now.user && before.application == now.application
+}
+
+impl Upload<'_> {
+    /// The content id, to resume with.
+    pub fn content_id(&self) -> ContentId {
+        self.place.content_id
+    }
+
+    /// What is durable.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// Rebuilds the account of the parts from the rows: lengths, hashes, and the running SHA-256.
+    fn recount(&mut self) -> Result<(), GatewayError> {
+        let entry = kura_cluster::row::JournalEntry::default();
+        let attempt = Attempt::begin(self.gateway, &entry)?;
+        for number in 0..PARTS_MAX {
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            let key = RowKey::staging_part(&self.place.content_id, number);
+            let Some(row) = attempt.look_with::<StagingPartRow>(&key, &self.place.data)?.value else { break };
+            let mut part = PartDraft::new(row.name.clone(), row.media_type.clone());
+            for index in 0.. {
+                let Some(stored) = attempt.database.row(&self.place.block_key(number, index)).map_err(broken)? else { break };
+                // A part's last block is sealed as such; which one it is shows when it opens.
+                let open = |last| self.place.open(number, index, last, &stored.value).ok();
+                let (plain, last) = match open(false) {
+                    Some(plain) => (plain, false),
+                    None => (open(true).ok_or(GatewayError::Damaged { what: "block" })?, true),
+                };
+                part.account(stored.value.len(), &stored.header.value_sha256, &plain);
+                if last {
+                    part.complete = true;
+                    break;
+                }
+            }
+            self.bytes += part.bytes;
+            self.parts.push(part);
+        }
+        self.durable = self.position();
+        Ok(())
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            parts: u32::try_from(self.parts.len()).unwrap_or(u32::MAX),
+            bytes: self.parts.last().map_or(0, |part| part.bytes),
+            bytes_total: self.bytes,
+        }
+    }
+
+    /// Begins the next part; the one before is complete.
+    pub async fn part(&mut self, part: v1::PutPart) -> Result<(), GatewayError> {
+        check_part(&part.name, &part.media_type)?;
+        // After a resumption the client begins the open part again: it goes on.
+        if let Some(last) = self.parts.last()
+            && last.name == part.name
+            && !last.complete
+            && self.filling.is_empty()
+        {
+            return Ok(());
+        }
+        if self.parts.iter().any(|before| before.name == part.name) {
+            return Err(GatewayError::invalid("parts.name", "two parts have the same name"));
+        }
+        if self.parts.len() >= PARTS_MAX {
+            return Err(GatewayError::invalid("parts", format!("more than {PARTS_MAX} parts")));
+        }
+        self.end_part().await?;
+        let number = u16::try_from(self.parts.len()).unwrap_or(u16::MAX);
+        let row = StagingPartRow { name: part.name.clone(), media_type: part.media_type.clone() };
+        let key = RowKey::staging_part(&self.place.content_id, number);
+        let cluster_id = self.place.cluster_id;
+        let context = kura_cluster::seal::RowContext {
+            cluster_id: &cluster_id,
+            name: kura_cluster::seal::RowName::Full(key.as_bytes()),
+            supersedes: Revision::ABSENT,
+            open_part_sha256: None,
+        };
+        let nonce = self.nonces.take();
+        let data = &self.place.data;
+        let sealed = kura_cluster::seal::seal_row(&data.key, data.version, &context, &nonce, &row.encode_to_vec());
+        self.command.put(&key, sealed);
+        self.parts.push(PartDraft::new(part.name, part.media_type));
+        Ok(())
+    }
+
+    /// Takes data of the last part. Returns the durable position if it has moved.
+    pub async fn data(&mut self, mut data: Bytes) -> Result<Option<Position>, GatewayError> {
+        if self.parts.last().is_none_or(|part| part.complete) {
+            return Err(GatewayError::invalid("data", "comes before any part was begun"));
+        }
+        self.bytes += data.len() as u64;
+        if self.bytes > BODY_BYTES_MAX {
+            return Err(GatewayError::invalid("data", format!("the body is longer than {BODY_BYTES_MAX} bytes, the limit")));
+        }
+        let before = self.durable;
+        while !data.is_empty() {
+            // A full block goes only when more comes: the last one has to be sealed as such.
+            if self.filling.len() == BLOCK_PLAINTEXT_BYTES_MAX {
+                self.seal_block(false).await?;
+            }
+            let room = BLOCK_PLAINTEXT_BYTES_MAX - self.filling.len();
+            self.filling.extend_from_slice(&data.split_to(room.min(data.len())));
+        }
+        self.settle_ready().await?;
+        Ok((self.durable != before).then_some(self.durable))
+    }
+
+    async fn end_part(&mut self) -> Result<(), GatewayError> {
+        match self.parts.last() {
+            Some(part) if !part.complete => {
+                self.seal_block(true).await?;
+                if let Some(part) = self.parts.last_mut() {
+                    part.complete = true;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn seal_block(&mut self, last: bool) -> Result<(), GatewayError> {
+        let number = u16::try_from(self.parts.len().saturating_sub(1)).unwrap_or(u16::MAX);
+        let Some(part) = self.parts.last_mut() else { return Ok(()) };
+        let index = part.blocks();
+        let nonce = self.nonces.take();
+        let (place, filling) = (&self.place, &self.filling);
+        let sealed = tokio::task::block_in_place(|| {
+            let sealed = place.seal(number, index, last, &nonce, filling);
+            part.account(sealed.bytes.len(), &sealed.sha256, filling);
+            sealed
+        });
+        self.filling.clear();
+        self.command_bytes += sealed.bytes.len();
+        self.command.put(&self.place.block_key(number, index), sealed.bytes);
+        // Small blocks gather; a further large one would push the command over its bound.
+        if self.command_bytes >= STAGE_COMMAND_BYTES || self.command.writes.len() >= STAGE_COMMAND_ROWS {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Proposes what has gathered.
+    async fn send(&mut self) -> Result<(), GatewayError> {
+        if self.command.writes.is_empty() {
+            return Ok(());
+        }
+        self.gateway.space.check_writes().map_err(|why| GatewayError::LowSpace { why })?;
+        let mut command = std::mem::take(&mut self.command);
+        self.command_bytes = 0;
+        command.format = kura_cluster::command::COMMAND_FORMAT;
+        command.at_ms = self.gateway.now_ms()?;
+        command.expect(&RowKey::staging(&self.place.content_id), self.staging);
+        while self.in_flight.len() >= COMMANDS_IN_FLIGHT_MAX {
+            self.settle_one().await?;
+        }
+        let task = tokio::spawn(stage(self.gateway.proposer.clone(), command.encode_to_vec().into()));
+        self.in_flight.push_back((self.position_without_filling(), task));
+        Ok(())
+    }
+
+    fn position_without_filling(&self) -> Position {
+        let position = self.position();
+        Position { bytes_total: self.parts.iter().map(|part| part.bytes).sum(), ..position }
+    }
+
+    async fn settle_one(&mut self) -> Result<(), GatewayError> {
+        let Some((position, task)) = self.in_flight.pop_front() else { return Ok(()) };
+        task.await.map_err(|_| GatewayError::Unknown)??;
+        self.durable = position;
+        Ok(())
+    }
+
+    async fn settle_ready(&mut self) -> Result<(), GatewayError> {
+        while self.in_flight.front().is_some_and(|(_, task)| task.is_finished()) {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the last part, makes everything durable and commits the record.
+    pub async fn finish(mut self, finish: v1::PutFinish) -> Result<v1::Receipt, GatewayError> {
+        if self.parts.is_empty() {
+            return Err(GatewayError::invalid("parts", "none was begun"));
+        }
+        self.end_part().await?;
+        self.send().await?;
+        while !self.in_flight.is_empty() {
+            self.settle_one().await?;
+        }
+        let hashes: Vec<[u8; 32]> = self.parts.iter().map(PartDraft::sha256).collect();
+        if !finish.part_sha256.is_empty() && finish.part_sha256.len() != hashes.len() {
+            let why = format!("{} are given for {} parts", finish.part_sha256.len(), hashes.len());
+            return Err(GatewayError::invalid("part_sha256", why));
+        }
+        for (given, found) in finish.part_sha256.iter().zip(&hashes) {
+            check_sha256(given, found)?;
+        }
+        let body_hash = body_sha256(&hashes);
+        let Upload { gateway, caller, asked, record, beyond_prefecture, place, staging, parts, .. } = self;
+        let parts_count = parts.len();
+        let body = Body { place, parts };
+        let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
+        let done = gateway
+            .transact(&caller, Action::Put, Some(&asked), |attempt| {
+                let mut receipt = ReceiptRow::default();
+                let verdict: Verdict<bool> = decide_write(attempt, &caller, &record, |attempt, writing| {
+                    if writing.data.version != body.place.data.version {
+                        return Err(GatewayError::invalid("request", "the participant's key was rotated during the upload; upload again"));
+                    }
+                    if let Some(before) = stored_before(&writing, &record, &body_hash)? {
+                        // The blocks stay staged under their staging row until the sweeper takes them.
+                        receipt = before;
+                        return Ok(true);
+                    }
+                    let key = RowKey::staging(&body.place.content_id);
+                    attempt.command.expect(&key, staging);
+                    attempt.command.delete(&key);
+                    for number in 0..parts_count {
+                        let number = u16::try_from(number).unwrap_or(u16::MAX);
+                        attempt.command.delete(&RowKey::staging_part(&body.place.content_id, number));
+                    }
+                    receipt = write_record(attempt, &caller, &record, &writing, &body, record_id)?;
+                    Ok(false)
+                })?;
+                Ok((verdict, receipt))
+            })
+            .await?;
+        let mut receipt = gateway.receipt(&done, &asked, beyond_prefecture).await;
+        receipt.repeated |= done.value == Some(true);
+        Ok(receipt)
+    }
+}
+
+async fn stage(proposer: Proposer, command: Bytes) -> Result<(), GatewayError> {
+    let Proposed { outcome, .. } = proposer.propose(command, Instant::now() + PROPOSE_TIMEOUT).await?;
+    match outcome {
+        Outcome::Committed(_) => Ok(()),
+        _ => Err(GatewayError::NotFound { what: "the upload: it was committed or given up meanwhile" }),
+    }
+}

@@ -1,0 +1,206 @@
+//! Decide, propose, and decide anew if anything changed meanwhile.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kura_cluster::command::{Committed, Refusal, Request};
+use kura_cluster::consent::{Basis, Decision, Denial};
+use kura_cluster::id::RequestId;
+use kura_cluster::row::{JournalEntry, ReceiptRow, RowKey};
+use kura_cluster::seal::{Domain, RowName, index_hash};
+use kura_cluster::word::Action;
+use kura_cluster::{Outcome, Revision};
+use kura_proto::v1;
+use prost::Message;
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+
+use super::attempt::Attempt;
+use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT};
+use super::propose::Proposed;
+use super::{Caller, Gateway, GatewayError};
+
+/// What a decision came to.
+pub enum Verdict<T> {
+    /// Permitted: the command holds the writes.
+    Permitted(Basis, T),
+    /// Denied: what was drafted is dropped, the denial journalled.
+    Denied(Denial),
+}
+
+impl<T> Verdict<T> {
+    /// Turns a decision around: goes on with `permitted` if it permits.
+    pub fn of(decision: Decision, permitted: impl FnOnce(Basis) -> Result<T, GatewayError>) -> Result<Verdict<T>, GatewayError> {
+        match decision {
+            Decision::Permit { basis, .. } => Ok(Verdict::Permitted(basis, permitted(basis)?)),
+            Decision::Deny { reason } => Ok(Verdict::Denied(reason)),
+        }
+    }
+}
+
+/// A write's identity: its id and the hash of what was asked.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The client's id.
+    pub id: RequestId,
+    /// SHA-256 of the request.
+    pub sha256: [u8; 32],
+}
+
+impl Asked {
+    /// Parses the id and hashes the rest of the request (its encoded fields, without bodies).
+    pub fn parse(id: Option<&v1::RequestId>, request: &impl Message) -> Result<Asked, GatewayError> {
+        let id = id.ok_or_else(|| GatewayError::invalid("request", "is missing"))?;
+        let id = RequestId::from_slice(&id.id).map_err(|e| GatewayError::invalid("request", e))?;
+        Ok(Asked { id, sha256: Sha256::digest(request.encode_to_vec()).into() })
+    }
+
+    /// Its row key: birth time and HMAC(application ‖ id).
+    pub fn row(&self, vault: &crate::vault::Vault, application: &str) -> RowKey {
+        let parts: [&[u8]; 2] = [application.as_bytes(), &self.id.0];
+        RowKey::request(&self.id, &index_hash(&vault.keyring().index, Domain::Request, &parts))
+    }
+}
+
+/// A decision that took effect.
+pub struct Done<T> {
+    /// What the use case handed out.
+    pub value: Option<T>,
+    /// Where.
+    pub committed: Committed,
+    /// Term of the leader that acknowledged it.
+    pub leader_term: u64,
+    /// What a remembered request is told again.
+    pub receipt: ReceiptRow,
+}
+
+impl Gateway {
+    /// Decides with `decide` until what it used stands, commits, and waits until it is applied here.
+    ///
+    /// `decide` runs again for each attempt; it loads rows through the attempt, drafts writes and the
+    /// journal entry, and returns its verdict.
+    pub async fn transact<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        asked: Option<&Asked>,
+        mut decide: impl FnMut(&mut Attempt<'_>) -> Result<(Verdict<T>, ReceiptRow), GatewayError>,
+    ) -> Result<Done<T>, GatewayError> {
+        if asked.is_some() {
+            self.space.check_writes().map_err(|why| GatewayError::LowSpace { why })?;
+        } else {
+            self.space.check_reads().map_err(|why| GatewayError::LowSpace { why })?;
+        }
+        let entry = JournalEntry {
+            actor: Some(caller.journalled()),
+            action: action.number(),
+            request_id: asked.map(|a| Bytes::copy_from_slice(&a.id.0)).unwrap_or_default(),
+            ..JournalEntry::default()
+        };
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        for number in 0..ATTEMPTS_MAX {
+            let mut attempt = Attempt::begin(self, &entry)?;
+            let (verdict, receipt) = decide(&mut attempt)?;
+            let (value, denied) = match verdict {
+                Verdict::Permitted(basis, value) => {
+                    attempt.permit(basis);
+                    if let Some(asked) = asked {
+                        identify(&mut attempt, caller, asked, &receipt);
+                    }
+                    (Some(value), None)
+                }
+                Verdict::Denied(reason) => {
+                    attempt.deny(reason);
+                    (None, Some(reason))
+                }
+            };
+            let vault = attempt.vault.clone();
+            let command = attempt.command.encode_to_vec().into();
+            drop(attempt);
+            let Proposed { outcome, term, index } = self.proposer.propose(command, deadline).await?;
+            self.store.applied(index).await;
+            match outcome {
+                Outcome::Committed(committed) => {
+                    if let Some(reason) = denied {
+                        return Err(GatewayError::Denied { reason, journal_position: committed.journal_first });
+                    }
+                    let (value, receipt) = match (committed.remembered, asked) {
+                        (true, Some(asked)) => {
+                            (None, open_receipt(&vault, &asked.row(&vault, &caller.identity.name), &committed.receipt)?)
+                        }
+                        _ => (value, receipt),
+                    };
+                    return Ok(Done { value, committed, leader_term: term, receipt });
+                }
+                Outcome::Conflict { .. } => pause(number).await,
+                Outcome::Expired => return Err(GatewayError::Expired),
+                Outcome::Refused(Refusal::RequestDiffers) => {
+                    return Err(GatewayError::RequestId { why: "for a different request" });
+                }
+                Outcome::Refused(Refusal::RequestGivenUp) | Outcome::Absent => {
+                    return Err(GatewayError::RequestId { why: "and given up: its outcome was told to be absent" });
+                }
+                Outcome::Refused(Refusal::KeyDeletionCap) => return Err(GatewayError::KeyDeletionCap),
+                Outcome::Refused(Refusal::Malformed) => {
+                    tracing::error!("a command of this gateway was refused as malformed");
+                    return Err(GatewayError::Damaged { what: "command" });
+                }
+            }
+        }
+        Err(GatewayError::Contended)
+    }
+
+    /// Builds the receipt of a write, waiting for the backup if it is restrictive or asked for.
+    pub async fn receipt<T>(&self, done: &Done<T>, asked: &Asked, beyond_prefecture: bool) -> v1::Receipt {
+        let reach = match beyond_prefecture {
+            true => self.reach.wait(done.leader_term, done.committed.revision.index).await,
+            false => crate::reach::Reached::NotWaited,
+        };
+        v1::Receipt {
+            timeline: done.committed.revision.timeline,
+            leader_term: done.leader_term,
+            index: done.committed.revision.index,
+            request_id: Bytes::copy_from_slice(&asked.id.0),
+            record_id: done.receipt.record_id.clone(),
+            version: done.receipt.version,
+            journal_position: done.committed.journal_first,
+            repeated: done.committed.remembered,
+            reach: reach as u32,
+        }
+    }
+}
+
+fn identify(attempt: &mut Attempt<'_>, caller: &Caller, asked: &Asked, receipt: &ReceiptRow) {
+    let row = asked.row(&attempt.vault, &caller.identity.name);
+    let sealed = attempt.seal_registry(RowName::Full(row.as_bytes()), Revision::ABSENT, &receipt.encode_to_vec());
+    attempt.command.request = Some(Request {
+        row: row.as_bytes().clone(),
+        sha256: Bytes::copy_from_slice(&asked.sha256),
+        receipt: sealed.into(),
+    });
+}
+
+/// Opens what a remembered request is told again.
+pub fn open_receipt(vault: &crate::vault::Vault, row: &RowKey, sealed: &[u8]) -> Result<ReceiptRow, GatewayError> {
+    use kura_cluster::seal::{RowContext, open_row, row as sealed_row};
+    let cluster_id = vault.cluster_id();
+    let context = RowContext {
+        cluster_id: &cluster_id,
+        name: RowName::Full(row.as_bytes()),
+        supersedes: Revision::ABSENT,
+        open_part_sha256: None,
+    };
+    let opened = sealed_row::peek_header(sealed).ok().and_then(|header| {
+        let keyring = vault.epoch(header.key_version)?;
+        let plain = open_row(&keyring.registry, keyring.epoch, &context, sealed).ok()?;
+        ReceiptRow::decode(&plain[..]).ok()
+    });
+    opened.ok_or(GatewayError::Damaged { what: "receipt" })
+}
+
+/// Lets whoever was faster finish; longer the more often, with jitter.
+async fn pause(number: u32) {
+    let longest_ms = 1_u64 << number.min(7);
+    let ms = rand::rng().random_range(0..=longest_ms);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}

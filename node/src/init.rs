@@ -1,0 +1,246 @@
+//! Making a cluster: offline, on the first voter.
+//!
+//! Draws the root key and the cluster's keys, starts a Raft of one voter without a network, and commits
+//! one command as the actor `cluster`: the cluster's own row, the keyring, the first member, and the
+//! journal entry that tells of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kura_cluster::apply::Summary;
+use kura_cluster::command::JournalAppend;
+use kura_cluster::consent::Basis;
+use kura_cluster::keyring::{Keyring, recovery_public_key, sign_timeline};
+use kura_cluster::row::{ActorRow, ClusterRow, JournalEntry, MemberRow, RowKey, TimelineCertificate};
+use kura_cluster::seal::{Domain, Key, RowContext, RowName, index_hash, seal_row};
+use kura_cluster::word::{Action, ActorKind};
+use kura_cluster::{ClusterId, Command, Outcome, Revision};
+use prost::Message;
+use tonic::transport::Channel;
+
+use crate::certificates::{Identity, Role};
+use crate::config::NodeConfig;
+use crate::gateway::attempt::JOURNAL_PREFIX;
+use crate::identity::{IdentityFileError, NodeIdentity};
+use crate::raft::channels::{Lane, PeerChannels};
+use crate::raft::log_store::LogStore;
+use crate::raft::marks::LogIdentity;
+use crate::raft::network::{MarkSink, NetworkFactory};
+use crate::raft::open::OpenError;
+use crate::raft::types::{CommandBytes, Member, MemberRole, NodeId};
+use crate::random::{self, Nonces};
+use crate::snapshot::{FileHashes, Transfers};
+use crate::state::{DatabaseError, StateMachine};
+use crate::vault::{VaultError, write_root_key};
+
+const FIRST_RAFT_ID: NodeId = 1;
+const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a new cluster is.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// The name that people type.
+    pub cluster_name: String,
+}
+
+/// What was made.
+#[derive(Debug, Clone)]
+pub struct InitReport {
+    /// The cluster's id.
+    pub cluster_id: ClusterId,
+    /// Where the root key lies. Whoever has it can read everything.
+    pub root_key: PathBuf,
+    /// Check value of the root key, to recognise a copy by.
+    pub root_check_value: String,
+}
+
+/// Why no cluster was made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The configuration names no root key file.
+    #[error("root_key: the first voter's configuration must name a file for the root key")]
+    NoRootKey,
+    /// The node's certificate is not a voter's, or not its own.
+    #[error("the certificate {path}: {why}")]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// See [`IdentityFileError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// See [`VaultError`].
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// See [`OpenError`].
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// See [`DatabaseError`].
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// The one-voter Raft did not do its part.
+    #[error("the first entries could not be committed: {0}")]
+    Raft(String),
+}
+
+/// Reads the certificate that a node shows, and checks that it is the node's own.
+pub fn own_identity(path: &Path, name: &str) -> Result<Identity, InitError> {
+    let fault = |why: String| InitError::Certificate { path: path.to_owned(), why };
+    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let chain = kura_client::tls::certificates(path, &pem).map_err(|error| fault(error.to_string()))?;
+    let first = chain.first().ok_or_else(|| fault("holds no certificate".into()))?;
+    let identity = Identity::from_der(first).map_err(|error| fault(error.to_string()))?;
+    match identity.name == name {
+        true => Ok(identity),
+        false => Err(fault(format!("is for {}, this node is {name}", identity.name))),
+    }
+}
+
+/// Makes a cluster of one voter in the configured data directory.
+pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitReport, InitError> {
+    let root_file = config.root_key.clone().ok_or(InitError::NoRootKey)?;
+    let certificate = own_identity(&config.tls.certificate, &config.name)?;
+    if certificate.role != Role::Voter {
+        let why = format!("has the role {}, the first member must be a voter", certificate.role);
+        return Err(InitError::Certificate { path: config.tls.certificate.clone(), why });
+    }
+    let identity = NodeIdentity {
+        cluster_id: ClusterId(random::id()),
+        cluster_name: options.cluster_name.clone(),
+        raft_id: FIRST_RAFT_ID,
+        name: config.name.clone(),
+        timeline: 0,
+    };
+    identity.write(&config.data)?;
+    let root = random::key();
+    write_root_key(&root_file, &root)?;
+
+    let log = LogStore::open(&config.data.join("log"), log_identity(&identity), &[])?;
+    let machine = StateMachine::open(&config.data, log.watch().synced())?;
+    let store = machine.store();
+    let network = NetworkFactory::new(
+        FIRST_RAFT_ID,
+        identity.cluster_id,
+        Arc::new(NoPeers),
+        Arc::new(NoPeers),
+        Arc::new(Transfers::default()),
+        Arc::new(FileHashes::default()),
+    );
+    let failed = |error: &dyn std::fmt::Display| InitError::Raft(error.to_string());
+    let raft = crate::raft::start::start(FIRST_RAFT_ID, network, log, machine).await.map_err(InitError::Raft)?;
+    let member = Member {
+        name: config.name.clone(),
+        address: config.advertised().to_owned(),
+        role: MemberRole::Voter,
+        certificate_sha256: certificate.fingerprint,
+    };
+    raft.initialize(BTreeMap::from([(FIRST_RAFT_ID, member.clone())])).await.map_err(|e| failed(&e))?;
+    raft.runtime_config().elect(true);
+    raft.wait(Some(LEAD_TIMEOUT)).current_leader(FIRST_RAFT_ID, "the only voter leads").await.map_err(|e| failed(&e))?;
+
+    let command = first_command(&identity, &root, &member);
+    let response = raft.client_write(CommandBytes(command.encode_to_vec().into())).await.map_err(|e| failed(&e))?;
+    match response.data.0 {
+        Some(Outcome::Committed(_)) => {}
+        other => return Err(InitError::Raft(format!("the first command was answered {other:?}"))),
+    }
+    raft.shutdown().await.map_err(|e| failed(&e))?;
+    store.database().flush()?;
+    let root_check_value = root.check_value().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value })
+}
+
+/// What the log's directory is bound to.
+pub fn log_identity(identity: &NodeIdentity) -> LogIdentity {
+    LogIdentity { cluster_id: identity.cluster_id, node_id: identity.raft_id, timeline: identity.timeline }
+}
+
+fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Command {
+    let now_ms = crate::clock::now_ms();
+    let cluster_id = identity.cluster_id;
+    let mut nonces = Nonces::new();
+    let recovery = random::key();
+    let keyring = Keyring {
+        epoch: 1,
+        registry: random::key(),
+        journal: random::key(),
+        command_mac: random::key(),
+        wrapping: random::key(),
+        index: random::key(),
+    };
+    let limits = Summary::default();
+    let mut timeline = TimelineCertificate {
+        timeline: 0,
+        began_index: 0,
+        at_ms: now_ms,
+        voters: vec![Bytes::copy_from_slice(&member.certificate_sha256)],
+        signature: Bytes::new(),
+    };
+    sign_timeline(&recovery, &cluster_id, &mut timeline);
+    let cluster = ClusterRow {
+        format: 1,
+        cluster_id: Bytes::copy_from_slice(&cluster_id.0),
+        name: identity.cluster_name.clone(),
+        request_window_ms: limits.request_window_ms,
+        key_deletions_per_day_max: limits.key_deletions_per_day_max,
+        recovery_public_key: Bytes::copy_from_slice(&recovery_public_key(&recovery)),
+        timelines: vec![timeline],
+    };
+    let approved = MemberRow {
+        name: member.name.clone(),
+        role: 1,
+        raft_id: FIRST_RAFT_ID,
+        certificate_sha256: Bytes::copy_from_slice(&member.certificate_sha256),
+        operator: "init".into(),
+        registrar: "init".into(),
+        address: member.address.clone(),
+        approved_ms: now_ms,
+    };
+    let entry = JournalEntry {
+        at_ms: now_ms,
+        actor: Some(ActorRow { kind: ActorKind::Cluster.number(), name: member.name.clone(), ..ActorRow::default() }),
+        action: Action::Init.number(),
+        basis: Basis::Cluster.number(),
+        object: identity.cluster_name.clone(),
+        gateway: member.name.clone(),
+        ..JournalEntry::default()
+    };
+    let context = |name| RowContext { cluster_id: &cluster_id, name, supersedes: Revision::ABSENT, open_part_sha256: None };
+    let member_key = RowKey::member(&index_hash(&keyring.index, Domain::Member, &[member.name.as_bytes()]));
+    let member_row = seal_row(&keyring.registry, 1, &context(RowName::Full(member_key.as_bytes())), &nonces.take(), &approved.encode_to_vec());
+    let entry = seal_row(&keyring.journal, 1, &context(RowName::Prefix(&JOURNAL_PREFIX)), &nonces.take(), &entry.encode_to_vec());
+
+    let mut command = Command::new(now_ms);
+    command.expect(&RowKey::cluster(), Revision::ABSENT);
+    command.put(&RowKey::cluster(), cluster.encode_to_vec());
+    command.put(&RowKey::keyring(1), keyring.wrap(root, &cluster_id, &recovery, || nonces.take()).encode_to_vec());
+    command.put(&member_key, member_row);
+    command.journal.push(JournalAppend { entry: entry.into(), index: vec![] });
+    command
+}
+
+/// Nobody to talk to.
+struct NoPeers;
+
+impl PeerChannels for NoPeers {
+    fn channel(&self, _: &Member, _: Lane) -> Result<Channel, String> {
+        Err("a cluster being made has no peers".into())
+    }
+}
+
+impl MarkSink for NoPeers {
+    fn peer_mark(&self, _: NodeId, _: Bytes) {}
+
+    fn kept_mark(&self, _: NodeId) -> Option<Bytes> {
+        None
+    }
+
+    fn own_mark(&self) -> Bytes {
+        Bytes::new()
+    }
+}

@@ -1,0 +1,128 @@
+//! Joining a cluster: asks its members for the Raft id that was approved for this node.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kura_client::tls::{ChannelOptions, ClientTls, Endpoint, TlsFileError};
+use kura_cluster::ClusterId;
+use kura_proto::v1;
+use kura_proto::v1::peer_client::PeerClient;
+use zeroize::Zeroize;
+
+use crate::certificates::Role;
+use crate::config::NodeConfig;
+use crate::identity::{IdentityFileError, NodeIdentity};
+use crate::init::{InitError, own_identity};
+use crate::vault::{VaultError, write_root_key};
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a joining node was given.
+#[derive(Debug, Clone)]
+pub struct JoinReport {
+    /// Its Raft id.
+    pub raft_id: u64,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Where the root key was put; voters only.
+    pub root_key: Option<PathBuf>,
+}
+
+/// Why a node did not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The configuration names nobody to ask.
+    #[error("peers: name at least one member to ask")]
+    NoPeers,
+    /// A voter's configuration names no root key file, or a backup's names one.
+    #[error("root_key: {0}")]
+    RootKey(&'static str),
+    /// Nobody answered with an id.
+    #[error("no member let this node join; the last answer: {0}")]
+    Refused(String),
+    /// A member's answer makes no sense.
+    #[error("{peer} answered with a malformed {what}")]
+    Answer {
+        /// Who.
+        peer: String,
+        /// Which field.
+        what: &'static str,
+    },
+    /// See [`TlsFileError`].
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// See [`InitError::Certificate`].
+    #[error(transparent)]
+    Certificate(#[from] InitError),
+    /// See [`IdentityFileError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// See [`VaultError`].
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Joins: writes the identity into the data directory and, for a voter, the root key into its file.
+pub async fn join(config: &NodeConfig) -> Result<JoinReport, JoinError> {
+    let own = own_identity(&config.tls.certificate, &config.name)?;
+    let root_file = match (own.role, &config.root_key) {
+        (Role::Voter, Some(path)) => Some(path.clone()),
+        (Role::Voter, None) => return Err(JoinError::RootKey("a voter's configuration must name a file")),
+        (_, Some(_)) => return Err(JoinError::RootKey("a backup member holds no keys; remove the line")),
+        (_, None) => None,
+    };
+    if NodeIdentity::exists(&config.data) {
+        return Err(IdentityFileError::Exists { path: config.data.join("identity") }.into());
+    }
+    let tls = ClientTls::load(config.tls_files())?;
+    let mut last = JoinError::NoPeers;
+    for peer in &config.peers {
+        let endpoint = Endpoint { name: peer.name.clone(), address: peer.address.clone() };
+        match join_through(config, &tls, &endpoint, root_file.as_ref()).await {
+            Ok(report) => return Ok(report),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn join_through(
+    config: &NodeConfig,
+    tls: &Arc<ClientTls>,
+    endpoint: &Endpoint,
+    root_file: Option<&PathBuf>,
+) -> Result<JoinReport, JoinError> {
+    let refused = |why: String| JoinError::Refused(format!("{}: {why}", endpoint.name));
+    let channel = tls.channel(endpoint, &ChannelOptions::default()).map_err(|error| refused(error.to_string()))?;
+    let mut client = PeerClient::new(channel);
+    let mut request = tonic::Request::new(v1::JoinRequest { name: config.name.clone() });
+    request.set_timeout(CALL_TIMEOUT);
+    let reply = client.join(request).await.map_err(|status| refused(status.message().to_owned()))?.into_inner();
+    let malformed = |what| JoinError::Answer { peer: endpoint.name.clone(), what };
+    let cluster_id = ClusterId::from_slice(&reply.cluster_id).map_err(|_| malformed("cluster id"))?;
+    if reply.raft_id == 0 {
+        return Err(malformed("Raft id"));
+    }
+    if let Some(path) = root_file
+        && !path.exists()
+    {
+        let request = v1::RootKeyRequest { name: config.name.clone(), cluster_id: reply.cluster_id.clone() };
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(CALL_TIMEOUT);
+        let handed = client.hand_root_key(request).await.map_err(|status| refused(status.message().to_owned()))?;
+        let mut bytes: [u8; 32] = handed.into_inner().root_key[..].try_into().map_err(|_| malformed("root key"))?;
+        let key = kura_cluster::seal::Key::from_bytes(&mut bytes);
+        bytes.zeroize();
+        write_root_key(path, &key)?;
+    }
+    let identity = NodeIdentity {
+        cluster_id,
+        cluster_name: reply.cluster_name.clone(),
+        raft_id: reply.raft_id,
+        name: config.name.clone(),
+        timeline: reply.timeline,
+    };
+    identity.write(&config.data)?;
+    Ok(JoinReport { raft_id: reply.raft_id, cluster_name: reply.cluster_name, root_key: root_file.cloned() })
+}

@@ -1,0 +1,26 @@
+//! One Kura node: RocksDB, openraft, gateway, services and the command line.
+//!
+//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`vault`], [`gateway`],
+//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`].
+
+pub mod certificates;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod dev;
+pub mod gateway;
+pub mod identity;
+pub mod init;
+pub mod join;
+pub mod metrics;
+pub mod raft;
+pub mod random;
+pub mod reach;
+pub mod rpc;
+pub mod samples;
+pub mod serve;
+pub mod snapshot;
+pub mod space;
+pub mod state;
+pub mod vault;

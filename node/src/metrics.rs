@@ -1,0 +1,61 @@
+//! The Prometheus endpoint: what an operator's alarms need, and nothing of any participant.
+
+use std::sync::Arc;
+
+use openraft::async_runtime::WatchReceiver;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::serve::{Node, own_hello};
+
+/// Serves `/metrics` until the node stops.
+pub async fn serve(address: String, node: Arc<Node>) {
+    let listener = match TcpListener::bind(&address).await {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%address, %error, "the metrics endpoint cannot listen"),
+    };
+    let metrics = move || {
+        let node = node.clone();
+        async move { text(&node) }
+    };
+    let app = axum::Router::new().route("/metrics", axum::routing::get(metrics));
+    if let Err(error) = axum::serve(listener, app).await {
+        tracing::error!(%error, "the metrics endpoint has ended");
+    }
+}
+
+/// All gauges in the Prometheus text format.
+pub fn text(node: &Node) -> String {
+    let own = own_hello(node);
+    let raft = node.raft.metrics().borrow_watched().clone();
+    let published = node.store.published();
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let gauges = [
+        ("kura_applied_index", "Last applied log index", number(own.applied_index)),
+        ("kura_synced_index", "Last log index synced here", number(own.synced_index)),
+        ("kura_term", "Raft term", number(own.term)),
+        ("kura_is_leader", "1 if this node leads", i64::from(node.leads())),
+        ("kura_has_leader", "1 if a leader is known", i64::from(raft.current_leader.is_some())),
+        ("kura_unsealed", "1 if this node has its keys", i64::from(own.unsealed)),
+        ("kura_trouble", "1 if this node reports trouble", i64::from(!own.trouble.is_empty())),
+        ("kura_disk_bytes", "Bytes of state and log", number(own.disk_bytes)),
+        ("kura_disk_free_bytes", "Bytes free", number(own.disk_free_bytes)),
+        ("kura_certificate_not_after_ms", "Expiry of this node's certificate, ms since 1970", number(own.certificate_not_after_ms)),
+        ("kura_clock_offset_ms", "Offset from the voters' median clock", node.gateway.clock_offset_ms.load(std::sync::atomic::Ordering::Relaxed)),
+        ("kura_journal_entries", "Entries in the journal", number(published.summary.journal.size())),
+        ("kura_log_syncs", "Syncs of the Raft log since the start", number(node.log.wal_syncs())),
+    ];
+    let mut registry = Registry::default();
+    for (name, help, value) in gauges {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    }
+    let mut out = String::new();
+    match encode(&mut out, &registry) {
+        Ok(()) => out,
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,88 @@
+//! Connections to other members.
+//!
+//! Invariants
+//! - Each [`Lane`] to a member is an HTTP/2 connection of its own, so that a large append never
+//!   delays a heartbeat and a snapshot delays neither.
+//! - Connections are made when first used and shared by all who speak to that member on that lane.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kura_client::tls::{ChannelOptions, ClientTls, Endpoint};
+use tonic::transport::Channel;
+
+use super::types::Member;
+
+/// How long the lanes that carry heartbeats, votes and entries wait for a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a silent connection is asked whether it still lives.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long that may take.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Connections kept: three to each of the members that a cluster may have had while this node ran.
+const CHANNELS_MAX: usize = 96;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Entries.
+    Append,
+    /// Heartbeats, votes, handovers.
+    Control,
+    /// Snapshots.
+    Bulk,
+}
+
+/// Where connections come from.
+pub trait PeerChannels: Send + Sync + 'static {
+    /// The connection to a member, made when it is used.
+    ///
+    /// # Errors
+    /// Why the member's name or address cannot be used at all.
+    fn channel(&self, member: &Member, lane: Lane) -> Result<Channel, String>;
+}
+
+struct Kept {
+    channel: Channel,
+    /// The certificate files in use when it was opened.
+    generation: u64,
+}
+
+/// Connections under mutual TLS: a member is who its certificate's name says.
+pub struct TlsChannels {
+    tls: Arc<ClientTls>,
+    kept: Mutex<HashMap<(String, String, Lane), Kept>>,
+}
+
+impl TlsChannels {
+    /// With this node's certificate.
+    pub fn new(tls: Arc<ClientTls>) -> Self {
+        Self { tls, kept: Mutex::new(HashMap::new()) }
+    }
+}
+
+impl PeerChannels for TlsChannels {
+    fn channel(&self, member: &Member, lane: Lane) -> Result<Channel, String> {
+        let key = (member.name.clone(), member.address.clone(), lane);
+        let generation = self.tls.generation();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = kept.get(&key)
+            && found.generation == generation
+        {
+            return Ok(found.channel.clone());
+        }
+        let endpoint = Endpoint { name: member.name.clone(), address: member.address.clone() };
+        let options = ChannelOptions {
+            connect_timeout: CONNECT_TIMEOUT,
+            keepalive_interval: KEEPALIVE_INTERVAL,
+            keepalive_timeout: KEEPALIVE_TIMEOUT,
+        };
+        let channel = self.tls.channel(&endpoint, &options).map_err(|error| error.to_string())?;
+        if kept.len() >= CHANNELS_MAX {
+            kept.clear();
+        }
+        kept.insert(key, Kept { channel: channel.clone(), generation });
+        Ok(channel)
+    }
+}

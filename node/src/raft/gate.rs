@@ -1,0 +1,330 @@
+//! Who may say what to this node over the peer service.
+//!
+//! Invariants
+//! - [`judge`] is a pure function of the call, the caller's certificate and this node's view; the
+//!   [`Gate`] only holds that view.
+//! - Until the marks check has passed, and ever after the log was found to lack what it once held,
+//!   the node neither votes nor takes entries.
+//! - A backup never leads, never stands and never proposes: neither with its certificate, nor under
+//!   its id or its name.
+//! - A caller whose id is in our membership shows the certificate of that member. An id that is not
+//!   there is no reason to refuse a *leader* or a *candidate* with a voter's certificate: our
+//!   membership may be older than theirs, and only what they send makes it newer. A node that has
+//!   fallen behind by a membership change would otherwise be shut out for good, and with it, when
+//!   others are down, the majority. Removed voters are kept out by their revoked certificates, and
+//!   meanwhile by terms, the lease and pre-vote. *Proposals* are judged by the leader, whose
+//!   membership is the newest: there the caller must be one of its voters. Whom an operator and a
+//!   registrar have approved to join, and to have the root key, is a row of the state: those who
+//!   answer these calls look there.
+//! - Below the low-water mark of free space entries and snapshots are refused, heartbeats are not:
+//!   the node keeps its leader and recovers without an election.
+
+use std::fmt;
+
+use kura_cluster::ClusterId;
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::codec::CodecError;
+use super::marks::Mark;
+use super::types::{MemberRole, Membership, NodeId};
+use super::wire::Envelope;
+
+/// What a peer asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Entries from a leader.
+    Append,
+    /// An append without entries.
+    Heartbeat,
+    /// A vote.
+    Vote,
+    /// Whether a vote would be given.
+    PreVote,
+    /// To stand, or to let another stand.
+    TransferLeader,
+    /// To take a snapshot: offer, pieces or installation.
+    Snapshot,
+    /// To propose commands here.
+    Propose,
+    /// Marks, clock and positions.
+    Hello,
+    /// The root key.
+    HandRootKey,
+    /// A Raft id.
+    Join,
+}
+
+impl Call {
+    /// Every call.
+    pub const ALL: [Self; 10] = [
+        Self::Append,
+        Self::Heartbeat,
+        Self::Vote,
+        Self::PreVote,
+        Self::TransferLeader,
+        Self::Snapshot,
+        Self::Propose,
+        Self::Hello,
+        Self::HandRootKey,
+        Self::Join,
+    ];
+
+    /// Whether only a leader or a candidate says this.
+    pub fn is_leaders(self) -> bool {
+        use Call::*;
+        matches!(self, Append | Heartbeat | Vote | PreVote | TransferLeader | Snapshot)
+    }
+
+    fn is_for_voters(self) -> bool {
+        self.is_leaders() || matches!(self, Self::Propose | Self::HandRootKey)
+    }
+
+    fn needs_space(self) -> bool {
+        matches!(self, Self::Append | Self::Snapshot)
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Append => "append",
+            Self::Heartbeat => "heartbeat",
+            Self::Vote => "vote",
+            Self::PreVote => "pre-vote",
+            Self::TransferLeader => "leader transfer",
+            Self::Snapshot => "snapshot",
+            Self::Propose => "proposal",
+            Self::Hello => "hello",
+            Self::HandRootKey => "root key handover",
+            Self::Join => "join",
+        })
+    }
+}
+
+/// Who calls, by the certificate of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The certificate's name.
+    pub name: String,
+    /// The certificate's role; `None` if it is no node's.
+    pub role: Option<MemberRole>,
+    /// SHA-256 of the certificate, in DER form.
+    pub certificate_sha256: [u8; 32],
+}
+
+/// How far the node may take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The marks check has not passed yet.
+    Closed,
+    /// It has passed.
+    Open,
+    /// A peer keeps a mark that this node's log does not reach: it must be rebuilt under a new id.
+    Lost,
+}
+
+/// What [`judge`] goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// This node's Raft id.
+    pub me: NodeId,
+    /// This node's cluster; `None` until it knows.
+    pub cluster_id: Option<ClusterId>,
+    /// The newest membership in this node's log; empty on a new node.
+    pub membership: &'a Membership,
+    /// See [`Standing`].
+    pub standing: Standing,
+    /// Whether free space is below the low-water mark.
+    pub low_space: bool,
+}
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The certificate is no node's.
+    #[error("only nodes may call this service")]
+    NotANode,
+    /// A backup tries what only voters do.
+    #[error("{0}: not from a backup")]
+    Backup(Call),
+    /// The id belongs to another name.
+    #[error("member {id} is not {name}")]
+    OtherName {
+        /// The id that the caller gave.
+        id: NodeId,
+        /// The name in its certificate.
+        name: String,
+    },
+    /// A proposal by someone who is not among the voters.
+    #[error("{0} is not a voter of this cluster")]
+    NotAVoter(String),
+    /// The caller belongs to another cluster.
+    #[error("the message is for another cluster")]
+    OtherCluster,
+    /// The message is for another node.
+    #[error("the message is for member {to}, this is member {me}")]
+    OtherReceiver {
+        /// For whom it is.
+        to: NodeId,
+        /// Who we are.
+        me: NodeId,
+    },
+    /// See [`Standing::Closed`].
+    #[error("this node has not yet shown that its log is whole")]
+    Closed,
+    /// See [`Standing::Lost`].
+    #[error("this node's log lacks what it once held: it must be rebuilt under a new id")]
+    Lost,
+    /// Too little free space.
+    #[error("this node has too little free disk space for {0}")]
+    LowSpace(Call),
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let words = refusal.to_string();
+        match refusal {
+            Refusal::NotANode
+            | Refusal::Backup(_)
+            | Refusal::OtherName { .. }
+            | Refusal::NotAVoter(_) => Status::permission_denied(words),
+            Refusal::OtherCluster | Refusal::OtherReceiver { .. } | Refusal::Lost => {
+                Status::failed_precondition(words)
+            }
+            Refusal::Closed => Status::unavailable(words),
+            Refusal::LowSpace(_) => Status::resource_exhausted(words),
+        }
+    }
+}
+
+/// Whether `caller` may make `call`. `envelope` is the message's own statement, where it has one.
+///
+/// # Errors
+/// The first [`Refusal`] that applies; what concerns the caller comes before what concerns us.
+pub fn judge(
+    call: Call,
+    caller: &Caller,
+    envelope: Option<&Envelope>,
+    view: View<'_>,
+) -> Result<(), Refusal> {
+    let role = caller.role.ok_or(Refusal::NotANode)?;
+    if call.is_for_voters() {
+        let named_backup = view
+            .membership
+            .nodes()
+            .any(|(_, member)| member.name == caller.name && member.role == MemberRole::Backup);
+        if role == MemberRole::Backup || named_backup {
+            return Err(Refusal::Backup(call));
+        }
+    }
+    if let Some(envelope) = envelope {
+        if let Some(member) = view.membership.get_node(&envelope.from)
+            && member.name != caller.name
+        {
+            return Err(Refusal::OtherName { id: envelope.from, name: caller.name.clone() });
+        }
+        if view.cluster_id.is_some_and(|id| envelope.cluster_id[..] != id.0) {
+            return Err(Refusal::OtherCluster);
+        }
+        if envelope.to != view.me {
+            return Err(Refusal::OtherReceiver { to: envelope.to, me: view.me });
+        }
+    }
+    if call == Call::Propose {
+        let is_caller = |id: &NodeId| {
+            view.membership.get_node(id).is_some_and(|member| member.name == caller.name)
+        };
+        if !view.membership.voter_ids().any(|id| is_caller(&id)) {
+            return Err(Refusal::NotAVoter(caller.name.clone()));
+        }
+    }
+    if call.is_leaders() {
+        match view.standing {
+            Standing::Closed => return Err(Refusal::Closed),
+            Standing::Lost => return Err(Refusal::Lost),
+            Standing::Open => {}
+        }
+    }
+    if call.needs_space() && view.low_space {
+        return Err(Refusal::LowSpace(call));
+    }
+    Ok(())
+}
+
+/// Whether a log that has got to `own` has lost something that a peer's `kept` mark stands for.
+/// Empty marks stand for nothing.
+///
+/// # Errors
+/// A mark that cannot be read.
+pub fn has_lost(own: &[u8], kept: &[u8]) -> Result<bool, CodecError> {
+    let decode = |bytes: &[u8]| if bytes.is_empty() { Ok(Mark::default()) } else { Mark::decode(bytes) };
+    Ok(!decode(own)?.covers(&decode(kept)?))
+}
+
+/// What the node knows of itself that decides who may call.
+#[derive(Debug)]
+pub struct Gate {
+    me: NodeId,
+    cluster_id: watch::Sender<Option<ClusterId>>,
+    standing: watch::Sender<Standing>,
+    low_space: watch::Sender<bool>,
+}
+
+impl Gate {
+    /// A closed gate.
+    pub fn new(me: NodeId, cluster_id: Option<ClusterId>) -> Self {
+        Self {
+            me,
+            cluster_id: watch::Sender::new(cluster_id),
+            standing: watch::Sender::new(Standing::Closed),
+            low_space: watch::Sender::new(false),
+        }
+    }
+
+    /// The marks check has passed. Does nothing on a log that was found to lack something.
+    pub fn open(&self) {
+        self.standing.send_if_modified(|standing| {
+            let opens = *standing == Standing::Closed;
+            if opens {
+                *standing = Standing::Open;
+            }
+            opens
+        });
+    }
+
+    /// The log was found to lack what it once held. Nothing in this process opens the gate again.
+    pub fn lose(&self) {
+        self.standing.send_replace(Standing::Lost);
+    }
+
+    /// The node has learnt its cluster.
+    pub fn set_cluster_id(&self, cluster_id: ClusterId) {
+        self.cluster_id.send_replace(Some(cluster_id));
+    }
+
+    /// Free space fell below the low-water mark, or rose above it again.
+    pub fn set_low_space(&self, low: bool) {
+        self.low_space.send_replace(low);
+    }
+
+    /// How far the node may take part. Whoever lets it stand for election watches this: only an
+    /// open gate's node stands.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// This node's view, with the membership that its log holds now.
+    pub fn view<'a>(&self, membership: &'a Membership) -> View<'a> {
+        View {
+            me: self.me,
+            cluster_id: *self.cluster_id.borrow(),
+            membership,
+            standing: *self.standing.borrow(),
+            low_space: *self.low_space.borrow(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

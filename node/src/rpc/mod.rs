@@ -1,0 +1,63 @@
+//! The services: each call becomes one use case of the gateway, each error one gRPC status.
+//!
+//! Invariants
+//! - Every call is held against the table of roles ([`role`]) and against the certificate's expiry and
+//!   revocation before anything is parsed.
+//! - Errors map to gRPC codes in one place ([`status`]).
+
+pub mod consents;
+pub mod operations;
+pub mod peer;
+pub mod records;
+pub mod registry;
+pub mod role;
+pub mod status;
+
+use std::sync::Arc;
+
+use kura_proto::v1;
+use tonic::{Request, Status};
+
+use crate::certificates::{Identity, PeerInfo, ReloadingTls};
+use crate::gateway::{Caller, Gateway, GatewayError};
+
+/// Longest message that a client may send: a whole record and its fields.
+pub const CLIENT_MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// What the client-facing services share.
+#[derive(Clone)]
+pub struct Services {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// To notice certificates that were revoked while their connection stayed open.
+    pub tls: Arc<ReloadingTls>,
+}
+
+impl Services {
+    /// Checks certificate and role of a call.
+    pub fn admit<T>(&self, call: role::Call, request: &Request<T>) -> Result<Arc<Identity>, Status> {
+        admit(&self.tls, call, request)
+    }
+
+    /// Checks certificate and role of a call, and parses the actor that it states.
+    pub fn caller<T>(&self, call: role::Call, request: &Request<T>, actor: impl FnOnce(&T) -> Option<&v1::Actor>) -> Result<Caller, Status> {
+        let identity = self.admit(call, request)?;
+        Caller::parse(identity, actor(request.get_ref())).map_err(Status::from)
+    }
+}
+
+/// Checks that the certificate of a connection may make a call now.
+pub fn admit<T>(tls: &ReloadingTls, call: role::Call, request: &Request<T>) -> Result<Arc<Identity>, Status> {
+    let peer = request.extensions().get::<PeerInfo>();
+    let identity = peer.map(|peer| peer.identity.clone()).ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+    if tls.is_revoked(&identity.serial) {
+        return Err(Status::unauthenticated("the certificate was revoked; ask for a new one"));
+    }
+    if u64::try_from(identity.not_after).unwrap_or(0).saturating_mul(1000) < crate::clock::now_ms() {
+        return Err(Status::unauthenticated("the certificate has expired; renew it"));
+    }
+    if !call.allows(identity.role) {
+        return Err(GatewayError::Role { role: identity.role.to_string() }.into());
+    }
+    Ok(identity)
+}

@@ -1,0 +1,358 @@
+//! `kura.v1.Operations`: status and membership. Shows and touches no record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use kura_cluster::row::Table;
+use kura_proto::v1::operations_client::OperationsClient;
+use kura_proto::v1::operations_server::Operations;
+use kura_proto::v1::{self};
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::admit;
+use super::role::Call;
+use crate::gateway::{Caller, GatewayError};
+use crate::raft::channels::Lane;
+use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
+use crate::serve::{Node, most_advanced, peers};
+
+/// Between two looks at a member that catches up.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
+/// A new voter may lag by this many entries when it becomes one.
+const CATCH_UP_ENTRIES: u64 = 64;
+/// How long a handover of leadership may take.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Metadata by which a voter says for whom it forwards a call to the leader.
+const ON_BEHALF: &str = "kura-on-behalf-of";
+
+/// See the module.
+#[derive(Clone)]
+pub struct OperationsService(pub Arc<Node>);
+
+type Progress = ReceiverStream<Result<v1::MemberProgress, Status>>;
+
+impl OperationsService {
+    fn caller<T>(&self, call: Call, request: &Request<T>) -> Result<Caller, Status> {
+        let identity = match admit(&self.0.tls, call, request) {
+            Ok(identity) => identity,
+            // A voter forwards what it has admitted itself.
+            Err(refused) if request.metadata().contains_key(ON_BEHALF) => {
+                admit(&self.0.tls, Call::Forward, request).map_err(|_| refused)?
+            }
+            Err(refused) => return Err(refused),
+        };
+        Caller::parse(identity, None).map_err(Status::from)
+    }
+
+    /// A client of the leader, if that is another node.
+    fn leader(&self) -> Result<Option<OperationsClient<tonic::transport::Channel>>, Status> {
+        let node = &self.0;
+        let no_leader = || Status::from(GatewayError::Unavailable { why: "no leader is known".into() });
+        let leader = node.leader().ok_or_else(no_leader)?;
+        if leader == node.id() {
+            return Ok(None);
+        }
+        let member = node.member(leader).ok_or_else(no_leader)?;
+        let channel = node.channels.channel(&member, Lane::Control).map_err(|_| no_leader())?;
+        Ok(Some(OperationsClient::new(channel)))
+    }
+
+    async fn approved(&self, name: &str) -> Result<(NodeId, Member), Status> {
+        let row = self.0.gateway.approved_member(name).map_err(Status::from)?;
+        let row = row.ok_or_else(|| Status::failed_precondition(format!("{name} is not (fully) approved: `kura member approve` first")))?;
+        let role = if row.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
+        let certificate_sha256 = row.certificate_sha256[..].try_into().unwrap_or_default();
+        Ok((row.raft_id, Member { name: row.name, address: row.address, role, certificate_sha256 }))
+    }
+
+    fn id_of(&self, name: &str) -> Result<NodeId, Status> {
+        let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
+        let found = membership.membership().nodes().find(|(_, member)| member.name == name).map(|(id, _)| *id);
+        found.ok_or_else(|| Status::not_found(format!("{name} is not a member")))
+    }
+
+    /// Adds a learner and reports until it has caught up.
+    async fn catch_up(&self, id: NodeId, member: Member, tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>) -> Result<(), Status> {
+        let raft = &self.0.raft;
+        raft.add_learner(id, member, false).await.map_err(|error| refused(&error))?;
+        loop {
+            let metrics = raft.metrics().borrow_watched().clone();
+            let Some(replication) = &metrics.replication else {
+                return Err(GatewayError::Unavailable { why: "leadership has moved; ask again".into() }.into());
+            };
+            let matched = replication.get(&id).cloned().flatten().map_or(0, |log_id| log_id.index);
+            let target = metrics.last_log_index.unwrap_or(0);
+            say(tell, "catching up", id, matched, target).await?;
+            if matched + CATCH_UP_ENTRIES >= target && matched > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+        }
+    }
+
+    async fn add(&self, name: &str, replaces: Option<&str>, tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>) -> Result<(), Status> {
+        let (id, member) = self.approved(name).await?;
+        let old = replaces.map(|old| self.id_of(old)).transpose()?;
+        say(tell, "joining", id, 0, 0).await?;
+        let role = member.role;
+        self.catch_up(id, member, tell).await?;
+        say(tell, "changing membership", id, 0, 0).await?;
+        let raft = &self.0.raft;
+        let membership = raft.metrics().borrow_watched().membership_config.clone();
+        let mut voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
+        if role == MemberRole::Voter {
+            voters.insert(id);
+        }
+        if let Some(old) = old {
+            voters.remove(&old);
+        }
+        // One change: the new voter comes as the old one goes.
+        raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), true).await.map_err(|error| refused(&error))?;
+        if let Some(old) = old {
+            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([old])), false).await.map_err(|error| refused(&error))?;
+        }
+        let index = self.0.store.published().index();
+        say(tell, "done", id, index, index).await
+    }
+}
+
+async fn say(tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>, step: &str, raft_id: NodeId, matched_index: u64, target_index: u64) -> Result<(), Status> {
+    let progress = v1::MemberProgress { step: step.into(), raft_id, matched_index, target_index };
+    tell.send(Ok(progress)).await.map_err(|_| Status::cancelled("the caller has gone"))
+}
+
+fn refused(error: &impl std::fmt::Display) -> Status {
+    Status::failed_precondition(format!("the membership was not changed: {error}"))
+}
+
+fn forwarded<T>(message: T, caller: &Caller) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Ok(name) = caller.identity.name.parse() {
+        request.metadata_mut().insert(ON_BEHALF, name);
+    }
+    request
+}
+
+/// Runs a membership change in its own task, so that a caller who goes away does not cut it in two.
+fn in_background<F>(run: impl FnOnce(mpsc::Sender<Result<v1::MemberProgress, Status>>) -> F) -> Response<Progress>
+where
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let (tell, progress) = mpsc::channel(16);
+    let work = run(tell.clone());
+    tokio::spawn(async move {
+        if let Err(status) = work.await {
+            let _ = tell.send(Err(status)).await;
+        }
+    });
+    Response::new(ReceiverStream::new(progress))
+}
+
+fn relay(mut stream: tonic::Streaming<v1::MemberProgress>) -> Response<Progress> {
+    let (tell, progress) = mpsc::channel(16);
+    tokio::spawn(async move {
+        loop {
+            match stream.message().await {
+                Ok(Some(step)) => {
+                    if tell.send(Ok(step)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(status) => {
+                    let _ = tell.send(Err(status)).await;
+                    return;
+                }
+            }
+        }
+    });
+    Response::new(ReceiverStream::new(progress))
+}
+
+#[tonic::async_trait]
+impl Operations for OperationsService {
+    type AddMemberStream = Progress;
+    type ReplaceMemberStream = Progress;
+
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        admit(&self.0.tls, Call::Status, &request)?;
+        Ok(Response::new(status(&self.0).await))
+    }
+
+    async fn approve_member(&self, request: Request<v1::ApproveMemberRequest>) -> Result<Response<v1::ApproveMemberReply>, Status> {
+        let identity = admit(&self.0.tls, Call::ApproveMember, &request)?;
+        let caller = Caller::parse(identity, None)?;
+        Ok(Response::new(self.0.gateway.approve_member(&caller, request.into_inner()).await?))
+    }
+
+    async fn add_member(&self, request: Request<v1::AddMemberRequest>) -> Result<Response<Progress>, Status> {
+        let caller = self.caller(Call::ChangeMembership, &request)?;
+        let request = request.into_inner();
+        if let Some(mut leader) = self.leader()? {
+            return Ok(relay(leader.add_member(forwarded(request, &caller)).await?.into_inner()));
+        }
+        self.0.gateway.journal_membership(&caller, &format!("add {}", request.name)).await?;
+        let service = self.clone();
+        Ok(in_background(|tell| async move { service.add(&request.name, None, &tell).await }))
+    }
+
+    async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Result<Response<v1::MemberProgress>, Status> {
+        let caller = self.caller(Call::ChangeMembership, &request)?;
+        let request = request.into_inner();
+        if let Some(mut leader) = self.leader()? {
+            return leader.remove_member(forwarded(request, &caller)).await;
+        }
+        let id = self.id_of(&request.name)?;
+        let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
+        let voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
+        if voters == BTreeSet::from([id]) {
+            return Err(Status::failed_precondition("the last voter cannot be removed"));
+        }
+        self.0.gateway.journal_membership(&caller, &format!("remove {}", request.name)).await?;
+        let service = self.clone();
+        let change = tokio::spawn(async move {
+            let raft = &service.0.raft;
+            if voters.contains(&id) {
+                let rest = voters.into_iter().filter(|voter| *voter != id).collect();
+                raft.change_membership(ChangeMembers::ReplaceAllVoters(rest), true).await.map_err(|error| refused(&error))?;
+            }
+            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await.map_err(|error| refused(&error))
+        });
+        change.await.map_err(|error| refused(&error))??;
+        Ok(Response::new(v1::MemberProgress { step: "done".into(), raft_id: id, ..v1::MemberProgress::default() }))
+    }
+
+    async fn replace_member(&self, request: Request<v1::ReplaceMemberRequest>) -> Result<Response<Progress>, Status> {
+        let caller = self.caller(Call::ChangeMembership, &request)?;
+        let request = request.into_inner();
+        if let Some(mut leader) = self.leader()? {
+            return Ok(relay(leader.replace_member(forwarded(request, &caller)).await?.into_inner()));
+        }
+        self.0.gateway.journal_membership(&caller, &format!("replace {} by {}", request.old, request.new)).await?;
+        let service = self.clone();
+        Ok(in_background(|tell| async move { service.add(&request.new, Some(&request.old), &tell).await }))
+    }
+
+    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        let caller = self.caller(Call::ChangeMembership, &request)?;
+        let request = request.into_inner();
+        if let Some(mut leader) = self.leader()? {
+            return leader.transfer_leader(forwarded(request, &caller)).await;
+        }
+        let node = &self.0;
+        let to = match request.to.is_empty() {
+            true => most_advanced(node).ok_or_else(|| Status::failed_precondition("there is no other voter"))?,
+            false => self.id_of(&request.to)?,
+        };
+        if node.member(to).is_none_or(|member| member.role != MemberRole::Voter) {
+            return Err(Status::failed_precondition("a backup member can never lead"));
+        }
+        node.gateway.journal_membership(&caller, &format!("lead {}", node.member(to).map(|m| m.name).unwrap_or_default())).await?;
+        node.raft.trigger().transfer_leader(to).await.map_err(|error| refused(&error))?;
+        let deadline = Instant::now() + TRANSFER_TIMEOUT;
+        while node.leader() != Some(to) {
+            if Instant::now() > deadline {
+                return Err(GatewayError::Unavailable { why: "the handover did not finish in time; look at the status".into() }.into());
+            }
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+        }
+        Ok(Response::new(v1::TransferLeaderReply { leader: node.member(to).map(|m| m.name).unwrap_or_default() }))
+    }
+}
+
+/// The cluster as this node sees it: members are asked at this moment, and who does not answer is
+/// unknown, not as it was.
+pub async fn status(node: &Node) -> v1::StatusReply {
+    let metrics = node.raft.metrics().borrow_watched().clone();
+    let others = peers::others(node);
+    let answers = join_all(others.iter().map(|(id, member)| async move { (*id, peers::hello(node, *id, member).await.ok()) })).await;
+    let mut replies: BTreeMap<NodeId, Option<v1::HelloReply>> = answers.into_iter().collect();
+    replies.insert(node.id(), Some(crate::serve::own_hello(node)));
+    let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
+    let members = metrics.membership_config.membership().nodes().map(|(id, member)| {
+        member_status(*id, member, metrics.current_leader, last, replies.get(id).and_then(Option::as_ref))
+    });
+    let published = node.store.published();
+    v1::StatusReply {
+        cluster_name: node.identity.cluster_name.clone(),
+        cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
+        timeline: published.summary.timeline,
+        node: node.config.name.clone(),
+        leader_id: metrics.current_leader.unwrap_or(0),
+        term: metrics.current_term,
+        members: members.collect(),
+        committed_index: metrics.local_committed.map_or(0, |id| id.index),
+        replication_point: Some(replication_point(node, &metrics, last, &replies)),
+        journal_size: published.summary.journal.size(),
+        journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
+        tables: Table::ALL
+            .iter()
+            .map(|table| {
+                let summary = published.summary.table(*table);
+                v1::TableStatus {
+                    name: table.word().into(),
+                    rows: summary.rows,
+                    digest: Bytes::copy_from_slice(&summary.digest.to_bytes()),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn member_status(id: NodeId, member: &Member, leader: Option<NodeId>, last: u64, reply: Option<&v1::HelloReply>) -> v1::MemberStatus {
+    let known = reply.cloned().unwrap_or_default();
+    let clock_ms = i64::try_from(crate::clock::now_ms()).unwrap_or(0);
+    v1::MemberStatus {
+        raft_id: id,
+        name: member.name.clone(),
+        address: member.address.clone(),
+        role: if member.role == MemberRole::Voter { 1 } else { 2 },
+        reachable: reply.is_some(),
+        leader: leader == Some(id),
+        unsealed: known.unsealed,
+        applied_index: known.applied_index,
+        synced_index: known.synced_index,
+        lag_entries: reply.map_or(-1, |reply| i64::try_from(last.saturating_sub(reply.applied_index)).unwrap_or(-1)),
+        state_digest: known.state_digest,
+        digest_index: known.digest_index,
+        disk_bytes: known.disk_bytes,
+        disk_free_bytes: known.disk_free_bytes,
+        certificate_not_after_ms: known.certificate_not_after_ms,
+        version: known.version,
+        clock_offset_ms: reply.map_or(0, |reply| i64::try_from(reply.clock_ms).unwrap_or(0) - clock_ms),
+        trouble: known.trouble,
+    }
+}
+
+/// How far the best backup is behind the log; unknown is unknown.
+fn replication_point(node: &Node, metrics: &RaftMetrics, last: u64, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::ReplicationPoint {
+    const KNOWN: u32 = 1;
+    const UNKNOWN: u32 = 2;
+    const NO_BACKUP: u32 = 3;
+    let membership = metrics.membership_config.membership();
+    let backups: Vec<NodeId> = membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, _)| *id).collect();
+    if backups.is_empty() {
+        return v1::ReplicationPoint { state: NO_BACKUP, ..v1::ReplicationPoint::default() };
+    }
+    let best = backups.iter().filter_map(|id| replies.get(id)?.as_ref()).map(|reply| reply.synced_index).max();
+    match best {
+        None => v1::ReplicationPoint { state: UNKNOWN, ..v1::ReplicationPoint::default() },
+        Some(index) => {
+            let lag = node.peers.lag_at(index, last);
+            v1::ReplicationPoint {
+                state: KNOWN,
+                index,
+                entries_behind: last.saturating_sub(index),
+                bytes_behind: 0,
+                seconds_behind: lag.as_secs(),
+            }
+        }
+    }
+}

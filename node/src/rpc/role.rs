@@ -1,0 +1,91 @@
+//! Which role's certificate may make which call.
+
+use crate::certificates::Role;
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $call:ident: $($role:ident),+;)+) => {
+        /// A call of the client-facing services.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Call { $($(#[$doc])* $call),+ }
+
+        impl Call {
+            /// Every call.
+            pub const ALL: &'static [Call] = &[$(Call::$call),+];
+
+            /// Whether a certificate of this role may make it.
+            pub fn allows(self, role: Role) -> bool {
+                match self { $(Call::$call => matches!(role, $(Role::$role)|+)),+ }
+            }
+        }
+    };
+}
+
+calls! {
+    /// Writing records.
+    Put: Application;
+    /// Reading records, listings, history.
+    Get: Application;
+    /// Hiding and narrowing.
+    Control: Application;
+    /// A facility's inbox, and who granted it.
+    OwnFacility: Application;
+    /// The outcome of the caller's own request.
+    Outcome: Application, Registrar;
+    /// Enrolment, links, consents.
+    Consent: Application;
+    /// The participant's own list of accesses.
+    Accesses: Application;
+    /// Changing the registry.
+    Register: Registrar;
+    /// Reading the registry.
+    ListRegistry: Registrar, Auditor;
+    /// Status.
+    Status: Operator, Recovery, Registrar, Auditor, Voter, Backup;
+    /// Approving a member.
+    ApproveMember: Operator, Registrar;
+    /// Changing the membership, handing over leadership.
+    ChangeMembership: Operator;
+    /// Forwarding an admitted membership change to the leader.
+    Forward: Voter;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_roles_is_as_documented() {
+        let table: Vec<String> = Call::ALL
+            .iter()
+            .map(|call| {
+                let roles: Vec<_> = Role::ALL.iter().filter(|role| call.allows(**role)).map(|role| role.word()).collect();
+                format!("{call:?}: {}", roles.join(" "))
+            })
+            .collect();
+        assert_eq!(
+            table.join("\n"),
+            "Put: application\n\
+             Get: application\n\
+             Control: application\n\
+             OwnFacility: application\n\
+             Outcome: application registrar\n\
+             Consent: application\n\
+             Accesses: application\n\
+             Register: registrar\n\
+             ListRegistry: registrar auditor\n\
+             Status: registrar auditor operator recovery voter backup\n\
+             ApproveMember: registrar operator\n\
+             ChangeMembership: operator\n\
+             Forward: voter"
+        );
+    }
+
+    #[test]
+    fn no_operator_and_no_node_reads_a_record() {
+        for role in [Role::Operator, Role::Recovery, Role::Voter, Role::Backup, Role::Registrar, Role::Auditor] {
+            for call in [Call::Put, Call::Get, Call::Control, Call::OwnFacility, Call::Consent, Call::Accesses] {
+                assert!(!call.allows(role), "{call:?} by {role:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The peer service's calls that are not Raft's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use kura_cluster::seal::verify_command_mac;
+use kura_cluster::Command;
+use kura_proto::v1;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{Node, standing};
+use crate::certificates::certificate_expiry;
+use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
+use crate::gateway::propose::{Failure, write_many, write_reply};
+use crate::raft::gate::{Caller, Standing};
+use crate::raft::network::MarkSink;
+use crate::raft::types::{MemberRole, NodeId};
+use crate::rpc::peer::{PeerHandlers, ReplyStream};
+use crate::snapshot::SnapshotManifest;
+
+/// Proposals of one peer handed to Raft in one call.
+const BATCH_COMMANDS_MAX: usize = 512;
+/// Replies waiting for one peer.
+const REPLIES_WAITING_MAX: usize = 4096;
+
+/// See [`PeerHandlers`].
+pub struct Handlers(pub Arc<Node>);
+
+impl Handlers {
+    /// Checks what only the leader can check of a forwarded proposal.
+    fn check(&self, request: &v1::ProposeRequest) -> Result<(), (u32, &'static str)> {
+        let node = &self.0;
+        let vault = node.gateway.vault.load_full().ok_or((1, "this node is sealed"))?;
+        let keyring = vault.epoch(request.epoch).ok_or((1, "the proposal's epoch is not known here"))?;
+        if !verify_command_mac(&keyring.command_mac, &request.command, &request.mac) {
+            return Err((1, "the proposal was not made by an unsealed voter"));
+        }
+        let at_ms = Command::decode(request.command.clone()).map_err(|_| (1, "the proposal is not a command"))?.at_ms;
+        let now_ms = node.gateway.now_ms().map_err(|_| (3, "the leader's clock is off"))?;
+        if at_ms.abs_diff(now_ms) > 2 * CLOCK_OFFSET_MS_MAX {
+            return Err((3, "the proposer's clock is off"));
+        }
+        node.space.check_reads().map_err(|_| (4, "the leader's disk is full"))
+    }
+}
+
+#[tonic::async_trait]
+impl PeerHandlers for Handlers {
+    async fn propose(&self, from: NodeId, mut requests: Streaming<v1::ProposeRequest>) -> Result<ReplyStream<v1::ProposeReply>, Status> {
+        let handlers = Handlers(self.0.clone());
+        let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while let Some(first) = requests.next().await {
+                let Ok(first) = first else { return };
+                batch.push(first);
+                while batch.len() < BATCH_COMMANDS_MAX
+                    && let Some(Some(Ok(next))) = futures_util::FutureExt::now_or_never(requests.next())
+                {
+                    batch.push(next);
+                }
+                let mut ids = Vec::with_capacity(batch.len());
+                let mut commands = Vec::with_capacity(batch.len());
+                for request in batch.drain(..) {
+                    match handlers.check(&request) {
+                        Ok(()) => {
+                            ids.push(request.id);
+                            commands.push(request.command);
+                        }
+                        Err((error, why)) => {
+                            tracing::debug!(from, why, "a forwarded proposal was refused");
+                            let refused = v1::ProposeReply { id: request.id, error, why: why.into(), ..v1::ProposeReply::default() };
+                            if replies.send(Ok(refused)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+                let written = write_many(&handlers.0.raft, commands).await;
+                let replies = replies.clone();
+                tokio::spawn(async move {
+                    let mut ids = ids.into_iter();
+                    if let Ok(mut outcomes) = written {
+                        while let (Some(outcome), Some(id)) = (outcomes.next().await, ids.next()) {
+                            if replies.send(Ok(write_reply(id, outcome))).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    for id in ids {
+                        let unknown = Err(Failure::Unknown("the leader's Raft has ended".into()));
+                        let _ = replies.send(Ok(write_reply(id, unknown))).await;
+                    }
+                });
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    async fn hello(&self, _: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
+        Ok(hello_to(&self.0, request.from))
+    }
+
+    async fn hand_root_key(&self, caller: &Caller, _: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status> {
+        let node = &self.0;
+        let vault = node.gateway.unsealed().map_err(Status::from)?;
+        let approved = node.gateway.approved_member(&caller.name).map_err(Status::from)?;
+        if !approved.is_some_and(|row| row.role == 1) || caller.role != Some(MemberRole::Voter) {
+            return Err(Status::permission_denied("no operator and registrar have approved this voter"));
+        }
+        tracing::warn!(to = %caller.name, "the root key is handed to an approved voter");
+        Ok(v1::RootKeyReply { root_key: Bytes::copy_from_slice(vault.root().expose_bytes()) })
+    }
+
+    async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
+        let node = &self.0;
+        let approved = node.gateway.approved_member(&request.name).map_err(Status::from)?;
+        let approved = approved.ok_or_else(|| Status::permission_denied("this member is not approved: `kura member approve` first"))?;
+        let role = if approved.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
+        if caller.role != Some(role) || approved.certificate_sha256[..] != caller.certificate_sha256[..] {
+            return Err(Status::permission_denied("this member was approved with another certificate or role"));
+        }
+        Ok(v1::JoinReply {
+            raft_id: approved.raft_id,
+            cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
+            cluster_name: node.identity.cluster_name.clone(),
+            timeline: node.store.published().summary.timeline,
+        })
+    }
+
+    fn may_stand(&self) -> bool {
+        standing::may_stand(&self.0)
+    }
+
+    async fn admit_snapshot(&self, manifest: &SnapshotManifest) -> Result<(), Status> {
+        let ours = self.0.store.published().summary.timeline;
+        match manifest.timeline < ours {
+            true => Err(Status::failed_precondition("the snapshot is of an older timeline")),
+            false => Ok(()),
+        }
+    }
+
+    fn state_directory(&self) -> Option<PathBuf> {
+        Some(self.0.store.database().directory().to_owned())
+    }
+}
+
+/// What this node says of itself.
+pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
+    let published = node.store.published();
+    let synced = *node.log.synced().borrow();
+    let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&node.raft.metrics()).clone();
+    let now = time::OffsetDateTime::now_utc();
+    let expiry = certificate_expiry(&node.config.tls.certificate, now).map(|expiry| expiry.not_after);
+    v1::HelloReply {
+        node_id: node.id(),
+        clock_ms: crate::clock::now_ms(),
+        applied_index: published.index(),
+        synced_index: synced.map_or(0, |id| id.index),
+        synced_term: synced.map_or(0, |id| id.committed_leader_id().term),
+        state_digest: Bytes::copy_from_slice(&published.digest()),
+        digest_index: published.index(),
+        unsealed: node.gateway.vault.load().is_some(),
+        disk_bytes: node.store.database().disk_bytes() + super::retention::directory_bytes(&node.config.data.join("log")),
+        disk_free_bytes: node.space.free_bytes().unwrap_or(0),
+        certificate_not_after_ms: expiry.ok().and_then(|s| u64::try_from(s).ok()).unwrap_or(0) * 1000,
+        version: env!("CARGO_PKG_VERSION").into(),
+        trouble: trouble(node),
+        kept_mark: node.marks.kept_mark(asker).unwrap_or_default(),
+        timeline: published.summary.timeline,
+        term: metrics.current_term,
+    }
+}
+
+fn trouble(node: &Node) -> String {
+    let mut words = Vec::new();
+    if *node.gate.standing().borrow() == Standing::Lost {
+        words.push("its log lacks what it once promised: replace it".to_owned());
+    }
+    if let Err(why) = node.space.check_writes() {
+        words.push(why);
+    }
+    if node.gateway.now_ms().is_err() {
+        words.push("its clock is off".to_owned());
+    }
+    if *node.log.stalled().borrow() {
+        words.push("its log waits for disk space".to_owned());
+    }
+    words.join("; ")
+}

@@ -1,0 +1,367 @@
+//! One node, put together and run until it is told to stop.
+//!
+//! Order of start: TLS, identity, log (refuses damage), state, openraft (not standing), services, then
+//! the tasks that open what must be opened: the gate after the marks check, the vault once there is a
+//! root key and a keyring, elections when both are open. Order of stop: no new calls, leadership handed
+//! over, openraft stopped, state flushed.
+
+mod handlers;
+pub mod marks;
+pub mod peers;
+mod retention;
+mod standing;
+mod unseal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use kura_client::tls::{ClientTls, TlsFileError};
+use kura_proto::v1::consents_server::ConsentsServer;
+use kura_proto::v1::operations_server::OperationsServer;
+use kura_proto::v1::records_server::RecordsServer;
+use kura_proto::v1::registry_server::RegistryServer;
+use openraft::async_runtime::WatchReceiver;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
+use crate::config::NodeConfig;
+use crate::gateway::Gateway;
+use crate::gateway::propose::{LeaderLink, Proposer};
+use crate::identity::{IdentityFileError, NodeIdentity};
+use crate::init::log_identity;
+use crate::raft::channels::{Lane, PeerChannels, TlsChannels};
+use crate::raft::gate::Gate;
+use crate::raft::log_store::{LogStore, LogWatch};
+use crate::raft::network::NetworkFactory;
+use crate::raft::open::OpenError;
+use crate::raft::types::{Member, NodeId, Raft};
+use crate::reach::Reach;
+use crate::rpc::operations::OperationsService;
+use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
+use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
+use crate::snapshot::{FileHashes, SnapshotReceiver, Transfers};
+use crate::space::{Marks as SpaceMarks, Space};
+use crate::state::{DatabaseError, StateMachine, StateStore};
+
+/// How often certificate files are looked at.
+const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a stopping leader waits for its successor.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long calls in progress may take after a stop was asked for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a node did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// See [`IdentityFileError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// The identity is another node's.
+    #[error("{data} belongs to {found}, the configuration is for {expected}")]
+    OtherNode {
+        /// The data directory.
+        data: String,
+        /// Whose it is.
+        found: String,
+        /// Whom the configuration names.
+        expected: String,
+    },
+    /// See [`TlsLoadError`].
+    #[error(transparent)]
+    Tls(#[from] TlsLoadError),
+    /// See [`TlsFileError`].
+    #[error(transparent)]
+    ClientTls(#[from] TlsFileError),
+    /// See [`OpenError`].
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// See [`DatabaseError`].
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// The port cannot be had.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file operation failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was done.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// openraft did not start.
+    #[error("Raft did not start: {0}")]
+    Raft(String),
+    /// The node cannot go on; its state on disk is as the message says.
+    #[error("the node stops: {0}")]
+    Fatal(String),
+}
+
+/// What the node's tasks share.
+pub struct Node {
+    /// Its configuration.
+    pub config: NodeConfig,
+    /// Its identity.
+    pub identity: NodeIdentity,
+    /// openraft.
+    pub raft: Raft<StateMachine>,
+    /// The state.
+    pub store: StateStore,
+    /// The log's own reports.
+    pub log: LogWatch,
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Who may say what over the peer service.
+    pub gate: Arc<Gate>,
+    /// Connections to members.
+    pub channels: Arc<dyn PeerChannels>,
+    /// Members' marks.
+    pub marks: Arc<marks::MarkStore>,
+    /// What members said last.
+    pub peers: Arc<peers::Peers>,
+    /// Disk space.
+    pub space: Arc<Space>,
+    /// Own TLS.
+    pub tls: Arc<ReloadingTls>,
+    /// Snapshots being sent.
+    pub transfers: Arc<Transfers>,
+}
+
+impl Node {
+    /// This node's Raft id.
+    pub fn id(&self) -> NodeId {
+        self.identity.raft_id
+    }
+
+    /// A member by its id, in the newest membership.
+    pub fn member(&self, id: NodeId) -> Option<Member> {
+        self.raft.metrics().borrow_watched().membership_config.membership().get_node(&id).cloned()
+    }
+
+    /// The leader, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        self.leader() == Some(self.id())
+    }
+}
+
+struct Link {
+    raft: Raft<StateMachine>,
+    channels: Arc<dyn PeerChannels>,
+}
+
+impl LeaderLink for Link {
+    fn channel(&self, node: NodeId) -> Option<tonic::transport::Channel> {
+        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
+        let member = membership.membership().get_node(&node)?;
+        self.channels.channel(member, Lane::Append).ok()
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
+pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
+    forbid_core_dumps();
+    let identity = NodeIdentity::read(&config.data)?;
+    if identity.name != config.name {
+        return Err(ServeError::OtherNode {
+            data: config.data.display().to_string(),
+            found: identity.name,
+            expected: config.name,
+        });
+    }
+    let tls = ReloadingTls::load(config.tls_files())?;
+    let client_tls = ClientTls::load(config.tls_files())?;
+    let space_marks = SpaceMarks { low_bytes: config.space.low_mib << 20, reserve_bytes: config.space.reserve_mib << 20 };
+    let space = Arc::new(Space::new(&config.data, space_marks));
+    let marks = marks::MarkStore::open(&config.data).map_err(|source| ServeError::Io { what: "peer marks", source })?;
+
+    let log = tokio::task::block_in_place(|| LogStore::open(&config.data.join("log"), log_identity(&identity), &[]))?;
+    let log_watch = log.watch();
+    marks.watch_own(log_watch.clone());
+    let machine = StateMachine::open(&config.data, log_watch.synced())?;
+    let store = machine.store();
+    let hashes = Arc::new(FileHashes::default());
+    let transfers = Arc::new(Transfers::default());
+    let channels: Arc<dyn PeerChannels> = Arc::new(TlsChannels::new(client_tls));
+    let network = NetworkFactory::new(
+        identity.raft_id,
+        identity.cluster_id,
+        channels.clone(),
+        marks.clone(),
+        transfers.clone(),
+        hashes.clone(),
+    );
+    let raft = crate::raft::start::start(identity.raft_id, network, log, machine).await.map_err(ServeError::Raft)?;
+    let gate = Arc::new(Gate::new(identity.raft_id, Some(identity.cluster_id)));
+    let vault = Arc::new(ArcSwapOption::empty());
+    let link = Arc::new(Link { raft: raft.clone(), channels: channels.clone() });
+    let proposer = Proposer::start(raft.clone(), identity.raft_id, link, vault.clone());
+    let reach = Arc::new(Reach::default());
+    let gateway = Arc::new(Gateway::new(config.name.clone(), store.clone(), vault, proposer, space.clone(), reach));
+    let incoming = config.data.join("snapshots").join("incoming");
+    let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
+        .map_err(|source| ServeError::Io { what: "incoming snapshots", source })?;
+    let node = Arc::new(Node {
+        config,
+        identity,
+        raft: raft.clone(),
+        store,
+        log: log_watch,
+        gateway: gateway.clone(),
+        gate: gate.clone(),
+        channels,
+        marks: marks.clone(),
+        peers: Arc::new(peers::Peers::default()),
+        space,
+        tls: tls.clone(),
+        transfers,
+    });
+
+    let address = node.config.listen.clone();
+    let listener = TcpListener::bind(&address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let services = Services { gateway, tls: tls.clone() };
+    let peer = PeerService::server(PeerParts {
+        raft,
+        gate,
+        marks,
+        handlers: Arc::new(handlers::Handlers(node.clone())),
+        snapshots: Arc::new(snapshots),
+        identify: by_certificate,
+    });
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<RecordsServer<Services>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(kura_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| ServeError::Raft(error.to_string()))?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .add_service(peer)
+        .add_service(RecordsServer::new(services.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX))
+        .add_service(ConsentsServer::new(services.clone()))
+        .add_service(RegistryServer::new(services.clone()))
+        .add_service(OperationsServer::new(OperationsService(node.clone())))
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(tls_incoming(listener, tls.clone()), wait_true(stopping));
+    let server = tokio::spawn(server);
+
+    let _reload = tls.watch(TLS_RELOAD_INTERVAL);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(peers::follow(node.clone()));
+    tasks.spawn(standing::check_marks(node.clone()));
+    tasks.spawn(standing::stand(node.clone()));
+    tasks.spawn(standing::watch_space(node.clone()));
+    tasks.spawn(unseal::keep_unsealed(node.clone()));
+    tasks.spawn(retention::retain(node.clone()));
+    tasks.spawn(peers::beat(node.clone()));
+    tasks.spawn(marks::persist(node.marks.clone()));
+    if let Some(address) = node.config.metrics_listen.clone() {
+        tasks.spawn(crate::metrics::serve(address, node.clone()));
+    }
+    tracing::info!(node = %node.config.name, id = node.id(), listen = %node.config.listen, "serving");
+
+    let end = wait_for_end(&node).await;
+    if end.is_ok() {
+        hand_over(&node).await;
+    }
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, server).await;
+    tasks.shutdown().await;
+    let _ = node.raft.shutdown().await;
+    if end.is_ok() {
+        tokio::task::block_in_place(|| node.store.database().flush())?;
+        node.marks.save().map_err(|source| ServeError::Io { what: "peer marks", source })?;
+    }
+    tracing::info!(node = %node.config.name, "stopped");
+    end
+}
+
+async fn wait_true(mut watch: tokio::sync::watch::Receiver<bool>) {
+    let _ = watch.wait_for(|stop| *stop).await;
+}
+
+/// Waits for a signal, or for a reason to give up.
+async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
+    let signals = signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = signals.map_err(|source| ServeError::Io { what: "signals", source })?;
+    let mut fatal = node.log.fatal();
+    let mut metrics = node.raft.metrics();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            stopped = fatal.wait_for(Option::is_some) => {
+                let why = stopped.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the log writer has ended".into());
+                return Err(ServeError::Fatal(format!("the Raft log failed: {why}. After a failed sync nothing more can be promised; check the disk, then restart or replace this member")));
+            }
+            changed = metrics.changed() => {
+                let state = metrics.borrow_watched().running_state.clone();
+                if let Err(fatal) = state {
+                    return Err(ServeError::Fatal(format!("Raft ended: {fatal}")));
+                }
+                if changed.is_err() {
+                    return Err(ServeError::Fatal("Raft ended".into()));
+                }
+            }
+        }
+    }
+}
+
+/// What this node says of itself.
+pub fn own_hello(node: &Node) -> kura_proto::v1::HelloReply {
+    handlers::hello_to(node, node.id())
+}
+
+/// A leader that stops hands over to the most advanced voter first.
+async fn hand_over(node: &Node) {
+    if !node.leads() {
+        return;
+    }
+    let Some(successor) = most_advanced(node) else { return };
+    if node.raft.trigger().transfer_leader(successor).await.is_err() {
+        return;
+    }
+    let moved = async {
+        let mut metrics = node.raft.metrics();
+        while metrics.borrow_watched().current_leader == Some(node.id()) {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(HANDOVER_TIMEOUT, moved).await;
+}
+
+/// The other voter that has replicated most, if this node leads.
+pub fn most_advanced(node: &Node) -> Option<NodeId> {
+    let metrics = node.raft.metrics().borrow_watched().clone();
+    let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().filter(|id| *id != node.id()).collect();
+    let replication = metrics.replication?;
+    voters.into_iter().max_by_key(|id| replication.get(id).cloned().flatten().map(|log_id| log_id.index))
+}
+
+/// Keys must not land in a core file.
+fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be forbidden");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the process could not be made undumpable");
+    }
+}

@@ -1,0 +1,167 @@
+//! What the other members say of themselves: asked each second, and of backups more often while someone
+//! waits for them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use kura_cluster::Command;
+use kura_proto::v1;
+use kura_proto::v1::peer_client::PeerClient;
+use openraft::async_runtime::WatchReceiver;
+use prost::Message;
+
+use super::Node;
+use crate::raft::channels::Lane;
+use crate::raft::network::MarkSink;
+use crate::raft::types::{Member, MemberRole, NodeId};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const WAITING_INTERVAL: Duration = Duration::from_millis(20);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+/// A leader writes an entry when it has written none for this long.
+const CANARY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// A member's last answer.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// What it said.
+    pub reply: v1::HelloReply,
+    /// When.
+    pub at: Instant,
+}
+
+/// The last answers by Raft id, and where the log ended when.
+#[derive(Debug, Default)]
+pub struct Peers {
+    heard: Mutex<BTreeMap<NodeId, Heard>>,
+    ends: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+/// Ends of the log that are remembered, one a second: an hour.
+const ENDS_KEPT: usize = 3600;
+
+impl Peers {
+    /// What a member said last.
+    pub fn heard(&self, id: NodeId) -> Option<Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// How long ago the log was at `index`, if it is at `last` now: from a short history of its end.
+    pub fn lag_at(&self, index: u64, last: u64) -> Duration {
+        if index >= last {
+            return Duration::ZERO;
+        }
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first moment at which the log was longer than `index`: everything since is missing there.
+        ends.iter().find(|(_, end)| *end > index).map_or(Duration::ZERO, |(at, _)| at.elapsed())
+    }
+
+    /// Notes where the log ends now.
+    pub fn note_end(&self, end: u64) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends.back().is_none_or(|(_, before)| *before < end) {
+            ends.push_back((Instant::now(), end));
+        }
+        if ends.len() > ENDS_KEPT {
+            ends.pop_front();
+        }
+    }
+
+    fn note(&self, id: NodeId, reply: v1::HelloReply) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Heard { reply, at: Instant::now() });
+    }
+}
+
+/// Asks one member; also measures how far its clock is from ours.
+pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::HelloReply, String> {
+    let channel = node.channels.channel(member, Lane::Control)?;
+    let mut client = PeerClient::new(channel);
+    let mut request = tonic::Request::new(v1::HelloRequest {
+        from: node.id(),
+        cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
+        clock_ms: crate::clock::now_ms(),
+        mark: node.marks.own_mark(),
+    });
+    request.set_timeout(HELLO_TIMEOUT);
+    let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
+    let reply = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|status| status.message().to_owned())?.into_inner();
+    node.peers.note(id, reply.clone());
+    if member.role == MemberRole::Backup {
+        node.gateway.reach.report(id, reply.synced_term, reply.synced_index);
+    }
+    Ok(reply)
+}
+
+/// Every other member, in the newest membership.
+pub fn others(node: &Node) -> Vec<(NodeId, Member)> {
+    let membership = node.raft.metrics().borrow_watched().membership_config.clone();
+    membership.membership().nodes().filter(|(id, _)| **id != node.id()).map(|(id, member)| (*id, member.clone())).collect()
+}
+
+/// Keeps asking, for ever.
+pub async fn follow(node: Arc<Node>) {
+    loop {
+        let members = others(&node);
+        let backups = members.iter().filter(|(_, member)| member.role == MemberRole::Backup).map(|(id, _)| *id);
+        node.gateway.reach.set_backups(backups);
+        join_all(members.iter().map(|(id, member)| hello(&node, *id, member))).await;
+        judge_clock(&node, &members);
+        node.peers.note_end(node.raft.metrics().borrow_watched().last_log_index.unwrap_or(0));
+        let next = Instant::now() + INTERVAL;
+        while Instant::now() < next {
+            tokio::time::sleep(WAITING_INTERVAL).await;
+            if node.gateway.reach.is_awaited() {
+                let backups = members.iter().filter(|(_, member)| member.role == MemberRole::Backup);
+                join_all(backups.map(|(id, member)| hello(&node, *id, member))).await;
+            }
+        }
+    }
+}
+
+/// How far this node's clock is from the voters' median.
+fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
+    let now_ms = crate::clock::now_ms();
+    let mut offsets: Vec<i64> = members
+        .iter()
+        .filter(|(_, member)| member.role == MemberRole::Voter)
+        .filter_map(|(id, _)| node.peers.heard(*id))
+        .filter(|heard| heard.at.elapsed() < 3 * INTERVAL)
+        .map(|heard| {
+            let since = i64::try_from(heard.at.elapsed().as_millis()).unwrap_or(0);
+            let theirs = i64::try_from(heard.reply.clock_ms).unwrap_or(i64::MAX).saturating_add(since);
+            i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_sub(theirs)
+        })
+        .chain([0])
+        .collect();
+    offsets.sort_unstable();
+    // With an even number the smaller deviation counts: two clocks alone cannot tell which is off.
+    let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
+    let median = if low.unsigned_abs() <= high.unsigned_abs() { low } else { high };
+    let before = node.gateway.clock_offset_ms.swap(median, Ordering::Relaxed);
+    let limit = i64::try_from(crate::gateway::limits::CLOCK_OFFSET_MS_MAX).unwrap_or(i64::MAX);
+    if median.abs() > limit && before.abs() <= limit {
+        tracing::error!(offset_ms = median, "this node's clock is off; it stops deciding until that is mended");
+    }
+}
+
+/// While this node leads and nothing is written, writes an entry from time to time: so that lag and
+/// clocks are known to be what they are, and not what they were.
+pub async fn beat(node: Arc<Node>) {
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(CANARY_INTERVAL).await;
+        let index = node.store.published().index();
+        if node.leads() && index == last && node.space.check_reads().is_ok() {
+            let command = Command::new(crate::clock::now_ms()).encode_to_vec();
+            let deadline = Instant::now() + CANARY_INTERVAL;
+            if let Err(error) = node.gateway.proposer.propose(command.into(), deadline).await {
+                tracing::debug!(%error, "the canary was not committed");
+            }
+        }
+        last = node.store.published().index();
+    }
+}

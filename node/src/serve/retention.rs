@@ -1,0 +1,69 @@
+//! When to make snapshots, and how much Raft log to keep: both by bytes.
+//!
+//! Invariants
+//! - Nothing is purged that a snapshot does not hold.
+//! - The log is kept from the lowest position that any member reports, up to the cap; a transfer that
+//!   progresses holds it, too.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::{Node, peers};
+
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Entries kept beyond what is needed, so that a follower that restarts finds them.
+const ENTRIES_KEPT: u64 = 1_000;
+
+/// Looks at the log's size from time to time, for ever.
+pub async fn retain(node: Arc<Node>) {
+    let every_bytes = node.config.retention.snapshot_every_mib << 20;
+    let cap_bytes = node.config.retention.log_max_mib << 20;
+    let log = node.config.data.join("log");
+    let mut alarmed = false;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
+        if bytes < every_bytes {
+            continue;
+        }
+        let metrics = node.raft.metrics().borrow_watched().clone();
+        let snapshot = metrics.snapshot.map_or(0, |id| id.index);
+        let applied = node.store.published().index();
+        let purged = metrics.purged.map_or(0, |id| id.index);
+        // Flushing first keeps the checkpoint itself, which holds up applying, short.
+        if applied > snapshot.saturating_add(ENTRIES_KEPT) {
+            let flushed = tokio::task::spawn_blocking({
+                let database = node.store.database();
+                move || database.flush()
+            });
+            if !matches!(flushed.await, Ok(Ok(()))) || node.raft.trigger().snapshot().await.is_err() {
+                continue;
+            }
+        }
+        let over = bytes > cap_bytes;
+        if over && !alarmed {
+            tracing::error!(log_bytes = bytes, cap_bytes, "the Raft log is over its cap: members that lag will need a snapshot");
+        }
+        alarmed = over;
+        let held = if over { u64::MAX } else { lowest_position(&node) };
+        let upto = snapshot.min(held).saturating_sub(ENTRIES_KEPT);
+        if upto > purged && node.transfers.all().is_empty() {
+            let _ = node.raft.trigger().purge_log(upto).await;
+        }
+    }
+}
+
+/// The lowest synced index of all members; one that was never heard of holds everything.
+fn lowest_position(node: &Node) -> u64 {
+    let others = peers::others(node).into_iter();
+    others.map(|(id, _)| node.peers.heard(id).map_or(0, |heard| heard.reply.synced_index)).min().unwrap_or(u64::MAX)
+}
+
+/// Bytes of all files in a directory (RocksDB's are flat).
+pub fn directory_bytes(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| if meta.is_dir() { 0 } else { meta.len() }).sum()
+}

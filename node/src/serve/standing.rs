@@ -1,0 +1,86 @@
+//! Whether this node may take part and stand: the marks check, the keys, the space on its disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::{Node, most_advanced, peers};
+use crate::certificates::Role;
+use crate::raft::gate::Standing;
+use crate::raft::marks::Mark;
+use crate::raft::types::MemberRole;
+use crate::space::Level;
+
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Asks one other voter what it keeps of this node, then opens the gate or closes it for good. A sole
+/// voter, and a node that is in no membership yet, asks nobody.
+pub async fn check_marks(node: Arc<Node>) {
+    loop {
+        let membership = node.raft.metrics().borrow_watched().membership_config.clone();
+        let voters: Vec<_> = membership.membership().voter_ids().collect();
+        if voters.is_empty() || voters == [node.id()] || !voters.contains(&node.id()) {
+            return node.gate.open();
+        }
+        for (id, member) in peers::others(&node) {
+            if member.role != MemberRole::Voter {
+                continue;
+            }
+            let Ok(reply) = peers::hello(&node, id, &member).await else { continue };
+            let kept = match reply.kept_mark.is_empty() {
+                true => Some(Mark::default()),
+                false => Mark::decode(&reply.kept_mark).ok(),
+            };
+            let Some(kept) = kept else { continue };
+            if node.log.mark().covers(&kept) {
+                tracing::info!(asked = %member.name, "the log covers what was promised");
+                return node.gate.open();
+            }
+            tracing::error!(
+                asked = %member.name, kept = %kept, own = %node.log.mark(),
+                "this node's log lacks what it once promised: replace this member under a new id (`kura member replace`)"
+            );
+            return node.gate.lose();
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Lets the node stand for election while the gate is open and the voter unsealed, and never else.
+pub async fn stand(node: Arc<Node>) {
+    let mut standing = false;
+    loop {
+        let may = may_stand(&node);
+        if may != standing {
+            node.raft.runtime_config().elect(may);
+            standing = may;
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Whether this node may stand: a voter by its certificate, past the marks check, unsealed, with space.
+pub fn may_stand(node: &Node) -> bool {
+    let open = *node.gate.standing().borrow() == Standing::Open;
+    let unsealed = node.gateway.vault.load().is_some();
+    node.tls.identity().role == Role::Voter && open && unsealed && node.space.level() == Level::Enough
+}
+
+/// Looks at the disk each second; a leader without space hands over.
+pub async fn watch_space(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(SPACE_INTERVAL);
+    loop {
+        tick.tick().await;
+        let low = tokio::task::block_in_place(|| node.space.look()) != Level::Enough;
+        node.gate.set_low_space(low);
+        if low
+            && node.leads()
+            && let Some(successor) = most_advanced(&node)
+        {
+            tracing::warn!(successor, "the disk is nearly full: handing over leadership");
+            let _ = node.raft.trigger().transfer_leader(successor).await;
+        }
+    }
+}

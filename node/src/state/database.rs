@@ -1,0 +1,412 @@
+//! The state's RocksDB instance: options, column families, reads by row key.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use kura_cluster::apply::{Summary, View};
+use kura_cluster::row::{RowHeader, RowKey, StoredRow, Table};
+use quick_cache::sync::Cache;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+
+use crate::raft::codec;
+use crate::raft::types::{LogId, StoredMembership};
+
+const META: &str = "default";
+const ROWS: &str = "rows";
+const KEYS: &str = "keys";
+const BLOCKS: &str = "blocks";
+const JOURNAL: &str = "journal";
+
+const APPLIED_KEY: &[u8] = b"applied";
+const MEMBERSHIP_KEY: &[u8] = b"membership";
+const SUMMARY_KEY: &[u8] = b"summary";
+
+/// Memory for memtables of all column families together.
+const MEMTABLES_BYTES: usize = 64 << 20;
+/// Memory for cached blocks of all column families together.
+const BLOCK_CACHE_BYTES: usize = 48 << 20;
+/// Values from this size live in blob files, where compaction does not rewrite them.
+const BLOB_BYTES_MIN: u64 = 16 << 10;
+/// Row headers kept in memory, so that expectations on hot rows read nothing.
+const HEADERS_CACHED: usize = 50_000;
+/// Open files kept by RocksDB.
+const OPEN_FILES_MAX: i32 = 512;
+
+/// Why the state could not be opened, read or written. All of them stop the node.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// RocksDB says no.
+    #[error("state database in {directory}: {source}")]
+    RocksDb {
+        /// Where it lies.
+        directory: PathBuf,
+        /// What RocksDB says.
+        source: rocksdb::Error,
+    },
+    /// Another process holds the directory.
+    #[error("{directory} is in use by another process; stop it first")]
+    InUse {
+        /// Where it lies.
+        directory: PathBuf,
+    },
+    /// A persisted form is not known: damage, or a newer version's data.
+    #[error("state database in {directory}: {what} is not in a known form; replace this member (`kura member replace`)")]
+    Form {
+        /// Where it lies.
+        directory: PathBuf,
+        /// Which form.
+        what: &'static str,
+    },
+    /// A file operation failed.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl From<DatabaseError> for std::io::Error {
+    fn from(error: DatabaseError) -> std::io::Error {
+        std::io::Error::other(error.to_string())
+    }
+}
+
+/// What one atomic write makes durable beside the rows.
+pub struct Progress<'a> {
+    /// Last applied entry.
+    pub applied: Option<LogId>,
+    /// Membership in force at it.
+    pub membership: &'a StoredMembership,
+    /// The state's summary after it.
+    pub summary: &'a Summary,
+}
+
+/// An open state database.
+pub struct Database {
+    db: DB,
+    directory: PathBuf,
+    /// Written by the apply path alone.
+    headers: Cache<Bytes, RowHeader>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Database({})", self.directory.display())
+    }
+}
+
+impl Database {
+    /// Opens the database in a directory, making it if there is none.
+    pub fn open(directory: &Path) -> Result<Database, DatabaseError> {
+        let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_atomic_flush(true);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(1 << 20);
+        options.set_log_level(rocksdb::LogLevel::Warn);
+        options.set_paranoid_checks(true);
+        options.set_max_background_jobs(2);
+        options.set_bytes_per_sync(1 << 20);
+        let buffers = rocksdb::WriteBufferManager::new_write_buffer_manager_with_cache(MEMTABLES_BYTES, false, cache.clone());
+        options.set_write_buffer_manager(&buffers);
+        let families = [META, ROWS, KEYS, BLOCKS, JOURNAL].map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
+        let db = DB::open_cf_descriptors(&options, directory, families).map_err(|source| {
+            let directory = directory.to_owned();
+            match source.to_string().contains("lock") {
+                true => DatabaseError::InUse { directory },
+                false => DatabaseError::RocksDb { directory, source },
+            }
+        })?;
+        Ok(Database { db, directory: directory.to_owned(), headers: Cache::new(HEADERS_CACHED) })
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Last applied id, membership and summary, as of the last durable write.
+    pub fn progress(&self) -> Result<(Option<LogId>, StoredMembership, Summary), DatabaseError> {
+        let meta = |key: &[u8]| self.db.get(key).map_err(|source| self.failed(source));
+        let form = |what| DatabaseError::Form { directory: self.directory.clone(), what };
+        let applied = match meta(APPLIED_KEY)? {
+            Some(bytes) => Some(codec::decode_log_id(&bytes).map_err(|_| form("last applied id"))?),
+            None => None,
+        };
+        let membership = match meta(MEMBERSHIP_KEY)? {
+            Some(bytes) => codec::decode_stored_membership(&bytes).map_err(|_| form("membership"))?,
+            None => StoredMembership::default(),
+        };
+        let summary = match meta(SUMMARY_KEY)? {
+            Some(bytes) => Summary::decode(&bytes).map_err(|_| form("summary"))?,
+            None => Summary::default(),
+        };
+        Ok((applied, membership, summary))
+    }
+
+    /// Writes rows and progress atomically. Durable with the next flush; until then the Raft log holds it.
+    pub fn write<'r>(
+        &self,
+        rows: impl Iterator<Item = (&'r Bytes, &'r Option<StoredRow>)>,
+        progress: &Progress<'_>,
+    ) -> Result<(), DatabaseError> {
+        let mut batch = WriteBatch::default();
+        for (key, row) in rows {
+            let family = self.family_of(key);
+            match row {
+                Some(row) => {
+                    let mut value = row.prefix();
+                    value.extend_from_slice(&row.value);
+                    batch.put_cf(family, key, value);
+                    if keeps_header(key) {
+                        self.headers.insert(key.clone(), row.header);
+                    }
+                }
+                None => {
+                    batch.delete_cf(family, key);
+                    self.headers.remove(key);
+                }
+            }
+        }
+        if let Some(applied) = &progress.applied {
+            batch.put(APPLIED_KEY, codec::encode_log_id(*applied));
+        }
+        batch.put(MEMBERSHIP_KEY, codec::encode_stored_membership(progress.membership));
+        batch.put(SUMMARY_KEY, progress.summary.encode());
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|source| self.failed(source))
+    }
+
+    /// Makes everything written so far durable.
+    pub fn flush(&self) -> Result<(), DatabaseError> {
+        let families = [META, ROWS, KEYS, BLOCKS, JOURNAL].map(|name| self.family(name));
+        self.db.flush_cfs_opt(&families, &rocksdb::FlushOptions::default()).map_err(|source| self.failed(source))
+    }
+
+    /// Makes a checkpoint: hard links, after a flush. Constant in memory; in time as well, but for
+    /// what the memtables hold. `into` must not exist.
+    pub fn checkpoint(&self, into: &Path) -> Result<(), DatabaseError> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(|source| self.failed(source))?;
+        checkpoint.create_checkpoint(into).map_err(|source| self.failed(source))
+    }
+
+    /// A whole row.
+    pub fn row(&self, key: &RowKey) -> Result<Option<StoredRow>, DatabaseError> {
+        View::row(self, key.as_bytes())
+    }
+
+    /// A row's header.
+    ///
+    /// For readers beside the apply path: they use the cached headers but never add to them, since
+    /// what they read may be overtaken before they could store it.
+    pub fn header(&self, key: &RowKey) -> Result<Option<RowHeader>, DatabaseError> {
+        match self.headers.get(key.as_bytes()) {
+            Some(header) => Ok(Some(header)),
+            None => self.read_header(key.as_bytes()),
+        }
+    }
+
+    fn read_header(&self, row: &[u8]) -> Result<Option<RowHeader>, DatabaseError> {
+        let found = self.db.get_pinned_cf(self.family_of(row), row).map_err(|source| self.failed(source))?;
+        found.map(|bytes| StoredRow::decode_header(&bytes).map_err(|_| self.damaged("a row"))).transpose()
+    }
+
+    /// A view that does not change while it is held. Hold it shortly: it keeps old versions alive.
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { database: self, snapshot: self.db.snapshot() }
+    }
+
+    /// Bytes of all live files.
+    pub fn disk_bytes(&self) -> u64 {
+        let of = |property| {
+            [META, ROWS, KEYS, BLOCKS, JOURNAL].iter().filter_map(|name| {
+                self.db.property_int_value_cf(self.family(name), property).ok().flatten()
+            }).sum::<u64>()
+        };
+        of("rocksdb.total-sst-files-size") + of("rocksdb.live-blob-file-size")
+    }
+
+    fn failed(&self, source: rocksdb::Error) -> DatabaseError {
+        DatabaseError::RocksDb { directory: self.directory.clone(), source }
+    }
+
+    fn damaged(&self, what: &'static str) -> DatabaseError {
+        DatabaseError::Form { directory: self.directory.clone(), what }
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every family is opened with the database")
+    }
+
+    fn family_of(&self, row: &[u8]) -> &ColumnFamily {
+        let name = match row.first().and_then(|n| Table::from_number(*n)) {
+            Some(Table::Block) => BLOCKS,
+            Some(Table::Journal | Table::JournalIndex | Table::JournalTree) => JOURNAL,
+            Some(table) if table.holds_keys() => KEYS,
+            _ => ROWS,
+        };
+        self.family(name)
+    }
+}
+
+impl View for Database {
+    type Error = DatabaseError;
+
+    fn header(&self, row: &[u8]) -> Result<Option<RowHeader>, DatabaseError> {
+        if let Some(header) = self.headers.get(row) {
+            return Ok(Some(header));
+        }
+        let header = self.read_header(row)?;
+        if let Some(header) = header
+            && keeps_header(row)
+        {
+            self.headers.insert(Bytes::copy_from_slice(row), header);
+        }
+        Ok(header)
+    }
+
+    fn row(&self, row: &[u8]) -> Result<Option<StoredRow>, DatabaseError> {
+        let found = self.db.get_cf(self.family_of(row), row).map_err(|source| self.failed(source))?;
+        found.map(|bytes| StoredRow::decode(&bytes.into()).map_err(|_| self.damaged("a row"))).transpose()
+    }
+
+    fn keys(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Bytes>, DatabaseError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family_of(from), options);
+        iterator.seek(from);
+        let mut keys = Vec::new();
+        while keys.len() < limit
+            && let Some(key) = iterator.key()
+        {
+            keys.push(Bytes::copy_from_slice(key));
+            iterator.next();
+        }
+        iterator.status().map_err(|source| self.failed(source))?;
+        Ok(keys)
+    }
+}
+
+/// Rows that decisions expect again and again, and whose keys are few.
+fn keeps_header(row: &[u8]) -> bool {
+    matches!(
+        row.first().and_then(|n| Table::from_number(*n)),
+        Some(
+            Table::Setting
+                | Table::Facility
+                | Table::User
+                | Table::Application
+                | Table::Number
+                | Table::Participant
+                | Table::ParticipantKey
+                | Table::RecordControl
+                | Table::Staging
+        )
+    )
+}
+
+/// A consistent view of the database at one applied index.
+pub struct Snapshot<'a> {
+    database: &'a Database,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl Snapshot<'_> {
+    /// A whole row.
+    pub fn row(&self, key: &RowKey) -> Result<Option<StoredRow>, DatabaseError> {
+        let family = self.database.family_of(key.as_bytes());
+        let found = self.snapshot.get_cf(family, key.as_bytes()).map_err(|source| self.database.failed(source))?;
+        found.map(|bytes| StoredRow::decode(&bytes.into()).map_err(|_| self.database.damaged("a row"))).transpose()
+    }
+
+    /// Last applied id at this view.
+    pub fn applied(&self) -> Result<Option<LogId>, DatabaseError> {
+        let found = self.snapshot.get(APPLIED_KEY).map_err(|source| self.database.failed(source))?;
+        found.map(|bytes| codec::decode_log_id(&bytes).map_err(|_| self.database.damaged("last applied id"))).transpose()
+    }
+
+    /// Rows whose key begins with `prefix`, in order, from the first key after `after` (a full key)
+    /// if one is given, at most `limit`.
+    pub fn scan(&self, prefix: &RowKey, after: Option<&[u8]>, limit: usize) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
+        self.scan_in(prefix, after, limit, false)
+    }
+
+    /// Like [`Snapshot::scan`], from the last key (or the last before `after`) downwards.
+    pub fn scan_back(&self, prefix: &RowKey, after: Option<&[u8]>, limit: usize) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
+        self.scan_in(prefix, after, limit, true)
+    }
+
+    fn scan_in(
+        &self,
+        prefix: &RowKey,
+        after: Option<&[u8]>,
+        limit: usize,
+        back: bool,
+    ) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
+        let prefix = prefix.as_bytes();
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix.to_vec()));
+        let mut iterator = self.snapshot.raw_iterator_cf_opt(self.database.family_of(prefix), options);
+        match (after, back) {
+            (None, false) => iterator.seek_to_first(),
+            (None, true) => iterator.seek_to_last(),
+            (Some(after), false) => {
+                iterator.seek(after);
+                if iterator.key() == Some(after) {
+                    iterator.next();
+                }
+            }
+            (Some(after), true) => {
+                iterator.seek_for_prev(after);
+                if iterator.key() == Some(after) {
+                    iterator.prev();
+                }
+            }
+        }
+        let mut rows = Vec::new();
+        while rows.len() < limit
+            && let Some((key, value)) = iterator.item()
+        {
+            let row = StoredRow::decode(&Bytes::copy_from_slice(value)).map_err(|_| self.database.damaged("a row"))?;
+            rows.push((RowKey::from_bytes(Bytes::copy_from_slice(key)), row));
+            if back { iterator.prev() } else { iterator.next() }
+        }
+        iterator.status().map_err(|source| self.database.failed(source))?;
+        Ok(rows)
+    }
+}
+
+fn family_options(name: &str, cache: &rocksdb::Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(5);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    // Everything of size is sealed: compression would find nothing.
+    options.set_compression_type(DBCompressionType::None);
+    options.set_write_buffer_size(MEMTABLES_BYTES / 2);
+    options.set_max_write_buffer_number(3);
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(0.05);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    if name == BLOCKS {
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_enable_blob_gc(true);
+        options.set_blob_file_size(256 << 20);
+    }
+    options
+}
