@@ -84,7 +84,7 @@ impl Operations {
         &self,
         name: &str,
         role: MemberRole,
-        certificate_sha256: [u8; 32],
+        key_sha256: [u8; 32],
         address: &str,
     ) -> Result<v1::ApproveMemberReply, OperationError> {
         limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
@@ -92,7 +92,7 @@ impl Operations {
         let ask = v1::ApproveMemberRequest {
             name: name.to_owned(),
             role: role.number(),
-            certificate_sha256: Bytes::copy_from_slice(&certificate_sha256),
+            key_sha256: Bytes::copy_from_slice(&key_sha256),
             address: address.to_owned(),
         };
         // Approving again changes nothing, so this one may be repeated.

@@ -137,7 +137,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         name: config.name.clone(),
         address: config.advertised().to_owned(),
         role: MemberRole::Voter,
-        certificate_sha256: certificate.fingerprint,
+        key_sha256: certificate.key_sha256,
     };
     raft.initialize(BTreeMap::from([(FIRST_RAFT_ID, member.clone())])).await.map_err(|e| failed(&e))?;
     raft.runtime_config().elect(true);
@@ -178,7 +178,7 @@ fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Comman
         timeline: 0,
         began_index: 0,
         at_ms: now_ms,
-        voters: vec![Bytes::copy_from_slice(&member.certificate_sha256)],
+        voters: vec![Bytes::copy_from_slice(&member.key_sha256)],
         signature: Bytes::new(),
     };
     sign_timeline(&recovery, &cluster_id, &mut timeline);
@@ -195,7 +195,7 @@ fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Comman
         name: member.name.clone(),
         role: 1,
         raft_id: FIRST_RAFT_ID,
-        certificate_sha256: Bytes::copy_from_slice(&member.certificate_sha256),
+        key_sha256: Bytes::copy_from_slice(&member.key_sha256),
         operator: "init".into(),
         registrar: "init".into(),
         address: member.address.clone(),

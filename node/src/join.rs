@@ -39,7 +39,7 @@ pub enum JoinError {
     #[error("root_key: {0}")]
     RootKey(&'static str),
     /// Nobody answered with an id.
-    #[error("no member let this node join; the last answer: {0}")]
+    #[error("no member let this node join: {0}")]
     Refused(String),
     /// A member's answer makes no sense.
     #[error("{peer} answered with a malformed {what}")]
@@ -76,15 +76,16 @@ pub async fn join(config: &NodeConfig) -> Result<JoinReport, JoinError> {
         return Err(IdentityFileError::Exists { path: config.data.join("identity") }.into());
     }
     let tls = ClientTls::load(config.tls_files())?;
-    let mut last = JoinError::NoPeers;
+    let mut answers = Vec::new();
     for peer in &config.peers {
         let endpoint = Endpoint { name: peer.name.clone(), address: peer.address.clone() };
         match join_through(config, &tls, &endpoint, root_file.as_ref()).await {
             Ok(report) => return Ok(report),
-            Err(error) => last = error,
+            Err(JoinError::Refused(why)) => answers.push(why),
+            Err(error) => return Err(error),
         }
     }
-    Err(last)
+    Err(if answers.is_empty() { JoinError::NoPeers } else { JoinError::Refused(answers.join("; ")) })
 }
 
 async fn join_through(

@@ -44,7 +44,7 @@ pub struct TimelineCertificate {
     /// When it began.
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
-    /// SHA-256 of the certificates of its first voters, sorted.
+    /// SHA-256 of the public keys of its first voters, sorted.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub voters: Vec<Bytes>,
     /// Ed25519 over `crate::keyring::timeline_statement`.
@@ -569,9 +569,9 @@ pub struct MemberRow {
     /// The Raft id assigned to it; never reused.
     #[prost(uint64, tag = "3")]
     pub raft_id: u64,
-    /// SHA-256 of the certificate with which it may join. Later it is known by its name.
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) with which it may join.
     #[prost(bytes = "bytes", tag = "4")]
-    pub certificate_sha256: Bytes,
+    pub key_sha256: Bytes,
     /// The operator who approved it.
     #[prost(string, tag = "5")]
     pub operator: String,

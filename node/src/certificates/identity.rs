@@ -152,6 +152,8 @@ pub struct Identity {
     pub cluster: Option<String>,
     /// SHA-256 of the certificate's DER.
     pub fingerprint: [u8; 32],
+    /// SHA-256 of the public key (SubjectPublicKeyInfo, DER): it stays when the certificate is renewed.
+    pub key_sha256: [u8; 32],
     /// The end of validity, in seconds since 1970.
     pub not_after: i64,
     /// For [`super::ReloadingTls::is_revoked`].
@@ -174,6 +176,7 @@ impl Identity {
             name: subject.name.ok_or(IdentityError::NotExactlyOne { attribute: "CN", found: 0 })?,
             cluster: subject.cluster,
             fingerprint: Sha256::digest(der).into(),
+            key_sha256: Sha256::digest(certificate.public_key().raw).into(),
             not_after: certificate.validity().not_after.timestamp(),
             serial: Serial::new(certificate.issuer(), certificate.raw_serial())?,
         })

@@ -106,6 +106,7 @@ struct Signed {
     cluster: Option<String>,
     serial: String,
     certificate_sha256: String,
+    key_sha256: String,
     not_after_ms: u64,
     file: PathBuf,
 }
@@ -160,13 +161,14 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
         .issue(&arguments.request, &approval, OffsetDateTime::now_utc())
         .map_err(|error| Failure::failed(chain(&error)))?;
     issued.create_file(&arguments.out).map_err(|error| Failure::failed(chain(&error)))?;
-    let Identity { role, name, cluster, fingerprint, not_after, serial } = issued.identity;
+    let Identity { role, name, cluster, fingerprint, key_sha256, not_after, serial } = issued.identity;
     let signed = Signed {
         role: role.word(),
         name,
         cluster,
         serial: serial.to_string(),
         certificate_sha256: hexadecimal(&fingerprint),
+        key_sha256: hexadecimal(&key_sha256),
         not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
         file: arguments.out.clone(),
     };
@@ -177,6 +179,7 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
             ("name", signed.name.clone()),
             ("serial", signed.serial.clone()),
             ("sha256", signed.certificate_sha256.clone()),
+            ("key sha256", signed.key_sha256.clone()),
             ("valid until", moment(signed.not_after_ms)),
             ("file", signed.file.display().to_string()),
         ],

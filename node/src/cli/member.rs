@@ -8,8 +8,6 @@ use kura_client::{Listing, OperationError, wire};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure, chain};
@@ -125,7 +123,7 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
     let key_sha256 = hexadecimal(&candidate.key_sha256);
     if arguments.key_sha256.is_some_and(|told| !told.eq_ignore_ascii_case(&key_sha256)) {
         return Err(Failure::new(Exit::Damaged, "the key in the file is not the one that was told")
-            .next("compare the fingerprint with the member's own: kura ca inspect REQUEST"));
+            .next("compare with what `kura node request` printed on the member's machine"));
     }
     let operations = arguments.client.connect().await?.operations();
     let Candidate { name, role, key_sha256: key } = candidate;
@@ -169,19 +167,19 @@ fn member_role(role: Role) -> MemberRole {
 pub(crate) struct Candidate {
     pub name: String,
     pub role: Role,
+    /// SHA-256 of its public key: a renewed certificate of the same key is the same member's.
     pub key_sha256: [u8; 32],
 }
 
 impl Candidate {
-    /// Reads a certificate or a request.
+    /// Reads a certificate (the first one of a chain) or a request.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::usage(format!("{}: {why}", path.display()));
         let candidate = match CertificateDer::from_pem_file(path) {
             Ok(der) => {
-                let identity = Identity::from_der(&der).map_err(|error| wrong(&error.to_string()))?;
-                let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| wrong("not a certificate"))?;
-                let key_sha256 = Sha256::digest(parsed.public_key().raw).into();
-                Self { name: identity.name, role: identity.role, key_sha256 }
+                let Identity { name, role, key_sha256, .. } =
+                    Identity::from_der(&der).map_err(|error| wrong(&error.to_string()))?;
+                Self { name, role, key_sha256 }
             }
             Err(_) => {
                 let summary = summarize_request(path).map_err(|error| Failure::usage(chain(&error)))?;
@@ -191,10 +189,7 @@ impl Candidate {
                 Self { name, role, key_sha256: summary.public_key_fingerprint }
             }
         };
-        if !candidate.role.is_node() {
-            return Err(wrong("it is not a node's"));
-        }
-        Ok(candidate)
+        if candidate.role.is_node() { Ok(candidate) } else { Err(wrong("it is not a node's")) }
     }
 }
 

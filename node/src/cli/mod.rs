@@ -32,9 +32,11 @@ use clap::{Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 pub(crate) use member::{Candidate, add_quietly};
+pub(crate) use audit::{HEADING as ACCESS_HEADING, Told as AccessRow};
 pub(crate) use exit::chain;
 pub use output::{Output, Progress};
 pub(crate) use output::{bytes, note, table};
+pub(crate) use status::unsettled;
 
 /// The storehouse for the records of a prefecture's medical and care network.
 #[derive(Debug, Parser)]

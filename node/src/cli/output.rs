@@ -126,6 +126,11 @@ impl Progress {
         self.bar.suspend(|| note(line));
     }
 
+    /// Prints something while nothing is drawn.
+    pub fn past<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
     /// Counts bytes.
     pub fn add(&self, bytes: u64) {
         self.bar.inc(bytes);

@@ -8,7 +8,7 @@
 //! - What was found is told by kind and place, never by its text.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aho_corasick::{AhoCorasick, MatchKind};

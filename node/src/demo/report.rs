@@ -39,6 +39,11 @@ impl Report {
         &self.progress
     }
 
+    /// Prints data at once, past the line that shows progress.
+    pub fn print_now(&self, text: &str) -> Result<(), Failure> {
+        self.progress.past(|| self.output.text(text))
+    }
+
     /// A step begins.
     pub fn begin(&mut self, step: &'static str) {
         self.progress.say(step);

@@ -19,10 +19,10 @@ const DAYS: u32 = 3650;
 
 /// A node's certificate in its folder.
 pub(super) const CERTIFICATE: &str = "node.pem";
-/// A node's private key in its folder.
-pub(super) const KEY: &str = "node.key";
 /// A node's request in its folder.
 pub(super) const REQUEST: &str = "node.csr";
+/// A node's private key in its folder.
+pub(super) const KEY: &str = "node.key";
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> DevError {
     DevError::Certificates(crate::cli::chain(error))
@@ -125,9 +125,11 @@ mod tests {
             assert!(config.ca.exists() && config.certificate.exists() && config.key.exists());
         }
         create_node(&layout, &plan, &authority, &plan.members[3]).unwrap();
-        let candidate = crate::cli::Candidate::read(&layout.node("backup-1").join(REQUEST)).unwrap();
-        let signed = crate::cli::Candidate::read(&layout.node("backup-1").join(CERTIFICATE)).unwrap();
+        let folder = layout.node("backup-1");
+        let candidate = crate::cli::Candidate::read(&folder.join(REQUEST)).unwrap();
+        let signed = crate::cli::Candidate::read(&folder.join(CERTIFICATE)).unwrap();
         assert_eq!((candidate.name.as_str(), candidate.role), ("backup-1", Role::Backup));
         assert_eq!(candidate.key_sha256, signed.key_sha256);
+        assert!(crate::cli::Candidate::read(&layout.clients().join("operator.pem")).is_err(), "not a node's");
     }
 }

@@ -201,10 +201,9 @@ pub(super) async fn pause(end: Instant, what: &str, last: &str) -> Result<(), De
 
 async fn approve(cluster: &Cluster, client: &Client, member: &Member) -> Result<(), DevError> {
     let request = cluster.layout().node(&member.name).join(certificates::REQUEST);
-    let candidate =
-        Candidate::read(&request).map_err(|failure| DevError::Certificates(failure.message))?;
+    let candidate = Candidate::read(&request).map_err(|failure| DevError::Certificates(failure.message))?;
     let role = if member.backup { MemberRole::Backup } else { MemberRole::Voter };
-    let approved =
-        client.operations().approve_member(&member.name, role, candidate.key_sha256, &member.address()).await;
+    let key = candidate.key_sha256;
+    let approved = client.operations().approve_member(&member.name, role, key, &member.address()).await;
     approved.map(drop).map_err(|error| DevError::refused(format!("approving {}", member.name), &error))
 }

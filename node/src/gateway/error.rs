@@ -81,6 +81,12 @@ pub enum GatewayError {
         /// What kind of row.
         what: &'static str,
     },
+    /// The caller's certificate is not valid (any more).
+    #[error("client certificate: {why}")]
+    Certificate {
+        /// What is wrong.
+        why: &'static str,
+    },
     /// The caller's certificate does not allow this call.
     #[error("a certificate of role {role} may not call this")]
     Role {

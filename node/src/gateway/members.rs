@@ -32,8 +32,8 @@ impl Gateway {
         if !matches!(request.role, VOTER | BACKUP) {
             return Err(GatewayError::invalid("role", "is 1 (voter) or 2 (backup)"));
         }
-        if request.certificate_sha256.len() != 32 {
-            return Err(GatewayError::invalid("certificate_sha256", "a SHA-256 has 32 bytes"));
+        if request.key_sha256.len() != 32 {
+            return Err(GatewayError::invalid("key_sha256", "a SHA-256 has 32 bytes"));
         }
         let role = caller.identity.role;
         let done = self
@@ -44,7 +44,7 @@ impl Gateway {
                 attempt.expect_table(Table::Member);
                 let found = attempt.look::<MemberRow>(&key)?;
                 let same = found.value.as_deref().filter(|row| {
-                    row.role == request.role && row.certificate_sha256 == request.certificate_sha256 && row.address == request.address
+                    row.role == request.role && row.key_sha256 == request.key_sha256 && row.address == request.address
                 });
                 let mut row = match same {
                     Some(row) => row.clone(),
@@ -52,7 +52,7 @@ impl Gateway {
                         name: request.name.clone(),
                         role: request.role,
                         raft_id: next_raft_id(attempt)?,
-                        certificate_sha256: request.certificate_sha256.clone(),
+                        key_sha256: request.key_sha256.clone(),
                         address: request.address.clone(),
                         ..MemberRow::default()
                     },

@@ -16,6 +16,7 @@ use kura_cluster::id::{ContentId, RecordId};
 use kura_cluster::row::{ReceiptRow, RowKey, StagingPartRow, StagingRow};
 use kura_cluster::seal::block::BLOCK_PLAINTEXT_BYTES_MAX;
 use kura_cluster::word::Action;
+use kura_cluster::command::RequestRow;
 use kura_cluster::{Command, Outcome, Revision};
 use kura_proto::v1;
 use prost::Message;
@@ -27,7 +28,7 @@ use super::caller::StatedActor;
 use super::limits::{BODY_BYTES_MAX, PARTS_MAX, PROPOSE_TIMEOUT, STAGE_COMMAND_BYTES, STAGE_COMMAND_ROWS};
 use super::propose::{Proposed, Proposer};
 use super::put::{Body, NewRecord, check_part, decide_write, stored_before, write_record};
-use super::transact::{Asked, Verdict};
+use super::transact::{Asked, Verdict, open_receipt};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
 
@@ -48,6 +49,7 @@ pub struct Upload<'g> {
     filling: BytesMut,
     bytes: u64,
     command: Command,
+    /// Plaintext bytes in `command`: however well they compress, the client hears of them soon.
     command_bytes: usize,
     in_flight: VecDeque<(Position, JoinHandle<Result<(), GatewayError>>)>,
     durable: Position,
@@ -66,10 +68,14 @@ pub struct Position {
 }
 
 impl Gateway {
-    /// Begins an upload, or goes on with one.
-    pub async fn begin_upload(&self, caller: &Caller, begin: v1::PutBegin) -> Result<Upload<'_>, GatewayError> {
+    /// Begins an upload, or goes on with one. A request that is known here to have been committed is
+    /// answered with its receipt instead.
+    pub async fn begin_upload(&self, caller: &Caller, begin: v1::PutBegin) -> Result<Begun<'_>, GatewayError> {
         let asked_of = v1::PutBegin { actor: None, resume_content: Bytes::new(), ..begin.clone() };
         let asked = Asked::parse(begin.request.as_ref(), &asked_of)?;
+        if let Some(receipt) = self.known_receipt(caller, &asked)? {
+            return Ok(Begun::Committed(receipt));
+        }
         let record = NewRecord::parse(&begin.participant, begin.record.as_ref())?;
         let resumed = (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
         let resumed = resumed.map_err(|e| GatewayError::invalid("resume_content", e))?;
@@ -123,10 +129,41 @@ impl Gateway {
             nonces: random::Nonces::new(),
         };
         if resumed.is_some() {
-            upload.recount()?;
+            tokio::task::block_in_place(|| upload.recount())?;
         }
-        Ok(upload)
+        Ok(Begun::Upload(Box::new(upload)))
     }
+
+    /// The receipt of a request that local state remembers as committed.
+    fn known_receipt(&self, caller: &Caller, asked: &Asked) -> Result<Option<v1::Receipt>, GatewayError> {
+        let vault = self.unsealed()?;
+        let row = asked.row(&vault, &caller.identity.name);
+        let Some(stored) = self.store.database().row(&row).map_err(broken)? else { return Ok(None) };
+        let known = RequestRow::decode(stored.value).map_err(|_| super::attempt::damaged(&row))?;
+        if known.absent || known.sha256[..] != asked.sha256 {
+            return Ok(None);
+        }
+        let receipt = open_receipt(&vault, &row, &known.receipt)?;
+        Ok(Some(v1::Receipt {
+            timeline: known.timeline,
+            leader_term: 0,
+            index: known.index,
+            request_id: Bytes::copy_from_slice(&asked.id.0),
+            record_id: receipt.record_id,
+            version: receipt.version,
+            journal_position: known.journal_first,
+            repeated: true,
+            reach: crate::reach::Reached::NotWaited as u32,
+        }))
+    }
+}
+
+/// How an upload begins.
+pub enum Begun<'g> {
+    /// Data is wanted.
+    Upload(Box<Upload<'g>>),
+    /// An earlier run of the same request was committed.
+    Committed(v1::Receipt),
 }
 
 fn is_same(before: &StagingRow, now: &StagingRow) -> bool {
@@ -218,8 +255,8 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Takes data of the last part. Returns the durable position if it has moved.
-    pub async fn data(&mut self, mut data: Bytes) -> Result<Option<Position>, GatewayError> {
+    /// Takes data of the last part.
+    pub async fn data(&mut self, mut data: Bytes) -> Result<(), GatewayError> {
         if self.parts.last().is_none_or(|part| part.complete) {
             return Err(GatewayError::invalid("data", "comes before any part was begun"));
         }
@@ -227,7 +264,6 @@ impl Upload<'_> {
         if self.bytes > BODY_BYTES_MAX {
             return Err(GatewayError::invalid("data", format!("the body is longer than {BODY_BYTES_MAX} bytes, the limit")));
         }
-        let before = self.durable;
         while !data.is_empty() {
             // A full block goes only when more comes: the last one has to be sealed as such.
             if self.filling.len() == BLOCK_PLAINTEXT_BYTES_MAX {
@@ -236,8 +272,7 @@ impl Upload<'_> {
             let room = BLOCK_PLAINTEXT_BYTES_MAX - self.filling.len();
             self.filling.extend_from_slice(&data.split_to(room.min(data.len())));
         }
-        self.settle_ready().await?;
-        Ok((self.durable != before).then_some(self.durable))
+        Ok(())
     }
 
     async fn end_part(&mut self) -> Result<(), GatewayError> {
@@ -264,10 +299,11 @@ impl Upload<'_> {
             part.account(sealed.bytes.len(), &sealed.sha256, filling);
             sealed
         });
+        self.command_bytes += self.filling.len();
         self.filling.clear();
-        self.command_bytes += sealed.bytes.len();
         self.command.put(&self.place.block_key(number, index), sealed.bytes);
-        // Small blocks gather; a further large one would push the command over its bound.
+        // Small blocks gather; a further large one would push the command over its bound, and the
+        // client keeps what is not yet durable in a window of a few MiB.
         if self.command_bytes >= STAGE_COMMAND_BYTES || self.command.writes.len() >= STAGE_COMMAND_ROWS {
             self.send().await?;
         }
@@ -298,18 +334,20 @@ impl Upload<'_> {
         Position { bytes_total: self.parts.iter().map(|part| part.bytes).sum(), ..position }
     }
 
-    async fn settle_one(&mut self) -> Result<(), GatewayError> {
-        let Some((position, task)) = self.in_flight.pop_front() else { return Ok(()) };
-        task.await.map_err(|_| GatewayError::Unknown)??;
-        self.durable = position;
-        Ok(())
+    /// Whether commands are on their way.
+    pub fn is_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
-    async fn settle_ready(&mut self) -> Result<(), GatewayError> {
-        while self.in_flight.front().is_some_and(|(_, task)| task.is_finished()) {
-            self.settle_one().await?;
-        }
-        Ok(())
+    /// Waits until the oldest command on its way is durable, and tells how far the upload is then.
+    /// Nothing is lost if the wait is given up.
+    pub async fn settle_one(&mut self) -> Result<Position, GatewayError> {
+        let Some((position, task)) = self.in_flight.front_mut() else { return Ok(self.durable) };
+        let settled = task.await.map_err(|_| GatewayError::Unknown);
+        self.durable = *position;
+        self.in_flight.pop_front();
+        settled??;
+        Ok(self.durable)
     }
 
     /// Ends the last part, makes everything durable and commits the record.

@@ -101,9 +101,9 @@ pub struct MemberMessage {
     /// 1 voter, 2 backup.
     #[prost(uint32, tag = "4")]
     pub role: u32,
-    /// 32 bytes: SHA-256 of its certificate, in DER form.
+    /// 32 bytes: SHA-256 of its public key (SubjectPublicKeyInfo, DER).
     #[prost(bytes = "vec", tag = "5")]
-    pub certificate_sha256: Vec<u8>,
+    pub key_sha256: Vec<u8>,
 }
 
 /// A membership as it is written.
@@ -366,7 +366,7 @@ fn membership_message(membership: &Membership) -> MembershipMessage {
                     MemberRole::Voter => 1,
                     MemberRole::Backup => 2,
                 },
-                certificate_sha256: member.certificate_sha256.to_vec(),
+                key_sha256: member.key_sha256.to_vec(),
             })
             .collect(),
     }
@@ -401,10 +401,10 @@ fn read_membership(bytes: &[u8]) -> Result<Membership, CodecError> {
                 2 => MemberRole::Backup,
                 value => return Err(CodecError::Choice { form: "member's role", value }),
             };
-            let certificate_sha256 = <[u8; 32]>::try_from(&member.certificate_sha256[..])
+            let key_sha256 = <[u8; 32]>::try_from(&member.key_sha256[..])
                 .map_err(|_| refused("a certificate fingerprint is not 32 bytes".into()))?;
             let MemberMessage { node_id, name, address, .. } = member;
-            Ok((node_id, Member { name, address, role, certificate_sha256 }))
+            Ok((node_id, Member { name, address, role, key_sha256 }))
         })
         .collect::<Result<_, _>>()?;
     Membership::new(voters, members).map_err(|error| refused(error.to_string()))

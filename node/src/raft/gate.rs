@@ -29,6 +29,7 @@ use super::codec::CodecError;
 use super::marks::Mark;
 use super::types::{MemberRole, Membership, NodeId};
 use super::wire::Envelope;
+use crate::certificates::Serial;
 
 /// What a peer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +110,10 @@ pub struct Caller {
     pub name: String,
     /// The certificate's role; `None` if it is no node's.
     pub role: Option<MemberRole>,
-    /// SHA-256 of the certificate, in DER form.
-    pub certificate_sha256: [u8; 32],
+    /// SHA-256 of the public key (SubjectPublicKeyInfo, DER).
+    pub key_sha256: [u8; 32],
+    /// The certificate's number on revocation lists; `None` where connections have no certificate.
+    pub serial: Option<Serial>,
 }
 
 /// How far the node may take part.
@@ -142,6 +145,9 @@ pub struct View<'a> {
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The certificate was revoked after the connection was made.
+    #[error("the certificate was revoked")]
+    Revoked,
     /// The certificate is no node's.
     #[error("only nodes may call this service")]
     NotANode,
@@ -185,13 +191,11 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let words = refusal.to_string();
         match refusal {
-            Refusal::NotANode
-            | Refusal::Backup(_)
-            | Refusal::OtherName { .. }
-            | Refusal::NotAVoter(_) => Status::permission_denied(words),
-            Refusal::OtherCluster | Refusal::OtherReceiver { .. } | Refusal::Lost => {
-                Status::failed_precondition(words)
+            Refusal::Revoked => Status::unauthenticated(words),
+            Refusal::NotANode | Refusal::Backup(_) | Refusal::OtherName { .. } | Refusal::NotAVoter(_) => {
+                Status::permission_denied(words)
             }
+            Refusal::OtherCluster | Refusal::OtherReceiver { .. } | Refusal::Lost => Status::failed_precondition(words),
             Refusal::Closed => Status::unavailable(words),
             Refusal::LowSpace(_) => Status::resource_exhausted(words),
         }
@@ -202,18 +206,11 @@ impl From<Refusal> for Status {
 ///
 /// # Errors
 /// The first [`Refusal`] that applies; what concerns the caller comes before what concerns us.
-pub fn judge(
-    call: Call,
-    caller: &Caller,
-    envelope: Option<&Envelope>,
-    view: View<'_>,
-) -> Result<(), Refusal> {
+pub fn judge(call: Call, caller: &Caller, envelope: Option<&Envelope>, view: View<'_>) -> Result<(), Refusal> {
     let role = caller.role.ok_or(Refusal::NotANode)?;
     if call.is_for_voters() {
-        let named_backup = view
-            .membership
-            .nodes()
-            .any(|(_, member)| member.name == caller.name && member.role == MemberRole::Backup);
+        let named_backup =
+            view.membership.nodes().any(|(_, member)| member.name == caller.name && member.role == MemberRole::Backup);
         if role == MemberRole::Backup || named_backup {
             return Err(Refusal::Backup(call));
         }
@@ -232,9 +229,7 @@ pub fn judge(
         }
     }
     if call == Call::Propose {
-        let is_caller = |id: &NodeId| {
-            view.membership.get_node(id).is_some_and(|member| member.name == caller.name)
-        };
+        let is_caller = |id: &NodeId| view.membership.get_node(id).is_some_and(|member| member.name == caller.name);
         if !view.membership.voter_ids().any(|id| is_caller(&id)) {
             return Err(Refusal::NotAVoter(caller.name.clone()));
         }

@@ -27,8 +27,8 @@ use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
-    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
-    RPCTypes, RaftNetworkFactory,
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RPCTypes,
+    RaftNetworkFactory,
 };
 use openraft::raft::SnapshotResponse;
 use tonic::transport::Channel;
@@ -190,11 +190,7 @@ impl NetStreamAppend<TypeConfig> for Network {
 }
 
 impl NetVote<TypeConfig> for Network {
-    async fn vote(
-        &mut self,
-        request: wire::VoteRequest,
-        option: RPCOption,
-    ) -> Result<wire::VoteResponse, CallError> {
+    async fn vote(&mut self, request: wire::VoteRequest, option: RPCOption) -> Result<wire::VoteResponse, CallError> {
         let message = wire::put_vote_request(self.envelope(), &request);
         let mut client = self.client(Lane::Control)?;
         let reply = self.call(RPCTypes::Vote, &option, client.vote(message)).await?;
@@ -221,8 +217,7 @@ impl NetTransferLeader<TypeConfig> for Network {
     ) -> Result<wire::TransferResponse, CallError> {
         let message = wire::put_transfer(self.envelope(), &request);
         let mut client = self.client(Lane::Control)?;
-        let reply =
-            self.call(RPCTypes::TransferLeader, &option, client.transfer_leader(message)).await?;
+        let reply = self.call(RPCTypes::TransferLeader, &option, client.transfer_leader(message)).await?;
         wire::take_transfer_response(&request, reply).map_err(errors::of_wire)
     }
 }

@@ -111,8 +111,8 @@ pub struct Member {
     pub address: String,
     /// What it may do.
     pub role: MemberRole,
-    /// SHA-256 of its certificate, in DER form.
-    pub certificate_sha256: [u8; 32],
+    /// SHA-256 of its public key (SubjectPublicKeyInfo, DER), as it was approved.
+    pub key_sha256: [u8; 32],
 }
 
 impl fmt::Display for Member {
@@ -124,8 +124,8 @@ impl fmt::Display for Member {
 /// openraft prints members with `Debug` in its log lines: the fingerprint is cut to a few digits.
 impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} (certificate ")?;
-        for byte in &self.certificate_sha256[..4] {
+        write!(f, "{self} (key ")?;
+        for byte in &self.key_sha256[..4] {
             write!(f, "{byte:02x}")?;
         }
         f.write_str("…)")

@@ -75,11 +75,7 @@ pub struct Envelope {
 
 /// A vote to the wire.
 pub fn put_vote(vote: &Vote) -> v1::Vote {
-    v1::Vote {
-        term: vote.leader_id.term,
-        node_id: vote.leader_id.voted_for,
-        committed: vote.committed,
-    }
+    v1::Vote { term: vote.leader_id.term, node_id: vote.leader_id.voted_for, committed: vote.committed }
 }
 
 /// A vote from the wire.
@@ -151,8 +147,7 @@ pub fn take_append(request: v1::AppendRequest) -> Result<Append, WireError> {
         let found = not_newer(entry.log_id)?;
         let follows = match previous {
             Some(before) => {
-                Some(found.index) == before.index.checked_add(1)
-                    && found.leader_id.term >= before.leader_id.term
+                Some(found.index) == before.index.checked_add(1) && found.leader_id.term >= before.leader_id.term
             }
             None => found.index == 0,
         };
@@ -270,11 +265,9 @@ pub fn take_transfer(request: v1::TransferRequest) -> Result<TransferRequest, Wi
 pub fn put_transfer_response(response: &TransferResponse) -> v1::TransferReply {
     match response {
         Ok(()) => v1::TransferReply { accepted: true, ..Default::default() },
-        Err(TransferLeaderError::VoteChanged { actual, .. }) => v1::TransferReply {
-            vote_changed: true,
-            vote: Some(put_vote(actual)),
-            ..Default::default()
-        },
+        Err(TransferLeaderError::VoteChanged { actual, .. }) => {
+            v1::TransferReply { vote_changed: true, vote: Some(put_vote(actual)), ..Default::default() }
+        }
         Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
             v1::TransferReply { last: actual.map(put_log_id), ..Default::default() }
         }

@@ -49,12 +49,12 @@ impl Services {
 /// Checks that the certificate of a connection may make a call now.
 pub fn admit<T>(tls: &ReloadingTls, call: role::Call, request: &Request<T>) -> Result<Arc<Identity>, Status> {
     let peer = request.extensions().get::<PeerInfo>();
-    let identity = peer.map(|peer| peer.identity.clone()).ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+    let identity = peer.map(|peer| peer.identity.clone()).ok_or(GatewayError::Certificate { why: "none was shown" })?;
     if tls.is_revoked(&identity.serial) {
-        return Err(Status::unauthenticated("the certificate was revoked; ask for a new one"));
+        return Err(GatewayError::Certificate { why: "it was revoked; ask for a new one" }.into());
     }
     if u64::try_from(identity.not_after).unwrap_or(0).saturating_mul(1000) < crate::clock::now_ms() {
-        return Err(Status::unauthenticated("the certificate has expired; renew it"));
+        return Err(GatewayError::Certificate { why: "it has expired; renew it" }.into());
     }
     if !call.allows(identity.role) {
         return Err(GatewayError::Role { role: identity.role.to_string() }.into());

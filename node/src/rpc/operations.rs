@@ -68,8 +68,8 @@ impl OperationsService {
         let row = self.0.gateway.approved_member(name).map_err(Status::from)?;
         let row = row.ok_or_else(|| Status::failed_precondition(format!("{name} is not (fully) approved: `kura member approve` first")))?;
         let role = if row.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
-        let certificate_sha256 = row.certificate_sha256[..].try_into().unwrap_or_default();
-        Ok((row.raft_id, Member { name: row.name, address: row.address, role, certificate_sha256 }))
+        let key_sha256 = row.key_sha256[..].try_into().unwrap_or_default();
+        Ok((row.raft_id, Member { name: row.name, address: row.address, role, key_sha256 }))
     }
 
     fn id_of(&self, name: &str) -> Result<NodeId, Status> {

@@ -23,7 +23,7 @@ use openraft::storage::RaftStateMachine;
 use tokio::sync::Mutex as AsyncMutex;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use crate::certificates::{PeerInfo, ReloadingTls, Role};
+use crate::certificates::{PeerInfo, Role};
 use crate::raft::gate::{Call, Caller, Gate, Refusal, judge};
 use crate::raft::network::{MESSAGE_BYTES_MAX, MarkSink};
 use crate::raft::types::{MemberRole, NodeId, Raft, StoredMembership, TypeConfig, Vote};
@@ -49,14 +49,16 @@ pub trait PeerHandlers: Send + Sync + 'static {
 
     /// The root key. The caller shows a voter's certificate; whether it is approved is the answerer's
     /// to find out.
-    async fn hand_root_key(
-        &self,
-        caller: &Caller,
-        request: v1::RootKeyRequest,
-    ) -> Result<v1::RootKeyReply, Status>;
+    async fn hand_root_key(&self, caller: &Caller, request: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status>;
 
     /// The Raft id that was approved for the caller.
     async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status>;
+
+    /// Whether the caller's certificate is on a revocation list by now. Asked with every message:
+    /// connections live long.
+    fn is_revoked(&self, _caller: &Caller) -> bool {
+        false
+    }
 
     /// Whether this node may stand for election: an unsealed voter.
     fn may_stand(&self) -> bool;
@@ -80,7 +82,12 @@ pub fn by_certificate(extensions: &Extensions) -> Option<Caller> {
         Role::Backup => Some(MemberRole::Backup),
         Role::Application | Role::Registrar | Role::Auditor | Role::Operator | Role::Recovery => None,
     };
-    Some(Caller { name: identity.name.clone(), role, certificate_sha256: identity.fingerprint })
+    Some(Caller {
+        name: identity.name.clone(),
+        role,
+        key_sha256: identity.key_sha256,
+        serial: Some(identity.serial.clone()),
+    })
 }
 
 /// What [`PeerService`] is made of.
@@ -149,7 +156,11 @@ where
 
     fn check(&self, call: Call, caller: &Caller, envelope: Option<&Envelope>) -> Result<(), Refusal> {
         let membership = self.membership();
-        judge(call, caller, envelope, self.gate.view(membership.membership())).inspect_err(|refusal| {
+        let judged = match self.handlers.is_revoked(caller) {
+            true => Err(Refusal::Revoked),
+            false => judge(call, caller, envelope, self.gate.view(membership.membership())),
+        };
+        judged.inspect_err(|refusal| {
             tracing::debug!(%call, name = %caller.name, %refusal, "a peer's call was refused");
         })
     }
@@ -206,8 +217,7 @@ where
     ) -> Result<Response<v1::TransferReply>, Status> {
         let caller = self.parts.caller(&request)?;
         let request = request.into_inner();
-        let envelope =
-            Envelope { from: request.from, to: request.to, cluster_id: request.cluster_id.clone() };
+        let envelope = Envelope { from: request.from, to: request.to, cluster_id: request.cluster_id.clone() };
         self.parts.check(Call::TransferLeader, &caller, Some(&envelope))?;
         if request.successor == envelope.to && !self.parts.handlers.may_stand() {
             return Err(Status::failed_precondition("this node may not lead now"));
@@ -246,8 +256,7 @@ where
         self.parts.check(Call::Propose, &caller, None)?;
         let membership = self.parts.membership();
         let membership = membership.membership();
-        let is_caller =
-            |id: &NodeId| membership.get_node(id).is_some_and(|member| member.name == caller.name);
+        let is_caller = |id: &NodeId| membership.get_node(id).is_some_and(|member| member.name == caller.name);
         let Some(from) = membership.voter_ids().find(is_caller) else {
             return Err(Refusal::NotAVoter(caller.name).into());
         };
@@ -263,10 +272,7 @@ where
         self.parts.handlers.hello(&caller, request).await.map(Response::new)
     }
 
-    async fn hand_root_key(
-        &self,
-        request: Request<v1::RootKeyRequest>,
-    ) -> Result<Response<v1::RootKeyReply>, Status> {
+    async fn hand_root_key(&self, request: Request<v1::RootKeyRequest>) -> Result<Response<v1::RootKeyReply>, Status> {
         let caller = self.parts.caller(&request)?;
         self.parts.check(Call::HandRootKey, &caller, None)?;
         let request = request.into_inner();
@@ -291,15 +297,10 @@ impl<S> PeerService<S>
 where
     S: RaftStateMachine<TypeConfig, SnapshotData = Snapshot>,
 {
-    fn candidate(
-        &self,
-        call: Call,
-        request: Request<v1::VoteRequest>,
-    ) -> Result<wire::VoteRequest, Status> {
+    fn candidate(&self, call: Call, request: Request<v1::VoteRequest>) -> Result<wire::VoteRequest, Status> {
         let caller = self.parts.caller(&request)?;
         let request = request.into_inner();
-        let envelope =
-            Envelope { from: request.from, to: request.to, cluster_id: request.cluster_id.clone() };
+        let envelope = Envelope { from: request.from, to: request.to, cluster_id: request.cluster_id.clone() };
         self.parts.check(call, &caller, Some(&envelope))?;
         wire::take_vote_request(request).map_err(malformed)
     }

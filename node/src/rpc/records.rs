@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
 use super::role::Call;
-use crate::gateway::stage::{Position, Upload};
+use crate::gateway::stage::{Begun, Position, Upload};
 use crate::gateway::{Caller, GatewayError};
 
 /// Messages on their way to a client, beyond what HTTP/2 holds.
@@ -43,8 +43,13 @@ impl Records for Services {
                     _ => return Err(GatewayError::invalid("step", "an upload starts with begin").into()),
                 };
                 let caller = Caller::parse(identity, begin.actor.as_ref())?;
-                let upload = gateway.begin_upload(&caller, begin).await?;
-                take_upload(upload, &mut steps, &replies).await
+                match gateway.begin_upload(&caller, begin).await? {
+                    Begun::Upload(upload) => take_upload(*upload, &mut steps, &replies).await,
+                    Begun::Committed(receipt) => {
+                        let _ = replies.send(Ok(v1::PutReply { step: Some(put_reply::Step::Receipt(receipt)) })).await;
+                        Ok(())
+                    }
+                }
             };
             if let Err(status) = result.await {
                 let _ = replies.send(Err(status)).await;
@@ -134,13 +139,17 @@ async fn take_upload(
     };
     tell(upload.durable()).await;
     loop {
-        match steps.message().await?.and_then(|m| m.step) {
-            Some(put_request::Step::Part(part)) => upload.part(part).await?,
-            Some(put_request::Step::Data(data)) => {
-                if let Some(position) = upload.data(data).await? {
-                    tell(position).await;
-                }
+        // The client may wait to hear what is durable before it sends more.
+        let step = tokio::select! {
+            step = steps.message() => step?.and_then(|m| m.step),
+            position = upload.settle_one(), if upload.is_in_flight() => {
+                tell(position?).await;
+                continue;
             }
+        };
+        match step {
+            Some(put_request::Step::Part(part)) => upload.part(part).await?,
+            Some(put_request::Step::Data(data)) => upload.data(data).await?,
             Some(put_request::Step::Finish(finish)) => {
                 let receipt = upload.finish(finish).await?;
                 let _ = replies.send(Ok(v1::PutReply { step: Some(put_reply::Step::Receipt(receipt)) })).await;

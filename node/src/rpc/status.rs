@@ -89,6 +89,7 @@ impl From<GatewayError> for Status {
                 (Code::Unavailable, "unavailable", text)
             }
             GatewayError::Damaged { .. } => (Code::DataLoss, "damaged", text),
+            GatewayError::Certificate { .. } => (Code::Unauthenticated, "role", text),
             GatewayError::Role { role } => {
                 detail.field = role.clone();
                 (Code::PermissionDenied, "role", text)

@@ -122,7 +122,7 @@ impl PeerHandlers for Handlers {
         let approved = node.gateway.approved_member(&request.name).map_err(Status::from)?;
         let approved = approved.ok_or_else(|| Status::permission_denied("this member is not approved: `kura member approve` first"))?;
         let role = if approved.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
-        if caller.role != Some(role) || approved.certificate_sha256[..] != caller.certificate_sha256[..] {
+        if caller.role != Some(role) || approved.key_sha256[..] != caller.key_sha256[..] {
             return Err(Status::permission_denied("this member was approved with another certificate or role"));
         }
         Ok(v1::JoinReply {

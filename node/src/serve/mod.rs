@@ -6,6 +6,7 @@
 //! over, openraft stopped, state flushed.
 
 mod handlers;
+mod logging;
 pub mod marks;
 pub mod peers;
 mod retention;
@@ -171,6 +172,7 @@ impl LeaderLink for Link {
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
+    logging::start(&config.log);
     forbid_core_dumps();
     let identity = NodeIdentity::read(&config.data)?;
     if identity.name != config.name {

@@ -28,10 +28,13 @@ struct Stamp {
     modified_ns: i64,
 }
 
+/// By device and inode.
+type Known = HashMap<(u64, u64), (Stamp, [u8; 32])>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct FileHashes {
-    known: Mutex<HashMap<(u64, u64), (Stamp, [u8; 32])>>,
+    known: Mutex<Known>,
 }
 
 impl FileHashes {
@@ -58,24 +61,29 @@ impl FileHashes {
         Ok((stamp.bytes, sha256))
     }
 
-    /// Forgets the file's hash: someone found other content under it.
-    pub fn forget(&self, path: &Path) {
-        if let Ok(metadata) = path.metadata() {
-            self.known().remove(&stamp_of(&metadata).0);
+    /// Whether the file still has the hash that is remembered of it: reads it, and does not change
+    /// what is remembered, so that a file that has rotted never passes for a good one. True if
+    /// nothing is remembered. Blocking.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn holds(&self, path: &Path) -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        let (inode, stamp) = stamp_of(&file.metadata()?);
+        let remembered = self.known().get(&inode).filter(|(known, _)| *known == stamp).copied();
+        match remembered {
+            Some((_, sha256)) => Ok(hash_of(&mut file)? == sha256),
+            None => Ok(true),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<(u64, u64), (Stamp, [u8; 32])>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn stamp_of(metadata: &Metadata) -> ((u64, u64), Stamp) {
-    let stamp = Stamp {
-        bytes: metadata.len(),
-        modified_s: metadata.mtime(),
-        modified_ns: metadata.mtime_nsec(),
-    };
+    let stamp = Stamp { bytes: metadata.len(), modified_s: metadata.mtime(), modified_ns: metadata.mtime_nsec() };
     ((metadata.dev(), metadata.ino()), stamp)
 }
 
@@ -119,8 +127,10 @@ mod tests {
         std::fs::hard_link(&path, &link).unwrap();
         assert_eq!(hashes.of(&path).unwrap(), (3, sha256("old")));
         assert_eq!(hashes.of(&link).unwrap(), (3, sha256("old")));
-        hashes.forget(&link);
-        assert_eq!(hashes.of(&path).unwrap(), (3, sha256("new")));
+        assert!(!hashes.holds(&path).unwrap());
+        assert_eq!(hashes.of(&path).unwrap(), (3, sha256("old")));
+        write("old", 1000);
+        assert!(hashes.holds(&path).unwrap());
 
         write("now", 1001);
         assert_eq!(hashes.of(&path).unwrap(), (3, sha256("now")));

@@ -45,11 +45,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The contents of a manifest's files; `None` if a hash is missing.
 pub(super) fn contents(manifest: &SnapshotManifest) -> Option<Vec<Content>> {
-    manifest
-        .files
-        .iter()
-        .map(|file| file.sha256.map(|sha256| Content { sha256, bytes: file.bytes }))
-        .collect()
+    manifest.files.iter().map(|file| file.sha256.map(|sha256| Content { sha256, bytes: file.bytes })).collect()
 }
 
 /// See the module. All methods block.
@@ -126,8 +122,7 @@ impl IncomingFiles {
     /// Opens a content for more of it, behind what is held.
     pub(super) fn writer(&self, content: Content) -> io::Result<PieceWriter> {
         let part = self.path(&content, "part");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part)?;
         let mut hash = Sha256::new();
         let mut held = 0;
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -146,9 +141,9 @@ impl IncomingFiles {
 
     /// Bytes still to come.
     pub(super) fn lacking(&self, wanted: &[Content]) -> io::Result<u64> {
-        wanted.iter().try_fold(0_u64, |sum, content| {
-            Ok(sum.saturating_add(content.bytes.saturating_sub(self.held(content)?)))
-        })
+        wanted
+            .iter()
+            .try_fold(0_u64, |sum, content| Ok(sum.saturating_add(content.bytes.saturating_sub(self.held(content)?))))
     }
 
     /// Removes what is not wanted: all of it, or what has not grown for [`LEFTOVER_AGE_MAX`].

@@ -56,16 +56,14 @@ impl FileName {
     /// # Errors
     /// [`ManifestError::Name`] for everything else.
     pub fn parse(name: &str) -> Result<Self, ManifestError> {
-        let is_number = |digits: &str| {
-            (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
-        };
+        let is_number = |digits: &str| (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         let known = name == "CURRENT"
-            || name.split_once('.').is_some_and(|(number, kind)| {
-                is_number(number) && matches!(kind, "sst" | "blob" | "log")
-            })
-            || name.split_once('-').is_some_and(|(kind, number)| {
-                is_number(number) && matches!(kind, "MANIFEST" | "OPTIONS")
-            });
+            || name
+                .split_once('.')
+                .is_some_and(|(number, kind)| is_number(number) && matches!(kind, "sst" | "blob" | "log"))
+            || name
+                .split_once('-')
+                .is_some_and(|(kind, number)| is_number(number) && matches!(kind, "MANIFEST" | "OPTIONS"));
         if known { Ok(Self(name.into())) } else { Err(ManifestError::Name(name.into())) }
     }
 
@@ -210,10 +208,7 @@ impl SnapshotManifest {
 
     /// What openraft wants to know of it.
     pub fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta {
-            last_log_id: self.last_log_id,
-            last_membership: self.membership.clone(),
-        }
+        SnapshotMeta { last_log_id: self.last_log_id, last_membership: self.membership.clone() }
     }
 
     /// Encodes the manifest.
@@ -251,8 +246,7 @@ impl SnapshotManifest {
         let Some((&FORMAT, body)) = bytes.split_first() else {
             return Err(ManifestError::Version(bytes.first().copied()));
         };
-        let message = SnapshotMessage::decode(body)
-            .map_err(|error| ManifestError::Malformed(error.to_string()))?;
+        let message = SnapshotMessage::decode(body).map_err(|error| ManifestError::Malformed(error.to_string()))?;
         if message.encode_to_vec() != body {
             return Err(ManifestError::Malformed("not in its canonical encoding".into()));
         }
@@ -288,9 +282,7 @@ fn take_file(file: &FileMessage) -> Result<SnapshotFile, ManifestError> {
 }
 
 fn exactly<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], ManifestError> {
-    bytes
-        .try_into()
-        .map_err(|_| ManifestError::Malformed(format!("{field} has {} bytes, not {N}", bytes.len())))
+    bytes.try_into().map_err(|_| ManifestError::Malformed(format!("{field} has {} bytes, not {N}", bytes.len())))
 }
 
 #[cfg(test)]
@@ -303,11 +295,7 @@ mod tests {
     fn manifest() -> SnapshotManifest {
         let members = BTreeMap::from([(1, Member { name: "a".into(), ..Member::default() })]);
         let membership = Membership::new(vec![BTreeSet::from([1])], members).unwrap();
-        let file = |name: &str, bytes, sha256| SnapshotFile {
-            name: FileName::parse(name).unwrap(),
-            bytes,
-            sha256,
-        };
+        let file = |name: &str, bytes, sha256| SnapshotFile { name: FileName::parse(name).unwrap(), bytes, sha256 };
         SnapshotManifest {
             snapshot_id: [1; 16],
             cluster_id: ClusterId([2; 16]),
@@ -332,15 +320,37 @@ mod tests {
         let hex: String = manifest().encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
             "01",
-            "0a10", &"01".repeat(16),
-            "1210", &"02".repeat(16),
+            "0a10",
+            &"01".repeat(16),
+            "1210",
+            &"02".repeat(16),
             "1803",
-            "2211", "01", "0000000000000004", "0000000000000005",
-            "2a42", "01", "01", "0000000000000004", "0000000000000002",
-            "0a030a0101", "1229", "0801", "120161", "2001", "2a20", &"00".repeat(32),
-            "3220", &"06".repeat(32),
-            "3a31", "0a0a3030303030372e737374", "10ac02", "1a20", &"08".repeat(32),
-            "3a0b", "0a0743555252454e54", "1010",
+            "2211",
+            "01",
+            "0000000000000004",
+            "0000000000000005",
+            "2a42",
+            "01",
+            "01",
+            "0000000000000004",
+            "0000000000000002",
+            "0a030a0101",
+            "1229",
+            "0801",
+            "120161",
+            "2001",
+            "2a20",
+            &"00".repeat(32),
+            "3220",
+            &"06".repeat(32),
+            "3a31",
+            "0a0a3030303030372e737374",
+            "10ac02",
+            "1a20",
+            &"08".repeat(32),
+            "3a0b",
+            "0a0743555252454e54",
+            "1010",
         ];
         assert_eq!(hex, expected.concat());
         assert_eq!(SnapshotManifest::decode(&manifest().encode()), Ok(manifest()));
@@ -351,9 +361,15 @@ mod tests {
     #[test]
     fn malformed_manifests_are_refused() {
         let whole = manifest().encode();
+        let mut decodable = 0;
         for end in 0..whole.len() {
-            assert!(SnapshotManifest::decode(&whole[..end]).is_err(), "{end}");
+            if let Ok(shorter) = SnapshotManifest::decode(&whole[..end]) {
+                // Cut between two files. The message that carries it would be cut, too.
+                assert!(shorter.files.len() < manifest().files.len(), "{end}");
+                decodable += 1;
+            }
         }
+        assert_eq!(decodable, manifest().files.len());
         assert!(SnapshotManifest::decode(&[&whole[..], &[0]].concat()).is_err());
         // A field that this version does not know.
         assert!(SnapshotManifest::decode(&[&whole[..], &[0x40, 1]].concat()).is_err());
@@ -389,9 +405,28 @@ mod tests {
             assert!(decode(&changed).is_ok(), "{name}");
         }
         for name in [
-            "", ".", "..", "/", "../1.sst", "/1.sst", "a/1.sst", "1.sst/", "1.sst\0", ".sst", "x.sst", "1.sst.sst",
-            "1.SST", "+1.sst", "MANIFEST-", "MANIFEST-1-2", "MANIFEST-../1", "CURRENT.dbtmp", "LOCK", "IDENTITY",
-            "kura-snapshot", "123456789012345678901.sst",
+            "",
+            ".",
+            "..",
+            "/",
+            "../1.sst",
+            "/1.sst",
+            "a/1.sst",
+            "1.sst/",
+            "1.sst\0",
+            ".sst",
+            "x.sst",
+            "1.sst.sst",
+            "1.SST",
+            "+1.sst",
+            "MANIFEST-",
+            "MANIFEST-1-2",
+            "MANIFEST-../1",
+            "CURRENT.dbtmp",
+            "LOCK",
+            "IDENTITY",
+            "kura-snapshot",
+            "123456789012345678901.sst",
         ] {
             assert_eq!(FileName::parse(name), Err(ManifestError::Name(name.into())));
             let mut changed = message();
@@ -419,8 +454,7 @@ mod tests {
             )
         };
         let found = describe().unwrap();
-        let files: Vec<_> =
-            found.files.iter().map(|f| (f.name.as_str(), f.bytes, f.sha256)).collect();
+        let files: Vec<_> = found.files.iter().map(|f| (f.name.as_str(), f.bytes, f.sha256)).collect();
         assert_eq!(files, [("000007.sst", 4, None), ("CURRENT", 1, None)]);
         assert_ne!(found.snapshot_id, describe().unwrap().snapshot_id);
         let SnapshotManifest { snapshot_id, files, .. } = found.clone();

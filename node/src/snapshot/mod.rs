@@ -18,9 +18,7 @@ use std::path::PathBuf;
 
 pub use hashes::{FileHashes, HASHES_MAX};
 pub use incoming::LEFTOVER_AGE_MAX;
-pub use manifest::{
-    FileName, MANIFEST_BYTES_MAX, ManifestError, SnapshotFile, SnapshotManifest,
-};
+pub use manifest::{FileName, MANIFEST_BYTES_MAX, ManifestError, SnapshotFile, SnapshotManifest};
 pub use progress::{Phase, TransferProgress, Transfers};
 pub use receiver::{Offered, ReceiveError, Reception, SnapshotReceiver};
 pub use sender::{PIECE_BYTES, SendError, SnapshotSender};
@@ -59,8 +57,8 @@ impl Snapshot {
     /// The file system's, or `InvalidData` with a [`ManifestError`].
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         let bytes = std::fs::read(directory.join(MANIFEST_FILE))?;
-        let manifest = SnapshotManifest::decode(&bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let manifest =
+            SnapshotManifest::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(Self { manifest, directory })
     }
 }

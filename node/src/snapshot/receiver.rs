@@ -120,11 +120,7 @@ impl SnapshotReceiver {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(
-        directory: PathBuf,
-        reserve_bytes: u64,
-        hashes: Arc<FileHashes>,
-    ) -> io::Result<Self> {
+    pub fn open(directory: PathBuf, reserve_bytes: u64, hashes: Arc<FileHashes>) -> io::Result<Self> {
         let files = Arc::new(IncomingFiles::open(directory)?);
         Ok(Self { files, hashes, reserve_bytes, current: Mutex::new(None) })
     }
@@ -178,9 +174,7 @@ impl SnapshotReceiver {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .filter(|found| {
-                found.sender == sender && found.manifest.snapshot_id[..] == *snapshot_id
-            })
+            .filter(|found| found.sender == sender && found.manifest.snapshot_id[..] == *snapshot_id)
             .cloned()
             .ok_or(ReceiveError::Replaced)
     }
@@ -291,12 +285,7 @@ impl Reception {
             return Err(ReceiveError::Replaced);
         }
         let position = usize::try_from(piece.file).unwrap_or(usize::MAX);
-        let wrong = |held, bytes| ReceiveError::Piece {
-            file: piece.file,
-            offset: piece.offset,
-            held,
-            bytes,
-        };
+        let wrong = |held, bytes| ReceiveError::Piece { file: piece.file, offset: piece.offset, held, bytes };
         let content = *self.wanted.get(position).ok_or_else(|| wrong(0, 0))?;
         if open.as_ref().is_none_or(|open| open.file != piece.file) {
             *open = None;

@@ -47,6 +47,9 @@ pub enum SendError {
         /// Why.
         source: io::Error,
     },
+    /// The receiver found a file damaged, and here, too, it is not what it was.
+    #[error("file {0} of the snapshot has changed on this node's disk, which is damaged")]
+    Rotten(FileName),
     /// More files than a manifest can name.
     #[error("the snapshot's manifest has {0} bytes, which is too many to send")]
     Manifest(usize),
@@ -209,8 +212,13 @@ impl SnapshotSender {
         if let Err(status) = &sent
             && let Some(name) = receiver::damaged_file(status)
         {
-            // Perhaps our own file is not what we remember. Hashing it again will show.
-            self.hashes.forget(&snapshot.directory.join(name.as_str()));
+            let (hashes, path) = (Arc::clone(&self.hashes), snapshot.directory.join(name.as_str()));
+            let checked = tokio::task::spawn_blocking(move || hashes.holds(&path)).await;
+            let local = |source| SendError::Local { name: name.clone(), source };
+            if !checked.map_err(io::Error::other).flatten().map_err(local)? {
+                tracing::error!(file = %name, "a file of this node's state database has changed: its disk is damaged");
+                return Err(SendError::Rotten(name));
+            }
         }
         Ok(sent.map(drop)?)
     }
@@ -228,10 +236,7 @@ impl Drop for Attempt {
     }
 }
 
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, SendError> {
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, SendError> {
     match tokio::time::timeout(limit, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => Err(SendError::Stalled(limit)),

@@ -13,7 +13,7 @@ use kura_node::raft::types::{
 use proptest::prelude::*;
 
 fn member(name: &str, role: MemberRole) -> Member {
-    Member { name: name.into(), address: "h:1".into(), role, certificate_sha256: [0xab; 32] }
+    Member { name: name.into(), address: "h:1".into(), role, key_sha256: [0xab; 32] }
 }
 
 fn membership() -> Membership {
@@ -159,11 +159,11 @@ fn memberships_that_nobody_writes_are_refused() {
 
 fn any_membership() -> impl Strategy<Value = Membership> {
     let member = (".{0,20}", ".{0,30}", any::<bool>(), any::<[u8; 32]>()).prop_map(
-        |(name, address, backup, certificate_sha256)| Member {
+        |(name, address, backup, key_sha256)| Member {
             name,
             address,
             role: if backup { MemberRole::Backup } else { MemberRole::Voter },
-            certificate_sha256,
+            key_sha256,
         },
     );
     let members = prop::collection::btree_map(any::<u64>(), member, 1..6);

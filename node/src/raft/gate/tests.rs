@@ -25,7 +25,7 @@ fn membership() -> Membership {
 }
 
 fn caller(name: &str, role: Option<MemberRole>) -> Caller {
-    Caller { name: name.into(), role, certificate_sha256: [0; 32] }
+    Caller { name: name.into(), role, key_sha256: [0; 32], serial: None }
 }
 
 fn envelope(from: NodeId) -> Envelope {
@@ -126,9 +126,8 @@ fn other_clusters_and_other_receivers_are_refused() {
 
 #[test]
 fn a_kept_mark_beyond_our_own_means_a_loss() {
-    let mark = |term, index| {
-        Mark { vote: Some(Vote::new_committed(term, 1)), last: Some(log_id(term, index)) }.encode()
-    };
+    let mark =
+        |term, index| Mark { vote: Some(Vote::new_committed(term, 1)), last: Some(log_id(term, index)) }.encode();
     assert_eq!(has_lost(&mark(4, 9), &mark(4, 9)), Ok(false));
     assert_eq!(has_lost(&mark(4, 9), &mark(4, 8)), Ok(false));
     assert_eq!(has_lost(&mark(4, 9), &[]), Ok(false));

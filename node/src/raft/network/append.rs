@@ -27,9 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use super::{
-    APPEND_BYTES_PER_SECOND_MIN, CallError, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, MarkSink, errors, v1,
-};
+use super::{APPEND_BYTES_PER_SECOND_MIN, CallError, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, MarkSink, errors, v1};
 use crate::raft::wire::{self, Append, Appended, Envelope};
 
 type Replies = Streaming<v1::AppendReply>;
@@ -142,8 +140,7 @@ where
     }
 
     async fn event(&mut self) -> Event {
-        let has_room =
-            self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
+        let has_room = self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
         let waits = !self.in_flight.is_empty() || self.input.is_none();
         let deadline = self.progress + self.limit();
         let input = async {
@@ -166,12 +163,14 @@ where
     }
 
     fn send(&mut self, append: &Append) {
-        let kept = self.marks.kept_mark(self.envelope.to).unwrap_or_else(Bytes::new);
+        let kept = self.marks.kept_mark(self.envelope.to).unwrap_or_default();
         let request = wire::put_append(self.envelope.clone(), append, kept, self.marks.own_mark());
         let bytes = request.encoded_len();
         // The channel holds as many as may be in flight, so it is never full; and a closed one
         // means that the connection is gone, which the next reply will tell with a reason.
-        let _ = self.requests.as_ref().map(|requests| requests.try_send(request));
+        if let Some(requests) = &self.requests {
+            let _ = requests.try_send(request);
+        }
         if self.in_flight.is_empty() {
             self.progress = Instant::now();
         }
@@ -192,3 +191,6 @@ where
         wire::take_appended(reply).map_err(errors::of_wire)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,9 +64,8 @@ where
         let appended = appended.map_err(stopped)?;
         Ok(wire::put_appended(&appended, parts.marks.own_mark()))
     });
-    let refusal = futures_util::stream::once(async move {
-        refused.lock().unwrap_or_else(PoisonError::into_inner).take()
-    });
+    let refusal =
+        futures_util::stream::once(async move { refused.lock().unwrap_or_else(PoisonError::into_inner).take() });
     Box::pin(output.chain(refusal.filter_map(|refused| async { refused.map(Err) })))
 }
 

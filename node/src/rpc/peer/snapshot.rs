@@ -23,17 +23,14 @@ impl<S> PeerService<S>
 where
     S: RaftStateMachine<TypeConfig, SnapshotData = Snapshot>,
 {
-    pub(super) async fn take_offer(
-        &self,
-        request: Request<v1::SnapshotOffer>,
-    ) -> Result<v1::SnapshotWanted, Status> {
+    pub(super) async fn take_offer(&self, request: Request<v1::SnapshotOffer>) -> Result<v1::SnapshotWanted, Status> {
         let caller = self.parts.caller(&request)?;
         let offer = request.into_inner();
         let envelope = Envelope { from: offer.from, to: offer.to, cluster_id: offer.cluster_id };
         self.parts.check(Call::Snapshot, &caller, Some(&envelope))?;
         let vote = self.leader_vote(&envelope, offer.vote)?;
-        let manifest = SnapshotManifest::decode(&offer.manifest)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let manifest =
+            SnapshotManifest::decode(&offer.manifest).map_err(|error| Status::invalid_argument(error.to_string()))?;
         if manifest.cluster_id.0 != envelope.cluster_id[..] {
             return Err(Refusal::OtherCluster.into());
         }
@@ -81,10 +78,7 @@ where
         Ok(v1::SnapshotPiecesReply { bytes })
     }
 
-    pub(super) async fn install(
-        &self,
-        request: Request<v1::InstallRequest>,
-    ) -> Result<v1::InstallReply, Status> {
+    pub(super) async fn install(&self, request: Request<v1::InstallRequest>) -> Result<v1::InstallReply, Status> {
         let caller = self.parts.caller(&request)?;
         let request = request.into_inner();
         let envelope = Envelope { from: request.from, to: request.to, cluster_id: request.cluster_id };
