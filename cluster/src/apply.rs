@@ -324,7 +324,8 @@ fn decode(encoded: &Bytes) -> Option<Command> {
     }
     let command = Command::decode(encoded.clone()).ok()?;
     let items = command.expects.len().max(command.writes.len()).max(command.journal.len());
-    let shape = command.format == COMMAND_FORMAT && items <= COMMAND_ITEMS_MAX && (!command.probe || command.request.is_some());
+    let shape =
+        command.format == COMMAND_FORMAT && items <= COMMAND_ITEMS_MAX && (!command.probe || command.request.is_some());
     let expects = command.expects.iter().all(|e| is_row(&e.row, 1));
     let writes = command.writes.iter().all(|w| {
         let allowed = table_of(&w.row).is_some_and(|table| match w.kind() {
@@ -339,9 +340,10 @@ fn decode(encoded: &Bytes) -> Option<Command> {
         let distinct = (1..j.index.len()).all(|i| !j.index[..i].contains(&j.index[i]));
         j.index.len() <= JOURNAL_INDEX_MAX && distinct && j.index.iter().all(|hash| hash.len() == 32)
     });
-    let request = command.request.iter().all(|r| {
-        table_of(&r.row) == Some(Table::Request) && r.row.len() == 41 && r.sha256.len() == 32
-    });
+    let request = command
+        .request
+        .iter()
+        .all(|r| table_of(&r.row) == Some(Table::Request) && r.row.len() == 41 && r.sha256.len() == 32);
     (shape && expects && writes && journal && request).then_some(command)
 }
 

@@ -122,11 +122,7 @@ impl Command {
 
     /// Adds an expectation.
     pub fn expect(&mut self, row: &crate::row::RowKey, revision: Revision) {
-        self.expects.push(Expect {
-            row: row.as_bytes().clone(),
-            timeline: revision.timeline,
-            index: revision.index,
-        });
+        self.expects.push(Expect { row: row.as_bytes().clone(), timeline: revision.timeline, index: revision.index });
     }
 
     /// Adds a put.

@@ -225,10 +225,11 @@ pub struct RequestId(pub [u8; 16]);
 impl RequestId {
     /// Takes exactly 16 bytes.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, IdError> {
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| IdError::Length { field: "request id", length: bytes.len(), expected: 16 })
+        bytes.try_into().map(Self).map_err(|_| IdError::Length {
+            field: "request id",
+            length: bytes.len(),
+            expected: 16,
+        })
     }
 
     /// Milliseconds since 1970 at which the client drew the id.
@@ -254,7 +255,8 @@ mod tests {
         let number = ParticipantNumber::parse("0043001234567890").unwrap();
         assert_eq!(number.reveal(), "0043001234567890");
         assert!(!format!("{number:?}").contains("0043"));
-        for bad in ["", "004300123456789", "00430012345678901", "0043 01234567890", "００４３００１２３４５６７８９０"] {
+        for bad in ["", "004300123456789", "00430012345678901", "0043 01234567890", "００４３００１２３４５６７８９０"]
+        {
             assert!(matches!(ParticipantNumber::parse(bad), Err(IdError::Number { .. })), "{bad}");
         }
     }

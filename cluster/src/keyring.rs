@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn a_timeline_is_signed_whole() {
         let cluster = ClusterId([7; 16]);
-        let mut certificate = TimelineCertificate { timeline: 1, began_index: 5, voters: vec![vec![1; 32].into()], ..Default::default() };
+        let mut certificate =
+            TimelineCertificate { timeline: 1, began_index: 5, voters: vec![vec![1; 32].into()], ..Default::default() };
         sign_timeline(&key(6), &cluster, &mut certificate);
         let public = recovery_public_key(&key(6));
         assert!(timeline_is_signed(&public, &cluster, &certificate));

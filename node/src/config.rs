@@ -149,7 +149,8 @@ impl Default for RetentionConfig {
 impl NodeConfig {
     /// Reads and checks a configuration.
     pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config: NodeConfig = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let base = path.parent().unwrap_or(Path::new(""));
@@ -167,7 +168,11 @@ impl NodeConfig {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         check_name(&self.name).map_err(|error| ("name", error.to_string()))?;
-        for (key, address) in [("listen", Some(&self.listen)), ("advertise", self.advertise.as_ref()), ("metrics_listen", self.metrics_listen.as_ref())] {
+        for (key, address) in [
+            ("listen", Some(&self.listen)),
+            ("advertise", self.advertise.as_ref()),
+            ("metrics_listen", self.metrics_listen.as_ref()),
+        ] {
             if let Some(address) = address
                 && address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
             {

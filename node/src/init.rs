@@ -141,7 +141,10 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
     };
     raft.initialize(BTreeMap::from([(FIRST_RAFT_ID, member.clone())])).await.map_err(|e| failed(&e))?;
     raft.runtime_config().elect(true);
-    raft.wait(Some(LEAD_TIMEOUT)).current_leader(FIRST_RAFT_ID, "the only voter leads").await.map_err(|e| failed(&e))?;
+    raft.wait(Some(LEAD_TIMEOUT))
+        .current_leader(FIRST_RAFT_ID, "the only voter leads")
+        .await
+        .map_err(|e| failed(&e))?;
 
     let command = first_command(&identity, &root, &member);
     let response = raft.client_write(CommandBytes(command.encode_to_vec().into())).await.map_err(|e| failed(&e))?;
@@ -210,10 +213,23 @@ fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Comman
         gateway: member.name.clone(),
         ..JournalEntry::default()
     };
-    let context = |name| RowContext { cluster_id: &cluster_id, name, supersedes: Revision::ABSENT, open_part_sha256: None };
+    let context =
+        |name| RowContext { cluster_id: &cluster_id, name, supersedes: Revision::ABSENT, open_part_sha256: None };
     let member_key = RowKey::member(&index_hash(&keyring.index, Domain::Member, &[member.name.as_bytes()]));
-    let member_row = seal_row(&keyring.registry, 1, &context(RowName::Full(member_key.as_bytes())), &nonces.take(), &approved.encode_to_vec());
-    let entry = seal_row(&keyring.journal, 1, &context(RowName::Prefix(&JOURNAL_PREFIX)), &nonces.take(), &entry.encode_to_vec());
+    let member_row = seal_row(
+        &keyring.registry,
+        1,
+        &context(RowName::Full(member_key.as_bytes())),
+        &nonces.take(),
+        &approved.encode_to_vec(),
+    );
+    let entry = seal_row(
+        &keyring.journal,
+        1,
+        &context(RowName::Prefix(&JOURNAL_PREFIX)),
+        &nonces.take(),
+        &entry.encode_to_vec(),
+    );
 
     let mut command = Command::new(now_ms);
     command.expect(&RowKey::cluster(), Revision::ABSENT);

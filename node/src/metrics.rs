@@ -42,8 +42,16 @@ pub fn text(node: &Node) -> String {
         ("kura_trouble", "1 if this node reports trouble", i64::from(!own.trouble.is_empty())),
         ("kura_disk_bytes", "Bytes of state and log", number(own.disk_bytes)),
         ("kura_disk_free_bytes", "Bytes free", number(own.disk_free_bytes)),
-        ("kura_certificate_not_after_ms", "Expiry of this node's certificate, ms since 1970", number(own.certificate_not_after_ms)),
-        ("kura_clock_offset_ms", "Offset from the voters' median clock", node.gateway.clock_offset_ms.load(std::sync::atomic::Ordering::Relaxed)),
+        (
+            "kura_certificate_not_after_ms",
+            "Expiry of this node's certificate, ms since 1970",
+            number(own.certificate_not_after_ms),
+        ),
+        (
+            "kura_clock_offset_ms",
+            "Offset from the voters' median clock",
+            node.gateway.clock_offset_ms.load(std::sync::atomic::Ordering::Relaxed),
+        ),
         ("kura_journal_entries", "Entries in the journal", number(published.summary.journal.size())),
         ("kura_log_syncs", "Syncs of the Raft log since the start", number(node.log.wal_syncs())),
     ];

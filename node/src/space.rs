@@ -1,15 +1,23 @@
-//! Disk space: writes stop below the low-water mark, reads' journal entries go on into the reserve,
-//! and when that is spent reads stop too. All of it recovers without a restart.
+//! Disk space: writes stop below the low-water mark, reads' journal entries go on, and when the rest is
+//! gone they live off a preallocated reserve; when that is spent, reads stop too. All of it recovers
+//! without a restart.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The marks, in bytes of free space.
+use rustix::fs::FallocateFlags;
+
+const RESERVE_FILE: &str = "space-reserve";
+
+/// Free space below which even the journal entries of reads may fail: the reserve is given up here.
+const LAST_BYTES: u64 = 32 << 20;
+
+/// The marks.
 #[derive(Debug, Clone, Copy)]
 pub struct Marks {
-    /// Below this, writes are refused.
+    /// Below this many free bytes writes are refused.
     pub low_bytes: u64,
-    /// Below this, reads are refused too: their journal entries would not fit.
+    /// Bytes held by the reserve file. 0: none.
     pub reserve_bytes: u64,
 }
 
@@ -33,7 +41,8 @@ pub struct Space {
 }
 
 impl Space {
-    /// Watches a directory. Call [`Space::look`] from time to time.
+    /// Watches a directory, and makes the reserve if there is room for it. Call [`Space::look`] from
+    /// time to time.
     pub fn new(directory: &Path, marks: Marks) -> Space {
         let space = Space { directory: directory.to_owned(), marks, level: AtomicU8::new(0) };
         space.look();
@@ -46,10 +55,19 @@ impl Space {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Looks at the file system and sets the level. An answer that cannot be had changes nothing.
+    /// Looks at the file system, makes or gives up the reserve, and sets the level. An answer that cannot
+    /// be had changes nothing.
     pub fn look(&self) -> Level {
         if let Ok(free) = self.free_bytes() {
-            let level = self.marks.level(free);
+            let held = self.reserve_is_held();
+            let level = self.marks.level(free, held);
+            match level {
+                Level::Enough if !held && free > self.marks.low_bytes.saturating_add(self.marks.reserve_bytes) => {
+                    self.make_reserve();
+                }
+                Level::Low if held && free < LAST_BYTES => self.give_up_reserve(),
+                _ => {}
+            }
             let before = self.level.swap(level as u8, Ordering::Relaxed);
             if before != level as u8 {
                 tracing::warn!(free_bytes = free, ?level, "the level of free disk space has changed");
@@ -71,7 +89,10 @@ impl Space {
     pub fn check_writes(&self) -> Result<(), String> {
         match self.level() {
             Level::Enough => Ok(()),
-            _ => Err(format!("less than {} MiB are free; writes are refused until there is space", self.marks.low_bytes >> 20)),
+            _ => Err(format!(
+                "less than {} MiB are free; writes are refused until there is space",
+                self.marks.low_bytes >> 20
+            )),
         }
     }
 
@@ -79,18 +100,49 @@ impl Space {
     pub fn check_reads(&self) -> Result<(), String> {
         match self.level() {
             Level::Spent => Err(format!(
-                "less than {} MiB are free; reads are refused too, as they could not be journalled",
-                self.marks.reserve_bytes >> 20
+                "less than {} MiB are free and the reserve is spent; reads are refused too, as they could not be journalled",
+                LAST_BYTES >> 20
             )),
             _ => Ok(()),
+        }
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.directory.join(RESERVE_FILE)
+    }
+
+    fn reserve_is_held(&self) -> bool {
+        self.marks.reserve_bytes > 0 && self.reserve().exists()
+    }
+
+    fn make_reserve(&self) {
+        if self.marks.reserve_bytes == 0 {
+            return;
+        }
+        let path = self.reserve();
+        let make = || {
+            let file = std::fs::File::create(&path)?;
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, self.marks.reserve_bytes)?;
+            file.sync_all()
+        };
+        if let Err(error) = make() {
+            tracing::warn!(%error, "the reserve of disk space could not be made");
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
+    fn give_up_reserve(&self) {
+        match std::fs::remove_file(self.reserve()) {
+            Ok(()) => tracing::error!("the disk is full: reads go on from the reserve; make space now"),
+            Err(error) => tracing::error!(%error, "the reserve of disk space could not be given up"),
         }
     }
 }
 
 impl Marks {
-    fn level(&self, free_bytes: u64) -> Level {
+    fn level(&self, free_bytes: u64, reserve_is_held: bool) -> Level {
         match free_bytes {
-            free if free < self.reserve_bytes => Level::Spent,
+            free if free < LAST_BYTES && !reserve_is_held => Level::Spent,
             free if free < self.low_bytes => Level::Low,
             _ => Level::Enough,
         }
@@ -103,16 +155,34 @@ mod tests {
 
     #[test]
     fn reads_go_on_longer_than_writes_and_both_come_back() {
-        let marks = Marks { low_bytes: 100, reserve_bytes: 10 };
-        assert_eq!([100, 99, 10, 9, 0, 500].map(|free| marks.level(free)), [
-            Level::Enough, Level::Low, Level::Low, Level::Spent, Level::Spent, Level::Enough
-        ]);
+        let marks = Marks { low_bytes: 4 * LAST_BYTES, reserve_bytes: LAST_BYTES };
+        let levels = |held| {
+            [4 * LAST_BYTES, 4 * LAST_BYTES - 1, LAST_BYTES, LAST_BYTES - 1, 0].map(|free| marks.level(free, held))
+        };
+        assert_eq!(levels(true), [Level::Enough, Level::Low, Level::Low, Level::Low, Level::Low]);
+        assert_eq!(levels(false), [Level::Enough, Level::Low, Level::Low, Level::Spent, Level::Spent]);
+    }
+
+    #[test]
+    fn the_reserve_is_really_allocated_and_given_up() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let space = Space::new(directory.path(), Marks { low_bytes: 1, reserve_bytes: 1 << 20 });
+        let reserve = directory.path().join(RESERVE_FILE);
+        assert!(reserve.metadata().unwrap().blocks() * 512 >= 1 << 20);
+        assert!(space.check_writes().is_ok());
+        space.give_up_reserve();
+        assert!(!reserve.exists());
+        space.look();
+        assert!(reserve.exists(), "made again once there is space");
+    }
+
+    #[test]
+    fn below_the_mark_the_refusal_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let space = Space::new(directory.path(), Marks { low_bytes: u64::MAX, reserve_bytes: 0 });
         assert_eq!(space.level(), Level::Low);
         assert!(space.check_writes().unwrap_err().contains("writes are refused"));
         assert!(space.check_reads().is_ok());
-        let roomy = Space::new(directory.path(), Marks { low_bytes: 1, reserve_bytes: 1 });
-        assert!(roomy.check_writes().is_ok());
     }
 }

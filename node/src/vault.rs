@@ -112,9 +112,10 @@ impl Vault {
         }
         let Some(row) = database.row(&RowKey::participant_key(pseudonym, version))? else { return Ok(None) };
         let row = ParticipantKeyRow::decode(row.value).map_err(|_| VaultError::WrongRootKey)?;
-        let opened = self.epoch(row.epoch).ok_or(DoesNotOpen).and_then(|keyring| {
-            keyring.unwrap_data_key(&self.cluster_id, pseudonym, &row)
-        });
+        let opened = self
+            .epoch(row.epoch)
+            .ok_or(DoesNotOpen)
+            .and_then(|keyring| keyring.unwrap_data_key(&self.cluster_id, pseudonym, &row));
         let key = Arc::new(opened.map_err(|_| VaultError::WrongRootKey)?);
         self.data_keys.insert((*pseudonym, version), key.clone());
         Ok(Some(key))

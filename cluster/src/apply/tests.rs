@@ -209,7 +209,7 @@ fn deletions_of_keys_are_capped_by_day() {
 fn rows_of_apply_and_malformed_commands_are_refused() {
     let mut member = Member::default();
     let refused = Outcome::Refused(Refusal::Malformed);
-    assert_eq!(member.apply_batch(&["\u{ff}garbage".into()]), [refused.clone()]);
+    assert_eq!(member.apply_batch(&["\u{ff}garbage".into()])[0], refused);
     for row in [RowKey::journal(0), RowKey::journal_index(&[1; 32], 0), RowKey::journal_tree(8, 0)] {
         let mut command = Command::new(1);
         command.put(&row, &b"x"[..]);
@@ -336,7 +336,7 @@ fn any_row() -> impl Strategy<Value = RowKey> {
     (0_u8..4, 0_usize..3).prop_map(|(n, table)| match table {
         0 => participant(n),
         1 => RowKey::hashed(Table::Facility, &[n; 32]),
-        _ => RowKey::staging(&crate::id::ContentId([n; 16])),
+        _ => RowKey::staging(&Pseudonym([n; 16]), &crate::id::ContentId([n; 16])),
     })
 }
 

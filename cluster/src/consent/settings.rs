@@ -21,9 +21,24 @@ impl Default for Settings {
             (Profession::Physician, all),
             (Profession::Dentist, all),
             (Profession::Nurse, all),
-            (Profession::Pharmacist, &[ReferralLetter, DischargeSummary, LaboratoryResult, Prescription, Dispensing, Allergy, CareRecord, Document]),
+            (
+                Profession::Pharmacist,
+                &[
+                    ReferralLetter,
+                    DischargeSummary,
+                    LaboratoryResult,
+                    Prescription,
+                    Dispensing,
+                    Allergy,
+                    CareRecord,
+                    Document,
+                ],
+            ),
             (Profession::Technician, &[ReferralLetter, LaboratoryResult, Image, Allergy, Checkup]),
-            (Profession::Therapist, &[ReferralLetter, DischargeSummary, Prescription, Dispensing, Image, Allergy, CareRecord, Document]),
+            (
+                Profession::Therapist,
+                &[ReferralLetter, DischargeSummary, Prescription, Dispensing, Image, Allergy, CareRecord, Document],
+            ),
             (Profession::CareWorker, &[DischargeSummary, Prescription, Dispensing, Allergy, CareRecord, Document]),
             (Profession::Clerk, &[]),
         ];

@@ -116,12 +116,8 @@ fn change(case: &mut Case, word: &str) {
 fn answer(case: &Case) -> String {
     let record = case.record.as_ref().map(|control| RecordFacts { control });
     let evidence = &case.evidence[..];
-    let write = |earlier| Act::Write {
-        class: case.class,
-        clinical_day: case.day,
-        addressees: &case.addressees,
-        earlier,
-    };
+    let write =
+        |earlier| Act::Write { class: case.class, clinical_day: case.day, addressees: &case.addressees, earlier };
     let act = match &case.act[..] {
         "enrol" => Act::Enrol { signed_day: case.day, evidence },
         "link" => Act::Link,

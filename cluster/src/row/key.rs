@@ -120,19 +120,14 @@ impl RowKey {
         RowKey::build(Table::Block, &[&pseudonym.0, &content.0])
     }
 
-    /// An upload in progress.
-    pub fn staging(content: &ContentId) -> RowKey {
-        RowKey::build(Table::Staging, &[&content.0])
+    /// An upload in progress. The pseudonym comes first, so that the sweeper can find key and blocks.
+    pub fn staging(pseudonym: &Pseudonym, content: &ContentId) -> RowKey {
+        RowKey::build(Table::Staging, &[&pseudonym.0, &content.0])
     }
 
     /// A part of an upload: its description; part 2 bytes big endian.
-    pub fn staging_part(content: &ContentId, part: u16) -> RowKey {
-        RowKey::build(Table::Staging, &[&content.0, &part.to_be_bytes()])
-    }
-
-    /// An upload and its parts.
-    pub fn staging_all(content: &ContentId) -> RowKey {
-        RowKey::build(Table::Staging, &[&content.0])
+    pub fn staging_part(pseudonym: &Pseudonym, content: &ContentId, part: u16) -> RowKey {
+        RowKey::build(Table::Staging, &[&pseudonym.0, &content.0, &part.to_be_bytes()])
     }
 
     /// A facility's inbox: the prefix that `apply` completes with log index and ordinal.
@@ -202,7 +197,10 @@ mod tests {
         assert_eq!(hex(RowKey::block(&p, &c, 1, 3)), format!("0f{}{}000100000003", "aa".repeat(16), "cc".repeat(16)));
         assert_eq!(hex(RowKey::inbox_entry(&[1; 32], 5, 6)), format!("11{}000000000000000500000006", "01".repeat(32)));
         assert_eq!(hex(RowKey::journal(9)), "120000000000000009");
-        assert_eq!(hex(RowKey::request(&RequestId([0; 16]), &[2; 32])), format!("190000000000000000{}", "02".repeat(32)));
+        assert_eq!(
+            hex(RowKey::request(&RequestId([0; 16]), &[2; 32])),
+            format!("190000000000000000{}", "02".repeat(32))
+        );
     }
 
     #[test]

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use kura_client::{
-    ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, User, now_ms,
-};
+use kura_client::{ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, User, now_ms};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};

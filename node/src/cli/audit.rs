@@ -78,6 +78,11 @@ impl From<Access> for Told {
 }
 
 impl Told {
+    /// Position in the journal: the order of what happened.
+    pub(crate) fn journal_position(&self) -> u64 {
+        self.journal_position
+    }
+
     /// The row of the table.
     pub(crate) fn row(&self) -> Vec<String> {
         let who = if self.actor_kind == "participant" { "the participant".into() } else { self.actor.clone() };

@@ -192,8 +192,8 @@ fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
     for path in &arguments.certificate {
         let der = CertificateDer::from_pem_file(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-        let identity = Identity::from_der(&der)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let identity =
+            Identity::from_der(&der).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         numbers.push(identity.serial.number);
     }
     for text in &arguments.serial {

@@ -30,10 +30,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use exit::{Exit, Failure};
-pub(crate) use member::{Candidate, add_quietly};
 pub(crate) use audit::{HEADING as ACCESS_HEADING, Told as AccessRow};
 pub(crate) use exit::chain;
+pub use exit::{Exit, Failure};
+pub(crate) use member::{Candidate, add_quietly};
 pub use output::{Output, Progress};
 pub(crate) use output::{bytes, note, table};
 pub(crate) use status::unsettled;

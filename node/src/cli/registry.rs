@@ -118,7 +118,8 @@ pub struct AppArguments {
 pub async fn facility(command: FacilityCommand, output: Output) -> Result<(), Failure> {
     match command {
         FacilityCommand::Add(arguments) => {
-            let FacilityArguments { id, name, kind, status, access_line, emergency, institution_code, client } = arguments;
+            let FacilityArguments { id, name, kind, status, access_line, emergency, institution_code, client } =
+                arguments;
             let facility = Facility { id, name, kind, status, access_line, emergency, institution_code };
             receipt::print(&client.connect().await?.registry().put_facility(&facility).await?, output)
         }

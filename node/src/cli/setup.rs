@@ -36,7 +36,10 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
     let told = serde_json::json!({ "cluster": options.cluster_name, "node": config.name });
     output.thing(
         &told,
-        &[("cluster", options.cluster_name.clone()), ("next", format!("kura serve --config {}", arguments.config.display()))],
+        &[
+            ("cluster", options.cluster_name.clone()),
+            ("next", format!("kura serve --config {}", arguments.config.display())),
+        ],
     )
 }
 
@@ -48,10 +51,7 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
     })?;
     let told = serde_json::json!({ "node": config.name, "raft_id": report.raft_id });
     let serve = format!("kura serve --config {}", arguments.config.display());
-    output.thing(
-        &told,
-        &[("node", config.name.clone()), ("raft id", report.raft_id.to_string()), ("next", serve)],
-    )
+    output.thing(&told, &[("node", config.name.clone()), ("raft id", report.raft_id.to_string()), ("next", serve)])
 }
 
 fn load(path: &std::path::Path) -> Result<NodeConfig, Failure> {

@@ -69,7 +69,10 @@ async fn settled(operations: &Operations, limit: Duration) -> Result<wire::Statu
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= end {
-            return Err(Failure::new(Exit::Unavailable, format!("not settled within {} s: {missing}", limit.as_secs())));
+            return Err(Failure::new(
+                Exit::Unavailable,
+                format!("not settled within {} s: {missing}", limit.as_secs()),
+            ));
         }
         progress.say(missing);
         tokio::time::sleep(LOOK).await;
@@ -106,7 +109,10 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
     let fields = [
         ("cluster", format!("{} ({})", reply.cluster_name, hexadecimal(&reply.cluster_id))),
         ("timeline", reply.timeline.to_string()),
-        ("leader", leader.map_or_else(|| "none known".into(), |member| format!("{}, term {}", member.name, reply.term))),
+        (
+            "leader",
+            leader.map_or_else(|| "none known".into(), |member| format!("{}, term {}", member.name, reply.term)),
+        ),
         ("committed", format!("index {}", reply.committed_index)),
         ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
         ("replication point", replication(reply.replication_point.as_ref())),
@@ -135,7 +141,18 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
         return reply.members.iter().try_for_each(|member| output.line(&Member::from(member)));
     }
     let heading = [
-        "member", "id", "role", "address", "state", "applied", "lag", "digest", "disk", "free", "certificate", "clock",
+        "member",
+        "id",
+        "role",
+        "address",
+        "state",
+        "applied",
+        "lag",
+        "digest",
+        "disk",
+        "free",
+        "certificate",
+        "clock",
         "trouble",
     ];
     let mut rows = table(&heading);

@@ -42,7 +42,12 @@ pub(super) fn check(cluster: &Cluster, status: &wire::StatusReply, report: &mut 
         if keys.count > 0 {
             return Err(wrong(format!("the root key is in {name}'s directory")));
         }
-        figure.push(format!("{} with index {}, no key in {} files", bytes(keys.bytes), member.digest_index, keys.files));
+        figure.push(format!(
+            "{} with index {}, no key in {} files",
+            bytes(keys.bytes),
+            member.digest_index,
+            keys.files
+        ));
     }
     if figure.is_empty() {
         return Err(Failure::failed("there is no backup"));

@@ -89,7 +89,8 @@ impl Cast {
         let mut first = 0;
         let mut places = Vec::new();
         for (place, (word, kind, line)) in KINDS.into_iter().enumerate() {
-            let found = (first..first + ROSTER_SPAN).map(|index| roster.facility(index)).find(|one| one.kind_word == word);
+            let found =
+                (first..first + ROSTER_SPAN).map(|index| roster.facility(index)).find(|one| one.kind_word == word);
             // Every kind is among the first twenty.
             let Some(mut sample) = found else { continue };
             // The second clinic must be another one.

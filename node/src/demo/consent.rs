@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kura_client::{Action, ActingClient, ActorKind, Class, Date, GetError, NewRecord, PutError, Reach};
+use kura_client::{ActingClient, Action, ActorKind, Class, Date, GetError, NewRecord, PutError, Reach};
 
 use super::cast::{CARE, Cast, Clients, HOSPITAL, OUTSIDER, author_through};
 use super::report::Report;
@@ -69,7 +69,10 @@ pub(super) async fn grant_and_revoke(
         Reach::NoBackup => "revocation durable; no backup",
         Reach::NotAwaited => return Err(wrong("a revocation was acknowledged without waiting for the backup")),
     };
-    report.done("the participant takes it back: refused on every voter from then on", format!("{nodes} refusals; {reach}"));
+    report.done(
+        "the participant takes it back: refused on every voter from then on",
+        format!("{nodes} refusals; {reach}"),
+    );
     Ok(record.clone())
 }
 
@@ -116,6 +119,7 @@ pub(super) async fn access_list(
     if !actions.contains(&Action::Grant) || !actions.contains(&Action::Revoke) {
         return Err(wrong("the list lacks the participant's own grant or revocation"));
     }
+    rows.sort_by_key(cli::AccessRow::journal_position);
     if !report.output().json {
         let mut table = cli::table(&cli::ACCESS_HEADING);
         for row in &rows[rows.len().saturating_sub(PRINTED)..] {

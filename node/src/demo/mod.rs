@@ -104,7 +104,8 @@ async fn steps(directory: &Path, input: Option<&Path>, seed: u64, report: &mut R
     if !badly.is_empty() {
         return Err(Failure::failed(format!("{} did not stop in order", badly.join(", "))));
     }
-    report.done("SIGTERM: every node drained, handed over and ended", format!("{} nodes", cluster.plan().members.len()));
+    report
+        .done("SIGTERM: every node drained, handed over and ended", format!("{} nodes", cluster.plan().members.len()));
     search(&cluster, words, report).await
 }
 
@@ -117,13 +118,17 @@ async fn search(cluster: &Cluster, words: Words, report: &mut Report) -> Result<
     let progress = report.progress().clone();
     let looked = tokio::task::spawn_blocking(move || -> Result<_, leak::LeakError> {
         let planted = search.prove(&control)?;
-        let found = search.folder(&nodes, &|bytes| progress.say(format!("search for leaks: {}", crate::cli::bytes(bytes))))?;
+        let found =
+            search.folder(&nodes, &|bytes| progress.say(format!("search for leaks: {}", crate::cli::bytes(bytes))))?;
         Ok((planted, found, search.patterns()))
     });
     let (planted, found, patterns) = looked.await.map_err(Failure::failed)?.map_err(Failure::failed)?;
     if let Some(hit) = found.hits.first() {
         let place = format!("{} at byte {}", hit.path.display(), hit.offset);
-        return Err(Failure::new(Exit::Damaged, format!("{} found {} times, first: a {} in {place}", "plaintext", found.count, hit.what)));
+        return Err(Failure::new(
+            Exit::Damaged,
+            format!("plaintext found {} times, first a {} in {place}", found.count, hit.what),
+        ));
     }
     let shown = format!(
         "no number, id, name or word in any file of any node; a control file with all {planted} of them was found out"

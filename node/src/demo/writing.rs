@@ -46,9 +46,8 @@ pub(super) async fn write(
     let mut written = Vec::new();
     let mut total = 0;
     {
-        let mut puts = stream::iter(drafts)
-            .map(|draft| async move { put(clients, cast, draft?).await })
-            .buffer_unordered(AT_ONCE);
+        let mut puts =
+            stream::iter(drafts).map(|draft| async move { put(clients, cast, draft?).await }).buffer_unordered(AT_ONCE);
         while let Some((one, found)) = puts.try_next().await? {
             total += one.print.bytes;
             words.add("document id", &one.document_id);
@@ -133,7 +132,8 @@ pub(super) async fn check_all(
             let acting = clients.author(&cast.places[reader]);
             let found = fetch(&acting, &cast.people[one.participant].number, one.record).await?;
             if found != one.print {
-                let message = format!("a {} came back with other bytes ({} of {})", one.class, found.bytes, one.print.bytes);
+                let message =
+                    format!("a {} came back with other bytes ({} of {})", one.class, found.bytes, one.print.bytes);
                 return Err(Failure::new(Exit::Damaged, message));
             }
             Ok(found.bytes)

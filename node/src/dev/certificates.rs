@@ -7,12 +7,10 @@ use std::path::Path;
 use kura_client::{Config, Endpoint, Timeouts};
 use time::OffsetDateTime;
 
+use super::DevError;
 use super::layout::{ClientFile, Layout};
 use super::plan::{Member, Plan};
-use super::DevError;
-use crate::certificates::{
-    Approval, Authority, AuthorityFiles, RequestFiles, Role, Subject, create_request,
-};
+use crate::certificates::{Approval, Authority, AuthorityFiles, RequestFiles, Role, Subject, create_request};
 
 /// Validity of a developer's CA and certificates, in days.
 const DAYS: u32 = 3650;
@@ -34,8 +32,7 @@ pub(super) fn create_authority(layout: &Layout, plan: &Plan) -> Result<Authority
     fs::create_dir_all(&folder).map_err(DevError::file(&folder))?;
     let files = AuthorityFiles { certificate: layout.authority_certificate(), private_key: folder.join("ca.key") };
     // One day more than what it signs: no certificate may outlive it.
-    Authority::create(&files, Some(&plan.cluster), DAYS + 1, OffsetDateTime::now_utc())
-        .map_err(|error| failed(&error))
+    Authority::create(&files, Some(&plan.cluster), DAYS + 1, OffsetDateTime::now_utc()).map_err(|error| failed(&error))
 }
 
 /// A node's key and request, made in its folder, and the certificate that the CA signs for it.
@@ -59,10 +56,8 @@ fn create(
     loopback: bool,
 ) -> Result<(), DevError> {
     fs::create_dir_all(folder).map_err(DevError::file(folder))?;
-    let files = RequestFiles {
-        private_key: folder.join(format!("{stem}.key")),
-        request: folder.join(format!("{stem}.csr")),
-    };
+    let files =
+        RequestFiles { private_key: folder.join(format!("{stem}.key")), request: folder.join(format!("{stem}.csr")) };
     let names = if loopback { vec!["127.0.0.1".to_owned(), "localhost".to_owned()] } else { Vec::new() };
     let subject = Subject { role, name: name.to_owned(), cluster: Some(cluster.to_owned()) };
     create_request(&files, &subject, &names).map_err(|error| failed(&error))?;

@@ -324,6 +324,9 @@ mod tests {
     async fn a_first_start_that_fails_names_the_log() {
         let directory = tempfile::tempdir().unwrap();
         let error = Cluster::start(options(directory.path()), &|_| {}).await.unwrap_err();
-        assert!(matches!(&error, DevError::Command { command: "init", log, .. } if log.ends_with("voter-1/log.txt")), "{error}");
+        assert!(
+            matches!(&error, DevError::Command { command: "init", log, .. } if log.ends_with("voter-1/log.txt")),
+            "{error}"
+        );
     }
 }

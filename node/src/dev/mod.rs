@@ -28,6 +28,7 @@ mod process;
 pub use cluster::{Cluster, Options};
 pub use layout::{ClientFile, Layout};
 pub use plan::{Member, Plan};
+pub use ports::free as free_ports;
 pub use rustix::process::Signal;
 
 use std::io;
@@ -77,7 +78,9 @@ pub enum DevError {
         backups: u32,
     },
     /// The directory holds a cluster of another size.
-    #[error("{path} holds a cluster of {voters} voters and {backups} backups: start it as that, or choose another directory")]
+    #[error(
+        "{path} holds a cluster of {voters} voters and {backups} backups: start it as that, or choose another directory"
+    )]
     OtherSize {
         /// The directory.
         path: PathBuf,

@@ -79,9 +79,9 @@ impl Plan {
     pub fn load(layout: &Layout) -> Result<Option<Self>, DevError> {
         let path = layout.plan();
         match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text)
-                .map(Some)
-                .map_err(|error| DevError::Plan { path, message: error.to_string() }),
+            Ok(text) => {
+                toml::from_str(&text).map(Some).map_err(|error| DevError::Plan { path, message: error.to_string() })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(DevError::file(path)(error)),
         }
@@ -93,8 +93,8 @@ impl Plan {
     /// [`DevError::File`].
     pub fn save(&self, layout: &Layout) -> Result<(), DevError> {
         let path = layout.plan();
-        let text = toml::to_string(self)
-            .map_err(|error| DevError::Plan { path: path.clone(), message: error.to_string() })?;
+        let text =
+            toml::to_string(self).map_err(|error| DevError::Plan { path: path.clone(), message: error.to_string() })?;
         replace(&path, &text).map_err(DevError::file(path))
     }
 

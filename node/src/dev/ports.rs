@@ -14,8 +14,11 @@ const LAST: u16 = 32_000;
 /// Where the system draws from unless it says otherwise.
 const OUTGOING_FIRST_DEFAULT: u16 = 32_768;
 
-/// So many ports that are free now; from a base on, if one is given.
-pub(super) fn free(wanted: usize, base: Option<u16>) -> Result<Vec<u16>, DevError> {
+/// So many ports that are free now; consecutive ones from a base on, if one is given.
+///
+/// # Errors
+/// [`DevError::Ports`].
+pub fn free(wanted: usize, base: Option<u16>) -> Result<Vec<u16>, DevError> {
     let none = || DevError::Ports { wanted, from: base };
     if let Some(base) = base {
         let last = usize::from(base) + wanted - 1;

@@ -15,7 +15,11 @@ use super::{Caller, Gateway, GatewayError};
 
 impl Gateway {
     /// One page of the accesses to a participant's records, newest first.
-    pub async fn accesses(&self, caller: &Caller, request: v1::AccessesRequest) -> Result<v1::AccessesReply, GatewayError> {
+    pub async fn accesses(
+        &self,
+        caller: &Caller,
+        request: v1::AccessesRequest,
+    ) -> Result<v1::AccessesReply, GatewayError> {
         let number = number(&request.participant)?;
         caller.may_concern(&number)?;
         let done = self
@@ -24,7 +28,9 @@ impl Gateway {
                 let known = attempt.participant(&number)?;
                 let facts = rows.facts(attempt.now_ms, Act::ListAccesses, known.as_ref().map(|k| &*k.row), None);
                 let decision = decide(&facts);
-                let verdict = Verdict::of(decision, |_| known.map(|k| k.pseudonym).ok_or(GatewayError::Damaged { what: "participant" }))?;
+                let verdict = Verdict::of(decision, |_| {
+                    known.map(|k| k.pseudonym).ok_or(GatewayError::Damaged { what: "participant" })
+                })?;
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
@@ -34,7 +40,11 @@ impl Gateway {
         Ok(reply)
     }
 
-    fn accesses_of(&self, pseudonym: &kura_cluster::Pseudonym, request: &v1::AccessesRequest) -> Result<v1::AccessesReply, GatewayError> {
+    fn accesses_of(
+        &self,
+        pseudonym: &kura_cluster::Pseudonym,
+        request: &v1::AccessesRequest,
+    ) -> Result<v1::AccessesReply, GatewayError> {
         let attempt = Attempt::begin(self, &JournalEntry::default())?;
         let snapshot = attempt.database.snapshot();
         let hash = index_hash(&attempt.vault.keyring().index, Domain::JournalSubject, &[&pseudonym.0]);
@@ -48,7 +58,8 @@ impl Gateway {
             let position = position_at_end(&key).ok_or_else(|| super::attempt::damaged(&key))?;
             let row = RowKey::journal(position);
             let stored = snapshot.row(&row).map_err(broken)?.ok_or_else(|| super::attempt::damaged(&row))?;
-            let entry = open_journal_entry(&attempt.vault, &stored.value).ok_or_else(|| super::attempt::damaged(&row))?;
+            let entry =
+                open_journal_entry(&attempt.vault, &stored.value).ok_or_else(|| super::attempt::damaged(&row))?;
             if entry.at_ms < request.since_ms {
                 reply.more = false;
                 break;

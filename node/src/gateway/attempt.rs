@@ -104,14 +104,20 @@ impl<'g> Attempt<'g> {
     }
 
     /// Opens a row sealed by a participant's data key, without expecting it.
-    pub fn look_with<T: Message + Default + 'static>(&self, key: &RowKey, data: &DataKey) -> Result<Loaded<T>, GatewayError> {
-        self.open_cached(key, |_, context, value| {
-            open_row(&data.key, data.version, context, value).ok()
-        })
+    pub fn look_with<T: Message + Default + 'static>(
+        &self,
+        key: &RowKey,
+        data: &DataKey,
+    ) -> Result<Loaded<T>, GatewayError> {
+        self.open_cached(key, |_, context, value| open_row(&data.key, data.version, context, value).ok())
     }
 
     /// Opens a row sealed by a participant's data key and expects it as it is.
-    pub fn load_with<T: Message + Default + 'static>(&mut self, key: &RowKey, data: &DataKey) -> Result<Loaded<T>, GatewayError> {
+    pub fn load_with<T: Message + Default + 'static>(
+        &mut self,
+        key: &RowKey,
+        data: &DataKey,
+    ) -> Result<Loaded<T>, GatewayError> {
         let loaded = self.look_with(key, data)?;
         self.command.expect(key, loaded.revision);
         Ok(loaded)
@@ -152,14 +158,19 @@ impl<'g> Attempt<'g> {
     }
 
     /// Opens a registry row found by a scan.
-    pub fn open_scanned<T: Message + Default>(&self, key: &RowKey, stored: &kura_cluster::row::StoredRow) -> Result<T, GatewayError> {
+    pub fn open_scanned<T: Message + Default>(
+        &self,
+        key: &RowKey,
+        stored: &kura_cluster::row::StoredRow,
+    ) -> Result<T, GatewayError> {
         let cluster_id = self.vault.cluster_id();
         let name = match key.table() {
             // An appended row's name is its prefix: table and facility.
             Some(Table::Inbox) => RowName::Prefix(&key.as_bytes()[..33]),
             _ => RowName::Full(key.as_bytes()),
         };
-        let context = RowContext { cluster_id: &cluster_id, name, supersedes: stored.header.replaced, open_part_sha256: None };
+        let context =
+            RowContext { cluster_id: &cluster_id, name, supersedes: stored.header.replaced, open_part_sha256: None };
         let plain = self.open_registry(&context, &stored.value);
         plain.and_then(|plain| T::decode(&plain[..]).ok()).ok_or_else(|| damaged(key))
     }

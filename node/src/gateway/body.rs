@@ -50,6 +50,11 @@ impl Place {
         }
     }
 
+    /// Row key of the upload under which the blocks are staged.
+    pub fn staging_key(&self) -> RowKey {
+        RowKey::staging(&self.data.pseudonym, &self.content_id)
+    }
+
     /// Row key of a block.
     pub fn block_key(&self, part: u16, index: u32) -> RowKey {
         RowKey::block(&self.data.pseudonym, &self.content_id, part, index)
@@ -166,7 +171,12 @@ pub fn seal_manifest(key: &RowKey, place: &Place, nonce: &Nonce, open: &Manifest
 }
 
 /// Splits and opens the row value of a manifest. `None` if it does not open or is inconsistent.
-pub fn open_manifest(key: &RowKey, cluster_id: &ClusterId, data: &DataKey, stored: &StoredRow) -> Option<(ManifestOpen, Manifest)> {
+pub fn open_manifest(
+    key: &RowKey,
+    cluster_id: &ClusterId,
+    data: &DataKey,
+    stored: &StoredRow,
+) -> Option<(ManifestOpen, Manifest)> {
     let (&[format, a, b, c, d], rest) = stored.value.split_first_chunk::<5>()?;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if format != MANIFEST_FORMAT || length > rest.len() {

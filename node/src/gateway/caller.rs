@@ -201,7 +201,13 @@ impl CallerRows {
     }
 
     /// The facts of an act.
-    pub fn facts<'a>(&'a self, now_ms: u64, act: Act<'a>, participant: Option<&'a Participant>, purpose: Option<Purpose>) -> Facts<'a> {
+    pub fn facts<'a>(
+        &'a self,
+        now_ms: u64,
+        act: Act<'a>,
+        participant: Option<&'a Participant>,
+        purpose: Option<Purpose>,
+    ) -> Facts<'a> {
         Facts {
             now_ms,
             actor: self.actor,

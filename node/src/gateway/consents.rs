@@ -27,7 +27,9 @@ impl Gateway {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let number = number(&request.participant)?;
         let consent = request.consent.as_ref().ok_or_else(|| GatewayError::invalid("consent", "is missing"))?;
-        for (field, text) in [("proxy", &consent.proxy), ("proxy_relation", &consent.proxy_relation), ("evidence", &consent.evidence)] {
+        for (field, text) in
+            [("proxy", &consent.proxy), ("proxy_relation", &consent.proxy_relation), ("evidence", &consent.evidence)]
+        {
             bounded(field, text)?;
         }
         let done = self
@@ -84,7 +86,11 @@ impl Gateway {
     }
 
     /// Finds the participant behind a facility's own id.
-    pub async fn resolve(&self, caller: &Caller, request: v1::ResolveRequest) -> Result<v1::ResolveReply, GatewayError> {
+    pub async fn resolve(
+        &self,
+        caller: &Caller,
+        request: v1::ResolveRequest,
+    ) -> Result<v1::ResolveReply, GatewayError> {
         let local = LocalId::parse(&request.local_id).map_err(|e| GatewayError::invalid("local_id", e))?;
         let done = self
             .transact(caller, Action::Resolve, None, |attempt| {
@@ -95,7 +101,8 @@ impl Gateway {
                 let facts = rows.facts(attempt.now_ms, Act::Resolve, None, None);
                 let verdict = Verdict::of(decide(&facts), |_| {
                     let Some(link) = link.value else { return Ok(None) };
-                    let pseudonym = Pseudonym::from_slice(&link.pseudonym).map_err(|_| super::attempt::damaged(&key))?;
+                    let pseudonym =
+                        Pseudonym::from_slice(&link.pseudonym).map_err(|_| super::attempt::damaged(&key))?;
                     attempt.entry.pseudonym = link.pseudonym.clone();
                     let participant = attempt.load::<Participant>(&RowKey::participant(&pseudonym))?;
                     Ok(participant.value.map(|p| p.number.clone()))
@@ -104,7 +111,8 @@ impl Gateway {
             })
             .await?;
         let journal_position = done.committed.journal_first;
-        let participant = done.value.flatten().ok_or(GatewayError::NotFound { what: "a participant linked to this id" })?;
+        let participant =
+            done.value.flatten().ok_or(GatewayError::NotFound { what: "a participant linked to this id" })?;
         Ok(v1::ResolveReply { participant, journal_position })
     }
 
@@ -236,7 +244,9 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &kura_cluster::ParticipantNumber
     let (nonce, key) = (attempt.nonce(), random::key());
     let vault = attempt.vault.clone();
     let wrapped = vault.keyring().wrap_data_key(&vault.cluster_id(), &pseudonym, KEY_VERSION_FIRST, &key, &nonce);
-    attempt.command.put(&RowKey::participant_key(&pseudonym, KEY_VERSION_FIRST), prost::Message::encode_to_vec(&wrapped));
+    attempt
+        .command
+        .put(&RowKey::participant_key(&pseudonym, KEY_VERSION_FIRST), prost::Message::encode_to_vec(&wrapped));
 }
 
 fn link_key(attempt: &Attempt<'_>, facility: &str, local: &LocalId) -> RowKey {
@@ -266,13 +276,22 @@ fn link(attempt: &mut Attempt<'_>, known: &Known, facility: &str, local: &LocalI
     Ok(())
 }
 
-fn grant(attempt: &mut Attempt<'_>, known: &Known, named: &FacilityId, entered_by: String, evidence: &str) -> Result<(), GatewayError> {
+fn grant(
+    attempt: &mut Attempt<'_>,
+    known: &Known,
+    named: &FacilityId,
+    entered_by: String,
+    evidence: &str,
+) -> Result<(), GatewayError> {
     if is_granted(&known.row, named.reveal()) {
         return Ok(());
     }
     let mut row = (*known.row).clone();
     if row.grants.len() >= GRANTS_MAX {
-        return Err(GatewayError::invalid("facility", format!("the participant's history has {GRANTS_MAX} grants, the limit")));
+        return Err(GatewayError::invalid(
+            "facility",
+            format!("the participant's history has {GRANTS_MAX} grants, the limit"),
+        ));
     }
     row.grants.push(Grant {
         facility: named.reveal().into(),
@@ -323,7 +342,12 @@ fn show(row: &Participant, as_of_ms: u64) -> v1::ShowReply {
 }
 
 /// A facility sees its own ids, the participant all of them.
-fn local_ids(attempt: &Attempt<'_>, known: &Known, facility: Option<&str>, basis: Basis) -> Result<Vec<String>, GatewayError> {
+fn local_ids(
+    attempt: &Attempt<'_>,
+    known: &Known,
+    facility: Option<&str>,
+    basis: Basis,
+) -> Result<Vec<String>, GatewayError> {
     let prefix = RowKey::links_of(&known.pseudonym);
     let rows = attempt.database.snapshot().scan(&prefix, None, GRANTS_MAX).map_err(super::attempt::broken)?;
     let mut ids = Vec::new();

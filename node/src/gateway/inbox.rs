@@ -22,7 +22,10 @@ impl Gateway {
     /// longer name the facility, or have left, are passed over.
     pub async fn inbox(&self, caller: &Caller, request: v1::InboxRequest) -> Result<v1::InboxReply, GatewayError> {
         if !matches!(request.since.len(), 0 | CURSOR_BYTES) {
-            return Err(GatewayError::invalid("since", format!("has {} bytes, a cursor has {CURSOR_BYTES}", request.since.len())));
+            return Err(GatewayError::invalid(
+                "since",
+                format!("has {} bytes, a cursor has {CURSOR_BYTES}", request.since.len()),
+            ));
         }
         let done = self.own_facility(caller, Action::Inbox, Act::Inbox).await?;
         let facility = done.value.ok_or(GatewayError::Unknown)?;
@@ -45,14 +48,23 @@ impl Gateway {
             reply.cursor = bytes.slice(bytes.len() - CURSOR_BYTES..);
             let row: InboxRow = attempt.open_scanned(&key, &stored)?;
             if self.names(&attempt, &row.pseudonym, facility)? {
-                reply.items.push(v1::InboxItem { participant: row.number, record_id: row.record_id, version: row.version, at_ms: row.at_ms });
+                reply.items.push(v1::InboxItem {
+                    participant: row.number,
+                    record_id: row.record_id,
+                    version: row.version,
+                    at_ms: row.at_ms,
+                });
             }
         }
         Ok(reply)
     }
 
     /// One page of the participants who name the actor's facility.
-    pub async fn granted(&self, caller: &Caller, request: v1::GrantedRequest) -> Result<v1::GrantedReply, GatewayError> {
+    pub async fn granted(
+        &self,
+        caller: &Caller,
+        request: v1::GrantedRequest,
+    ) -> Result<v1::GrantedReply, GatewayError> {
         if !matches!(request.after.len(), 0 | 16) {
             return Err(GatewayError::invalid("after", "is not a cursor of an earlier page"));
         }
@@ -70,7 +82,8 @@ impl Gateway {
         let after = (!request.after.is_empty()).then(|| [&prefix.as_bytes()[..], &request.after].concat());
         let limit = page(request.limit);
         let rows = snapshot.scan(&prefix, after.as_deref(), limit + 1).map_err(broken)?;
-        let mut reply = v1::GrantedReply { more: rows.len() > limit, last: request.after.clone(), ..v1::GrantedReply::default() };
+        let mut reply =
+            v1::GrantedReply { more: rows.len() > limit, last: request.after.clone(), ..v1::GrantedReply::default() };
         for (key, stored) in rows.into_iter().take(limit) {
             let pseudonym = pseudonym_at_end(&key).ok_or_else(|| super::attempt::damaged(&key))?;
             reply.last = Bytes::copy_from_slice(&pseudonym.0);

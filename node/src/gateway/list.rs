@@ -72,12 +72,19 @@ impl Gateway {
     }
 
     /// Reads one page from one view; `None` if what was decided on has changed before that view.
-    fn page(&self, listing: &Listing, request: &v1::ListRequest, after: Option<&Bytes>, limit: usize) -> Result<Option<v1::ListReply>, GatewayError> {
+    fn page(
+        &self,
+        listing: &Listing,
+        request: &v1::ListRequest,
+        after: Option<&Bytes>,
+        limit: usize,
+    ) -> Result<Option<v1::ListReply>, GatewayError> {
         let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
         let snapshot = attempt.database.snapshot();
         let pseudonym = listing.data.pseudonym;
         let present = snapshot.row(&RowKey::participant(&pseudonym)).map_err(broken)?.map(|row| row.header.revision);
-        let tables_hold = TABLES.iter().zip(&listing.tables).all(|(table, then)| attempt.table_revision(*table) == *then);
+        let tables_hold =
+            TABLES.iter().zip(&listing.tables).all(|(table, then)| attempt.table_revision(*table) == *then);
         if present != Some(listing.revision) || !tables_hold {
             return Ok(None);
         }
@@ -87,9 +94,11 @@ impl Gateway {
         let facts = listing.rows.facts(attempt.now_ms, Act::List, Some(&listing.participant), None);
         let prefix = RowKey::record_controls(&pseudonym);
         let mut reply = v1::ListReply::default();
-        let mut after = after.and_then(|id| RecordId::from_slice(id).ok()).map(|id| RowKey::record_control(&pseudonym, &id));
+        let mut after =
+            after.and_then(|id| RecordId::from_slice(id).ok()).map(|id| RowKey::record_control(&pseudonym, &id));
         loop {
-            let rows = snapshot.scan(&prefix, after.as_ref().map(|key| &key.as_bytes()[..]), SCAN_ROWS).map_err(broken)?;
+            let rows =
+                snapshot.scan(&prefix, after.as_ref().map(|key| &key.as_bytes()[..]), SCAN_ROWS).map_err(broken)?;
             let ended = rows.len() < SCAN_ROWS;
             for (key, stored) in rows {
                 let control = open_control(&attempt, &key, &stored, &listing.data)?;
@@ -114,7 +123,12 @@ impl Gateway {
     }
 }
 
-fn open_control(attempt: &Attempt<'_>, key: &RowKey, stored: &kura_cluster::row::StoredRow, data: &DataKey) -> Result<RecordControl, GatewayError> {
+fn open_control(
+    attempt: &Attempt<'_>,
+    key: &RowKey,
+    stored: &kura_cluster::row::StoredRow,
+    data: &DataKey,
+) -> Result<RecordControl, GatewayError> {
     use kura_cluster::seal::{RowContext, RowName, open_row};
     let cluster_id = attempt.vault.cluster_id();
     let context = RowContext {

@@ -26,7 +26,11 @@ pub fn is_approved(row: &MemberRow) -> bool {
 impl Gateway {
     /// Approves a member to join. The first approval assigns the Raft id; approving something else under
     /// the same name begins anew, under a new id.
-    pub async fn approve_member(&self, caller: &Caller, request: v1::ApproveMemberRequest) -> Result<v1::ApproveMemberReply, GatewayError> {
+    pub async fn approve_member(
+        &self,
+        caller: &Caller,
+        request: v1::ApproveMemberRequest,
+    ) -> Result<v1::ApproveMemberReply, GatewayError> {
         check_name(&request.name).map_err(|e| GatewayError::invalid("name", e))?;
         bounded("address", &request.address)?;
         if !matches!(request.role, VOTER | BACKUP) {

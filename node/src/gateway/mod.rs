@@ -31,6 +31,7 @@ pub mod read;
 pub mod registry;
 pub mod rows;
 pub mod stage;
+pub mod sweep;
 pub mod transact;
 
 pub use caller::Caller;

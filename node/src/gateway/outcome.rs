@@ -21,7 +21,11 @@ const FORGOTTEN: u32 = 3;
 impl Gateway {
     /// Tells what became of a request of the caller's application. Where nothing is found a tombstone is
     /// left, so that "absent" is final.
-    pub async fn outcome(&self, application: &str, request: v1::OutcomeRequest) -> Result<v1::OutcomeReply, GatewayError> {
+    pub async fn outcome(
+        &self,
+        application: &str,
+        request: v1::OutcomeRequest,
+    ) -> Result<v1::OutcomeReply, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &v1::OutcomeRequest::default())?;
         let vault = self.unsealed()?;
         let row = asked.row(&vault, application);

@@ -127,7 +127,13 @@ impl Proposer {
     }
 }
 
-async fn run(raft: Raft<StateMachine>, id: NodeId, link: Arc<dyn LeaderLink>, vault: VaultSlot, mut waiting: mpsc::Receiver<Pending>) {
+async fn run(
+    raft: Raft<StateMachine>,
+    id: NodeId,
+    link: Arc<dyn LeaderLink>,
+    vault: VaultSlot,
+    mut waiting: mpsc::Receiver<Pending>,
+) {
     let mut forwarder: Option<Forwarder> = None;
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, BATCH_COMMANDS_MAX).await > 0 {
@@ -187,7 +193,11 @@ pub async fn write_many(
         Ok(Ok(response)) => Ok(Proposed {
             term: response.log_id.committed_leader_id().term,
             index: response.log_id.index,
-            outcome: response.response.0.clone().ok_or_else(|| Failure::Unknown("a command without an outcome".into()))?,
+            outcome: response
+                .response
+                .0
+                .clone()
+                .ok_or_else(|| Failure::Unknown("a command without an outcome".into()))?,
         }),
         Ok(Err(ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id, .. }))) => {
             Err(Failure::NotAppended(match leader_id {
@@ -241,15 +251,15 @@ async fn forward(
     mut waiting: mpsc::Receiver<(v1::ProposeRequest, oneshot::Sender<Result<Proposed, Failure>>)>,
 ) {
     let (outgoing, requests) = mpsc::channel(QUEUE_COMMANDS_MAX);
-    let mut client = v1::peer_client::PeerClient::new(channel)
-        .max_decoding_message_size(8 << 20)
-        .max_encoding_message_size(8 << 20);
+    let mut client =
+        v1::peer_client::PeerClient::new(channel).max_decoding_message_size(8 << 20).max_encoding_message_size(8 << 20);
     let mut replies = match client.propose(tokio_stream::wrappers::ReceiverStream::new(requests)).await {
         Ok(replies) => replies.into_inner(),
         Err(status) => {
             waiting.close();
             while let Some((_, answer)) = waiting.recv().await {
-                let _ = answer.send(Err(Failure::NotAppended(format!("the leader cannot be reached: {}", status.message()))));
+                let _ = answer
+                    .send(Err(Failure::NotAppended(format!("the leader cannot be reached: {}", status.message()))));
             }
             return;
         }
@@ -287,7 +297,8 @@ async fn forward(
 fn read_reply(reply: v1::ProposeReply) -> Result<Proposed, Failure> {
     match reply.error {
         0 => {
-            let outcome = OutcomeMessage::decode(reply.outcome).ok().and_then(|message| Outcome::try_from(message).ok());
+            let outcome =
+                OutcomeMessage::decode(reply.outcome).ok().and_then(|message| Outcome::try_from(message).ok());
             let outcome = outcome.ok_or_else(|| Failure::Unknown("the leader's answer is not understood".into()))?;
             Ok(Proposed { outcome, term: reply.term, index: reply.index })
         }

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use kura_cluster::consent::{Act, RecordFacts, decide};
 use kura_cluster::id::{ContentId, DocumentId, FacilityId, RecordId, UserId};
-use kura_cluster::row::{
-    DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table,
-};
+use kura_cluster::row::{DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{Action, Class};
 use kura_cluster::{ParticipantNumber, Revision};
@@ -59,11 +57,17 @@ impl NewRecord {
         }
         for (field, bytes) in [("signature", &record.signature), ("timestamp_token", &record.timestamp_token)] {
             if bytes.len() > SIGNATURE_BYTES_MAX {
-                return Err(GatewayError::invalid(field, format!("has {} bytes, the limit is {SIGNATURE_BYTES_MAX}", bytes.len())));
+                return Err(GatewayError::invalid(
+                    field,
+                    format!("has {} bytes, the limit is {SIGNATURE_BYTES_MAX}", bytes.len()),
+                ));
             }
         }
         if record.addressees.len() > FACILITIES_MAX {
-            return Err(GatewayError::invalid("addressees", format!("{} are given, the limit is {FACILITIES_MAX}", record.addressees.len())));
+            return Err(GatewayError::invalid(
+                "addressees",
+                format!("{} are given, the limit is {FACILITIES_MAX}", record.addressees.len()),
+            ));
         }
         let mut addressees = record.addressees.clone();
         for addressee in &addressees {
@@ -134,14 +138,17 @@ pub fn decide_write<T>(
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
     let decision = decide(&facts);
     Verdict::of(decision, |_| {
-        let (Some(known), Some(data)) = (known, data) else { return Err(GatewayError::Damaged { what: "participant" }) };
+        let (Some(known), Some(data)) = (known, data) else {
+            return Err(GatewayError::Damaged { what: "participant" });
+        };
         if record.version_of.is_some() && earlier.is_none() {
             return Err(GatewayError::NotFound { what: "the record of which this is a version" });
         }
         let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
         let document = match &record.document_id {
             Some(id) => {
-                let key = RowKey::hashed(Table::DocumentId, &attempt.hash(Domain::DocumentId, &[&facility, id.reveal()]));
+                let key =
+                    RowKey::hashed(Table::DocumentId, &attempt.hash(Domain::DocumentId, &[&facility, id.reveal()]));
                 let loaded = attempt.load::<DocumentIdRow>(&key)?;
                 Some((key, loaded))
             }
@@ -160,7 +167,11 @@ pub struct Body {
 }
 
 /// Whether the document id names this very body already: then nothing more is written.
-pub fn stored_before(writing: &Writing, record: &NewRecord, sha256: &[u8; 32]) -> Result<Option<ReceiptRow>, GatewayError> {
+pub fn stored_before(
+    writing: &Writing,
+    record: &NewRecord,
+    sha256: &[u8; 32],
+) -> Result<Option<ReceiptRow>, GatewayError> {
     let Some((_, Loaded { value: Some(row), .. })) = &writing.document else { return Ok(None) };
     let same_participant = row.pseudonym[..] == writing.known.pseudonym.0;
     if same_participant && row.body_sha256[..] == sha256[..] {
@@ -262,7 +273,11 @@ pub fn write_record(
 
 impl Gateway {
     /// Writes a record whose body came in one message.
-    pub async fn put_whole(&self, caller: &Caller, mut request: v1::PutWholeRequest) -> Result<v1::Receipt, GatewayError> {
+    pub async fn put_whole(
+        &self,
+        caller: &Caller,
+        mut request: v1::PutWholeRequest,
+    ) -> Result<v1::Receipt, GatewayError> {
         let parts = std::mem::take(&mut request.parts);
         check_parts(&parts)?;
         let hashes: Vec<[u8; 32]> = parts.iter().map(|part| Sha256::digest(&part.data).into()).collect();
@@ -288,12 +303,20 @@ impl Gateway {
                         receipt = before;
                         return Ok(true);
                     }
-                    let place = Place { cluster_id: attempt.vault.cluster_id(), content_id, data: writing.data.clone() };
+                    let place =
+                        Place { cluster_id: attempt.vault.cluster_id(), content_id, data: writing.data.clone() };
                     let mut drafts = Vec::with_capacity(parts.len());
                     for (number, part) in (0_u16..).zip(&parts) {
                         let mut draft = PartDraft::new(part.name.clone(), part.media_type.clone());
                         let mut sealed = Vec::new();
-                        seal_part(&place, number, &mut draft, &part.data, || attempt.nonce(), |key, bytes| sealed.push((key, bytes)));
+                        seal_part(
+                            &place,
+                            number,
+                            &mut draft,
+                            &part.data,
+                            || attempt.nonce(),
+                            |key, bytes| sealed.push((key, bytes)),
+                        );
                         for (key, bytes) in sealed {
                             attempt.command.put(&key, bytes);
                         }
@@ -318,7 +341,10 @@ fn check_parts(parts: &[v1::WholePart]) -> Result<(), GatewayError> {
     }
     let bytes: usize = parts.iter().map(|part| part.data.len()).sum();
     if bytes > WHOLE_BYTES_MAX {
-        return Err(GatewayError::invalid("parts", format!("{bytes} bytes in one message, the limit is {WHOLE_BYTES_MAX}; stream longer bodies")));
+        return Err(GatewayError::invalid(
+            "parts",
+            format!("{bytes} bytes in one message, the limit is {WHOLE_BYTES_MAX}; stream longer bodies"),
+        ));
     }
     let mut names = std::collections::HashSet::new();
     for part in parts {

@@ -63,7 +63,11 @@ struct Permitted {
 
 impl Gateway {
     /// Decides and journals a read. Nothing of the record has left when this returns.
-    pub async fn read(self: &Arc<Self>, caller: &Caller, request: v1::GetRequest) -> Result<(v1::RecordHeader, Reading), GatewayError> {
+    pub async fn read(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: v1::GetRequest,
+    ) -> Result<(v1::RecordHeader, Reading), GatewayError> {
         let mut asked = Question {
             number: number(&request.participant)?,
             record_id: RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?,
@@ -72,7 +76,9 @@ impl Gateway {
             range_start: request.range_start,
         };
         let done = self
-            .transact(caller, Action::Get, None, |attempt| Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default())))
+            .transact(caller, Action::Get, None, |attempt| {
+                Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
+            })
             .await?;
         let Permitted { data, control, version, open, manifest } = done.value.ok_or(GatewayError::Unknown)?;
         asked.version = version;
@@ -82,7 +88,8 @@ impl Gateway {
         }
         let rest = total - asked.range_start;
         let remaining = if request.range_length == 0 { rest } else { rest.min(request.range_length) };
-        let content_id = ContentId::from_slice(&open.content_id).map_err(|_| GatewayError::Damaged { what: "record" })?;
+        let content_id =
+            ContentId::from_slice(&open.content_id).map_err(|_| GatewayError::Damaged { what: "record" })?;
         let place = Place { cluster_id: self.unsealed()?.cluster_id(), content_id, data };
         let mut header = v1::RecordHeader {
             summary: Some(summary(&asked.record_id, &control, &manifest)),
@@ -97,8 +104,17 @@ impl Gateway {
         };
         let next = seek(&manifest, asked.range_start);
         let now = Instant::now();
-        let mut reading =
-            Reading { gateway: self.clone(), caller: caller.clone(), asked, place, open, next, remaining, begun: now, checked: now };
+        let mut reading = Reading {
+            gateway: self.clone(),
+            caller: caller.clone(),
+            asked,
+            place,
+            open,
+            next,
+            remaining,
+            begun: now,
+            checked: now,
+        };
         if remaining <= HEADER_DATA_BYTES_MAX {
             let mut data = Vec::with_capacity(usize::try_from(remaining).unwrap_or(0));
             while let Some(chunk) = reading.next_block()? {
@@ -110,7 +126,11 @@ impl Gateway {
     }
 
     /// Lists the versions of a record.
-    pub async fn history(&self, caller: &Caller, request: v1::HistoryRequest) -> Result<v1::HistoryReply, GatewayError> {
+    pub async fn history(
+        &self,
+        caller: &Caller,
+        request: v1::HistoryRequest,
+    ) -> Result<v1::HistoryReply, GatewayError> {
         let asked = Question {
             number: number(&request.participant)?,
             record_id: RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?,
@@ -139,7 +159,11 @@ impl Gateway {
     }
 }
 
-fn decide_read(attempt: &mut Attempt<'_>, caller: &Caller, asked: &Question) -> Result<Verdict<Permitted>, GatewayError> {
+fn decide_read(
+    attempt: &mut Attempt<'_>,
+    caller: &Caller,
+    asked: &Question,
+) -> Result<Verdict<Permitted>, GatewayError> {
     attempt.entry.record_id = Bytes::copy_from_slice(&asked.record_id.0);
     attempt.entry.purpose = asked.purpose.number();
     attempt.entry.range_start = asked.range_start;
@@ -170,7 +194,12 @@ fn decide_read(attempt: &mut Attempt<'_>, caller: &Caller, asked: &Question) -> 
 }
 
 /// Manifests are immutable: they need no expectation.
-pub fn load_manifest(attempt: &Attempt<'_>, data: &DataKey, record: &RecordId, version: u32) -> Result<(ManifestOpen, Manifest), GatewayError> {
+pub fn load_manifest(
+    attempt: &Attempt<'_>,
+    data: &DataKey,
+    record: &RecordId,
+    version: u32,
+) -> Result<(ManifestOpen, Manifest), GatewayError> {
     let key = RowKey::record(&data.pseudonym, record, version);
     let stored = attempt.database.row(&key).map_err(broken)?.ok_or(GatewayError::Damaged { what: "record" })?;
     body::open_manifest(&key, &attempt.vault.cluster_id(), data, &stored).ok_or_else(|| super::attempt::damaged(&key))
@@ -224,7 +253,9 @@ impl Reading {
             return Ok(None);
         }
         if self.begun.elapsed() > DOWNLOAD_TIMEOUT {
-            return Err(GatewayError::Unavailable { why: "the download took longer than its deadline; resume it".into() });
+            return Err(GatewayError::Unavailable {
+                why: "the download took longer than its deadline; resume it".into(),
+            });
         }
         if self.checked.elapsed() > RECHECK_INTERVAL {
             self.check_again().await?;
@@ -241,7 +272,9 @@ impl Reading {
             let asked = self.asked.clone();
             let caller = &self.caller;
             self.gateway
-                .transact(caller, Action::Get, None, |attempt| Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default())))
+                .transact(caller, Action::Get, None, |attempt| {
+                    Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
+                })
                 .await?;
         }
         self.checked = Instant::now();
@@ -268,7 +301,7 @@ impl Reading {
             let plain = self.place.open(part, index, last, sealed).map_err(|_| super::attempt::damaged(&key))?;
             let skip = self.next.skip;
             self.next = Cursor { part: self.next.part, block: self.next.block + 1, skip: 0 };
-            let plain = Bytes::from(plain).slice(skip.min(usize::MAX)..);
+            let plain = Bytes::from(plain).slice(skip..);
             let take = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(plain.len());
             if take > 0 {
                 self.remaining -= take as u64;

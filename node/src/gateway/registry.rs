@@ -21,7 +21,11 @@ const REGISTRY_ROWS_MAX: usize = 100_000;
 
 impl Gateway {
     /// Registers or changes a facility.
-    pub async fn put_facility(&self, caller: &Caller, request: v1::PutFacilityRequest) -> Result<v1::Receipt, GatewayError> {
+    pub async fn put_facility(
+        &self,
+        caller: &Caller,
+        request: v1::PutFacilityRequest,
+    ) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let given = request.facility.ok_or_else(|| GatewayError::invalid("facility", "is missing"))?;
         let id = FacilityId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
@@ -50,20 +54,30 @@ impl Gateway {
             id: given.id.clone(),
             facility: given.facility.clone(),
             name: given.name,
-            profession: Profession::from_number(given.profession).map_err(|e| GatewayError::invalid("profession", e))?.number(),
+            profession: Profession::from_number(given.profession)
+                .map_err(|e| GatewayError::invalid("profession", e))?
+                .number(),
             status: status(given.status)?,
             credential_sha256: sha256_or_empty("credential_sha256", &given.credential_sha256)?,
         };
-        self.register(caller, asked, Action::User, Table::User, Domain::User, &[facility.reveal(), id.reveal()], row).await
+        self.register(caller, asked, Action::User, Table::User, Domain::User, &[facility.reveal(), id.reveal()], row)
+            .await
     }
 
     /// Registers or changes an application.
-    pub async fn put_application(&self, caller: &Caller, request: v1::PutApplicationRequest) -> Result<v1::Receipt, GatewayError> {
+    pub async fn put_application(
+        &self,
+        caller: &Caller,
+        request: v1::PutApplicationRequest,
+    ) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let given = request.application.ok_or_else(|| GatewayError::invalid("application", "is missing"))?;
         let name = ApplicationName::parse(&given.name).map_err(|e| GatewayError::invalid("name", e))?;
         if given.facilities.len() > FACILITIES_MAX {
-            return Err(GatewayError::invalid("facilities", format!("{} are given, the limit is {FACILITIES_MAX}", given.facilities.len())));
+            return Err(GatewayError::invalid(
+                "facilities",
+                format!("{} are given, the limit is {FACILITIES_MAX}", given.facilities.len()),
+            ));
         }
         for facility in &given.facilities {
             FacilityId::parse(facility).map_err(|e| GatewayError::invalid("facilities", e))?;
@@ -75,7 +89,16 @@ impl Gateway {
             status: status(given.status)?,
             participants: given.participants,
         };
-        self.register(caller, asked, Action::Application, Table::Application, Domain::Application, &[name.reveal()], row).await
+        self.register(
+            caller,
+            asked,
+            Action::Application,
+            Table::Application,
+            Domain::Application,
+            &[name.reveal()],
+            row,
+        )
+        .await
     }
 
     #[expect(clippy::too_many_arguments, reason = "one caller a table; a struct would only name the same seven")]
@@ -92,7 +115,9 @@ impl Gateway {
         let done = self
             .transact(caller, action, Some(&asked), |attempt| {
                 attempt.entry.object = id.join("/");
-                attempt.entry_facilities.extend(id.first().filter(|_| table != Table::Application).map(|f| (*f).to_owned()));
+                attempt
+                    .entry_facilities
+                    .extend(id.first().filter(|_| table != Table::Application).map(|f| (*f).to_owned()));
                 let rows = CallerRows::load(attempt, caller)?;
                 let key = RowKey::hashed(table, &attempt.hash(domain, id));
                 let found = attempt.load::<T>(&key)?;
@@ -134,7 +159,8 @@ impl Gateway {
             return Err(GatewayError::Role { role: caller.identity.role.to_string() });
         }
         let attempt = super::attempt::Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
-        let rows = attempt.database.snapshot().scan(&RowKey::whole_table(table), None, REGISTRY_ROWS_MAX).map_err(broken)?;
+        let rows =
+            attempt.database.snapshot().scan(&RowKey::whole_table(table), None, REGISTRY_ROWS_MAX).map_err(broken)?;
         rows.iter().map(|(key, stored)| attempt.open_scanned(key, stored)).collect()
     }
 }

@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use kura_cluster::command::RequestRow;
 use kura_cluster::id::{ContentId, RecordId};
 use kura_cluster::row::{ReceiptRow, RowKey, StagingPartRow, StagingRow};
 use kura_cluster::seal::block::BLOCK_PLAINTEXT_BYTES_MAX;
 use kura_cluster::word::Action;
-use kura_cluster::command::RequestRow;
 use kura_cluster::{Command, Outcome, Revision};
 use kura_proto::v1;
 use prost::Message;
@@ -77,7 +77,8 @@ impl Gateway {
             return Ok(Begun::Committed(receipt));
         }
         let record = NewRecord::parse(&begin.participant, begin.record.as_ref())?;
-        let resumed = (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
+        let resumed =
+            (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
         let resumed = resumed.map_err(|e| GatewayError::invalid("resume_content", e))?;
         let content_id = resumed.unwrap_or_else(|| ContentId(random::id()));
         let StatedActor::FacilityUser { facility, user, .. } = &caller.actor else {
@@ -96,13 +97,17 @@ impl Gateway {
             .transact(caller, Action::Stage, None, |attempt| {
                 let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
                     let data = writing.data;
-                    let key = RowKey::staging(&content_id);
+                    let key = RowKey::staging(&data.pseudonym, &content_id);
                     let found = attempt.load_with::<StagingRow>(&key, &data)?;
                     let fresh = row(&data.pseudonym.0, data.version, attempt.now_ms);
                     match (&found.value, resumed) {
                         (None, None) => attempt.put_with(&key, &data, Revision::ABSENT, &fresh),
                         (Some(before), Some(_)) if is_same(before, &fresh) => {}
-                        _ => return Err(GatewayError::NotFound { what: "an upload of this caller under this content id" }),
+                        _ => {
+                            return Err(GatewayError::NotFound {
+                                what: "an upload of this caller under this content id",
+                            });
+                        }
                     }
                     Ok((data, found.revision))
                 })?;
@@ -167,7 +172,10 @@ pub enum Begun<'g> {
 }
 
 fn is_same(before: &StagingRow, now: &StagingRow) -> bool {
-    !before.aborted && before.facility == now.facility && before.user == now.user && before.application == now.application
+    !before.aborted
+        && before.facility == now.facility
+        && before.user == now.user
+        && before.application == now.application
 }
 
 impl Upload<'_> {
@@ -187,11 +195,13 @@ impl Upload<'_> {
         let attempt = Attempt::begin(self.gateway, &entry)?;
         for number in 0..PARTS_MAX {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
-            let key = RowKey::staging_part(&self.place.content_id, number);
+            let key = RowKey::staging_part(&self.place.data.pseudonym, &self.place.content_id, number);
             let Some(row) = attempt.look_with::<StagingPartRow>(&key, &self.place.data)?.value else { break };
             let mut part = PartDraft::new(row.name.clone(), row.media_type.clone());
             for index in 0.. {
-                let Some(stored) = attempt.database.row(&self.place.block_key(number, index)).map_err(broken)? else { break };
+                let Some(stored) = attempt.database.row(&self.place.block_key(number, index)).map_err(broken)? else {
+                    break;
+                };
                 // A part's last block is sealed as such; which one it is shows when it opens.
                 let open = |last| self.place.open(number, index, last, &stored.value).ok();
                 let (plain, last) = match open(false) {
@@ -239,7 +249,7 @@ impl Upload<'_> {
         self.end_part().await?;
         let number = u16::try_from(self.parts.len()).unwrap_or(u16::MAX);
         let row = StagingPartRow { name: part.name.clone(), media_type: part.media_type.clone() };
-        let key = RowKey::staging_part(&self.place.content_id, number);
+        let key = RowKey::staging_part(&self.place.data.pseudonym, &self.place.content_id, number);
         let cluster_id = self.place.cluster_id;
         let context = kura_cluster::seal::RowContext {
             cluster_id: &cluster_id,
@@ -262,7 +272,10 @@ impl Upload<'_> {
         }
         self.bytes += data.len() as u64;
         if self.bytes > BODY_BYTES_MAX {
-            return Err(GatewayError::invalid("data", format!("the body is longer than {BODY_BYTES_MAX} bytes, the limit")));
+            return Err(GatewayError::invalid(
+                "data",
+                format!("the body is longer than {BODY_BYTES_MAX} bytes, the limit"),
+            ));
         }
         while !data.is_empty() {
             // A full block goes only when more comes: the last one has to be sealed as such.
@@ -320,7 +333,7 @@ impl Upload<'_> {
         self.command_bytes = 0;
         command.format = kura_cluster::command::COMMAND_FORMAT;
         command.at_ms = self.gateway.now_ms()?;
-        command.expect(&RowKey::staging(&self.place.content_id), self.staging);
+        command.expect(&self.place.staging_key(), self.staging);
         while self.in_flight.len() >= COMMANDS_IN_FLIGHT_MAX {
             self.settle_one().await?;
         }
@@ -378,19 +391,26 @@ impl Upload<'_> {
                 let mut receipt = ReceiptRow::default();
                 let verdict: Verdict<bool> = decide_write(attempt, &caller, &record, |attempt, writing| {
                     if writing.data.version != body.place.data.version {
-                        return Err(GatewayError::invalid("request", "the participant's key was rotated during the upload; upload again"));
+                        return Err(GatewayError::invalid(
+                            "request",
+                            "the participant's key was rotated during the upload; upload again",
+                        ));
                     }
                     if let Some(before) = stored_before(&writing, &record, &body_hash)? {
                         // The blocks stay staged under their staging row until the sweeper takes them.
                         receipt = before;
                         return Ok(true);
                     }
-                    let key = RowKey::staging(&body.place.content_id);
+                    let key = body.place.staging_key();
                     attempt.command.expect(&key, staging);
                     attempt.command.delete(&key);
                     for number in 0..parts_count {
                         let number = u16::try_from(number).unwrap_or(u16::MAX);
-                        attempt.command.delete(&RowKey::staging_part(&body.place.content_id, number));
+                        attempt.command.delete(&RowKey::staging_part(
+                            &body.place.data.pseudonym,
+                            &body.place.content_id,
+                            number,
+                        ));
                     }
                     receipt = write_record(attempt, &caller, &record, &writing, &body, record_id)?;
                     Ok(false)

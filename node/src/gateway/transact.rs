@@ -30,7 +30,10 @@ pub enum Verdict<T> {
 
 impl<T> Verdict<T> {
     /// Turns a decision around: goes on with `permitted` if it permits.
-    pub fn of(decision: Decision, permitted: impl FnOnce(Basis) -> Result<T, GatewayError>) -> Result<Verdict<T>, GatewayError> {
+    pub fn of(
+        decision: Decision,
+        permitted: impl FnOnce(Basis) -> Result<T, GatewayError>,
+    ) -> Result<Verdict<T>, GatewayError> {
         match decision {
             Decision::Permit { basis, .. } => Ok(Verdict::Permitted(basis, permitted(basis)?)),
             Decision::Deny { reason } => Ok(Verdict::Denied(reason)),

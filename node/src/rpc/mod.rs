@@ -40,7 +40,12 @@ impl Services {
     }
 
     /// Checks certificate and role of a call, and parses the actor that it states.
-    pub fn caller<T>(&self, call: role::Call, request: &Request<T>, actor: impl FnOnce(&T) -> Option<&v1::Actor>) -> Result<Caller, Status> {
+    pub fn caller<T>(
+        &self,
+        call: role::Call,
+        request: &Request<T>,
+        actor: impl FnOnce(&T) -> Option<&v1::Actor>,
+    ) -> Result<Caller, Status> {
         let identity = self.admit(call, request)?;
         Caller::parse(identity, actor(request.get_ref())).map_err(Status::from)
     }

@@ -66,7 +66,9 @@ impl OperationsService {
 
     async fn approved(&self, name: &str) -> Result<(NodeId, Member), Status> {
         let row = self.0.gateway.approved_member(name).map_err(Status::from)?;
-        let row = row.ok_or_else(|| Status::failed_precondition(format!("{name} is not (fully) approved: `kura member approve` first")))?;
+        let row = row.ok_or_else(|| {
+            Status::failed_precondition(format!("{name} is not (fully) approved: `kura member approve` first"))
+        })?;
         let role = if row.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
         let key_sha256 = row.key_sha256[..].try_into().unwrap_or_default();
         Ok((row.raft_id, Member { name: row.name, address: row.address, role, key_sha256 }))
@@ -79,7 +81,12 @@ impl OperationsService {
     }
 
     /// Adds a learner and reports until it has caught up.
-    async fn catch_up(&self, id: NodeId, member: Member, tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>) -> Result<(), Status> {
+    async fn catch_up(
+        &self,
+        id: NodeId,
+        member: Member,
+        tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
+    ) -> Result<(), Status> {
         let raft = &self.0.raft;
         raft.add_learner(id, member, false).await.map_err(|error| refused(&error))?;
         loop {
@@ -97,7 +104,12 @@ impl OperationsService {
         }
     }
 
-    async fn add(&self, name: &str, replaces: Option<&str>, tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>) -> Result<(), Status> {
+    async fn add(
+        &self,
+        name: &str,
+        replaces: Option<&str>,
+        tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
+    ) -> Result<(), Status> {
         let (id, member) = self.approved(name).await?;
         let old = replaces.map(|old| self.id_of(old)).transpose()?;
         say(tell, "joining", id, 0, 0).await?;
@@ -116,14 +128,22 @@ impl OperationsService {
         // One change: the new voter comes as the old one goes.
         raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), true).await.map_err(|error| refused(&error))?;
         if let Some(old) = old {
-            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([old])), false).await.map_err(|error| refused(&error))?;
+            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([old])), false)
+                .await
+                .map_err(|error| refused(&error))?;
         }
         let index = self.0.store.published().index();
         say(tell, "done", id, index, index).await
     }
 }
 
-async fn say(tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>, step: &str, raft_id: NodeId, matched_index: u64, target_index: u64) -> Result<(), Status> {
+async fn say(
+    tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
+    step: &str,
+    raft_id: NodeId,
+    matched_index: u64,
+    target_index: u64,
+) -> Result<(), Status> {
     let progress = v1::MemberProgress { step: step.into(), raft_id, matched_index, target_index };
     tell.send(Ok(progress)).await.map_err(|_| Status::cancelled("the caller has gone"))
 }
@@ -186,7 +206,10 @@ impl Operations for OperationsService {
         Ok(Response::new(status(&self.0).await))
     }
 
-    async fn approve_member(&self, request: Request<v1::ApproveMemberRequest>) -> Result<Response<v1::ApproveMemberReply>, Status> {
+    async fn approve_member(
+        &self,
+        request: Request<v1::ApproveMemberRequest>,
+    ) -> Result<Response<v1::ApproveMemberReply>, Status> {
         let identity = admit(&self.0.tls, Call::ApproveMember, &request)?;
         let caller = Caller::parse(identity, None)?;
         Ok(Response::new(self.0.gateway.approve_member(&caller, request.into_inner()).await?))
@@ -203,7 +226,10 @@ impl Operations for OperationsService {
         Ok(in_background(|tell| async move { service.add(&request.name, None, &tell).await }))
     }
 
-    async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Result<Response<v1::MemberProgress>, Status> {
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::MemberProgress>, Status> {
         let caller = self.caller(Call::ChangeMembership, &request)?;
         let request = request.into_inner();
         if let Some(mut leader) = self.leader()? {
@@ -221,9 +247,13 @@ impl Operations for OperationsService {
             let raft = &service.0.raft;
             if voters.contains(&id) {
                 let rest = voters.into_iter().filter(|voter| *voter != id).collect();
-                raft.change_membership(ChangeMembers::ReplaceAllVoters(rest), true).await.map_err(|error| refused(&error))?;
+                raft.change_membership(ChangeMembers::ReplaceAllVoters(rest), true)
+                    .await
+                    .map_err(|error| refused(&error))?;
             }
-            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await.map_err(|error| refused(&error))
+            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false)
+                .await
+                .map_err(|error| refused(&error))
         });
         change.await.map_err(|error| refused(&error))??;
         Ok(Response::new(v1::MemberProgress { step: "done".into(), raft_id: id, ..v1::MemberProgress::default() }))
@@ -240,7 +270,10 @@ impl Operations for OperationsService {
         Ok(in_background(|tell| async move { service.add(&request.new, Some(&request.old), &tell).await }))
     }
 
-    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderReply>, Status> {
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         let caller = self.caller(Call::ChangeMembership, &request)?;
         let request = request.into_inner();
         if let Some(mut leader) = self.leader()? {
@@ -254,12 +287,17 @@ impl Operations for OperationsService {
         if node.member(to).is_none_or(|member| member.role != MemberRole::Voter) {
             return Err(Status::failed_precondition("a backup member can never lead"));
         }
-        node.gateway.journal_membership(&caller, &format!("lead {}", node.member(to).map(|m| m.name).unwrap_or_default())).await?;
+        node.gateway
+            .journal_membership(&caller, &format!("lead {}", node.member(to).map(|m| m.name).unwrap_or_default()))
+            .await?;
         node.raft.trigger().transfer_leader(to).await.map_err(|error| refused(&error))?;
         let deadline = Instant::now() + TRANSFER_TIMEOUT;
         while node.leader() != Some(to) {
             if Instant::now() > deadline {
-                return Err(GatewayError::Unavailable { why: "the handover did not finish in time; look at the status".into() }.into());
+                return Err(GatewayError::Unavailable {
+                    why: "the handover did not finish in time; look at the status".into(),
+                }
+                .into());
             }
             tokio::time::sleep(CATCH_UP_INTERVAL).await;
         }
@@ -272,7 +310,9 @@ impl Operations for OperationsService {
 pub async fn status(node: &Node) -> v1::StatusReply {
     let metrics = node.raft.metrics().borrow_watched().clone();
     let others = peers::others(node);
-    let answers = join_all(others.iter().map(|(id, member)| async move { (*id, peers::hello(node, *id, member).await.ok()) })).await;
+    let answers =
+        join_all(others.iter().map(|(id, member)| async move { (*id, peers::hello(node, *id, member).await.ok()) }))
+            .await;
     let mut replies: BTreeMap<NodeId, Option<v1::HelloReply>> = answers.into_iter().collect();
     replies.insert(node.id(), Some(crate::serve::own_hello(node)));
     let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
@@ -306,7 +346,13 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     }
 }
 
-fn member_status(id: NodeId, member: &Member, leader: Option<NodeId>, last: u64, reply: Option<&v1::HelloReply>) -> v1::MemberStatus {
+fn member_status(
+    id: NodeId,
+    member: &Member,
+    leader: Option<NodeId>,
+    last: u64,
+    reply: Option<&v1::HelloReply>,
+) -> v1::MemberStatus {
     let known = reply.cloned().unwrap_or_default();
     let clock_ms = i64::try_from(crate::clock::now_ms()).unwrap_or(0);
     v1::MemberStatus {
@@ -332,12 +378,18 @@ fn member_status(id: NodeId, member: &Member, leader: Option<NodeId>, last: u64,
 }
 
 /// How far the best backup is behind the log; unknown is unknown.
-fn replication_point(node: &Node, metrics: &RaftMetrics, last: u64, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::ReplicationPoint {
+fn replication_point(
+    node: &Node,
+    metrics: &RaftMetrics,
+    last: u64,
+    replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
+) -> v1::ReplicationPoint {
     const KNOWN: u32 = 1;
     const UNKNOWN: u32 = 2;
     const NO_BACKUP: u32 = 3;
     let membership = metrics.membership_config.membership();
-    let backups: Vec<NodeId> = membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, _)| *id).collect();
+    let backups: Vec<NodeId> =
+        membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, _)| *id).collect();
     if backups.is_empty() {
         return v1::ReplicationPoint { state: NO_BACKUP, ..v1::ReplicationPoint::default() };
     }

@@ -158,7 +158,9 @@ async fn take_upload(
             Some(put_request::Step::Begin(_)) => {
                 return Err(GatewayError::invalid("step", "an upload begins once").into());
             }
-            None => return Err(GatewayError::invalid("step", "the body ended before finish; nothing was stored").into()),
+            None => {
+                return Err(GatewayError::invalid("step", "the body ended before finish; nothing was stored").into());
+            }
         }
     }
 }

@@ -15,7 +15,10 @@ impl Registry for Services {
         Ok(Response::new(self.gateway.put_facility(&caller, request.into_inner()).await?))
     }
 
-    async fn list_facilities(&self, request: Request<v1::ListRegistryRequest>) -> Result<Response<v1::ListFacilitiesReply>, Status> {
+    async fn list_facilities(
+        &self,
+        request: Request<v1::ListRegistryRequest>,
+    ) -> Result<Response<v1::ListFacilitiesReply>, Status> {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
         let facilities = self.gateway.list_facilities(&caller)?.into_iter().map(facility).collect();
         Ok(Response::new(v1::ListFacilitiesReply { facilities }))
@@ -26,18 +29,27 @@ impl Registry for Services {
         Ok(Response::new(self.gateway.put_user(&caller, request.into_inner()).await?))
     }
 
-    async fn list_users(&self, request: Request<v1::ListRegistryRequest>) -> Result<Response<v1::ListUsersReply>, Status> {
+    async fn list_users(
+        &self,
+        request: Request<v1::ListRegistryRequest>,
+    ) -> Result<Response<v1::ListUsersReply>, Status> {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
         let users = self.gateway.list_users(&caller, &request.get_ref().facility)?.into_iter().map(user).collect();
         Ok(Response::new(v1::ListUsersReply { users }))
     }
 
-    async fn put_application(&self, request: Request<v1::PutApplicationRequest>) -> Result<Response<v1::Receipt>, Status> {
+    async fn put_application(
+        &self,
+        request: Request<v1::PutApplicationRequest>,
+    ) -> Result<Response<v1::Receipt>, Status> {
         let caller = self.caller(Call::Register, &request, |_| None)?;
         Ok(Response::new(self.gateway.put_application(&caller, request.into_inner()).await?))
     }
 
-    async fn list_applications(&self, request: Request<v1::ListRegistryRequest>) -> Result<Response<v1::ListApplicationsReply>, Status> {
+    async fn list_applications(
+        &self,
+        request: Request<v1::ListRegistryRequest>,
+    ) -> Result<Response<v1::ListApplicationsReply>, Status> {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
         let applications = self.gateway.list_applications(&caller)?.into_iter().map(application).collect();
         Ok(Response::new(v1::ListApplicationsReply { applications }))

@@ -58,7 +58,8 @@ mod tests {
         let table: Vec<String> = Call::ALL
             .iter()
             .map(|call| {
-                let roles: Vec<_> = Role::ALL.iter().filter(|role| call.allows(**role)).map(|role| role.word()).collect();
+                let roles: Vec<_> =
+                    Role::ALL.iter().filter(|role| call.allows(**role)).map(|role| role.word()).collect();
                 format!("{call:?}: {}", roles.join(" "))
             })
             .collect();

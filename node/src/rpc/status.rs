@@ -114,9 +114,14 @@ mod tests {
     #[test]
     fn whatever_concerns_a_participant_is_one_uniform_refusal() {
         let uniform = denied(Denial::NotEnrolled);
-        for reason in [Denial::Withdrawn, Denial::NotGranted, Denial::NotAddressee, Denial::Hidden, Denial::NoSuchRecord] {
+        for reason in
+            [Denial::Withdrawn, Denial::NotGranted, Denial::NotAddressee, Denial::Hidden, Denial::NoSuchRecord]
+        {
             let status = denied(reason);
-            assert_eq!((status.code(), status.message(), status.details()), (uniform.code(), uniform.message(), uniform.details()));
+            assert_eq!(
+                (status.code(), status.message(), status.details()),
+                (uniform.code(), uniform.message(), uniform.details())
+            );
         }
         assert!(denied(Denial::AccessLineClass).message().contains("access-line-class"));
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use kura_cluster::seal::verify_command_mac;
 use kura_cluster::Command;
+use kura_cluster::seal::verify_command_mac;
 use kura_proto::v1;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -51,7 +51,11 @@ impl Handlers {
 
 #[tonic::async_trait]
 impl PeerHandlers for Handlers {
-    async fn propose(&self, from: NodeId, mut requests: Streaming<v1::ProposeRequest>) -> Result<ReplyStream<v1::ProposeReply>, Status> {
+    async fn propose(
+        &self,
+        from: NodeId,
+        mut requests: Streaming<v1::ProposeRequest>,
+    ) -> Result<ReplyStream<v1::ProposeReply>, Status> {
         let handlers = Handlers(self.0.clone());
         let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
         tokio::spawn(async move {
@@ -74,7 +78,12 @@ impl PeerHandlers for Handlers {
                         }
                         Err((error, why)) => {
                             tracing::debug!(from, why, "a forwarded proposal was refused");
-                            let refused = v1::ProposeReply { id: request.id, error, why: why.into(), ..v1::ProposeReply::default() };
+                            let refused = v1::ProposeReply {
+                                id: request.id,
+                                error,
+                                why: why.into(),
+                                ..v1::ProposeReply::default()
+                            };
                             if replies.send(Ok(refused)).await.is_err() {
                                 return;
                             }
@@ -110,7 +119,9 @@ impl PeerHandlers for Handlers {
         let node = &self.0;
         let vault = node.gateway.unsealed().map_err(Status::from)?;
         let approved = node.gateway.approved_member(&caller.name).map_err(Status::from)?;
-        if !approved.is_some_and(|row| row.role == 1) || caller.role != Some(MemberRole::Voter) {
+        let approved_so =
+            approved.is_some_and(|row| row.role == 1 && row.key_sha256[..] == caller.key_sha256[..]);
+        if !approved_so || caller.role != Some(MemberRole::Voter) {
             return Err(Status::permission_denied("no operator and registrar have approved this voter"));
         }
         tracing::warn!(to = %caller.name, "the root key is handed to an approved voter");
@@ -120,7 +131,8 @@ impl PeerHandlers for Handlers {
     async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
         let node = &self.0;
         let approved = node.gateway.approved_member(&request.name).map_err(Status::from)?;
-        let approved = approved.ok_or_else(|| Status::permission_denied("this member is not approved: `kura member approve` first"))?;
+        let approved = approved
+            .ok_or_else(|| Status::permission_denied("this member is not approved: `kura member approve` first"))?;
         let role = if approved.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
         if caller.role != Some(role) || approved.key_sha256[..] != caller.key_sha256[..] {
             return Err(Status::permission_denied("this member was approved with another certificate or role"));
@@ -166,7 +178,8 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         state_digest: Bytes::copy_from_slice(&published.digest()),
         digest_index: published.index(),
         unsealed: node.gateway.vault.load().is_some(),
-        disk_bytes: node.store.database().disk_bytes() + super::retention::directory_bytes(&node.config.data.join("log")),
+        disk_bytes: node.store.database().disk_bytes()
+            + super::retention::directory_bytes(&node.config.data.join("log")),
         disk_free_bytes: node.space.free_bytes().unwrap_or(0),
         certificate_not_after_ms: expiry.ok().and_then(|s| u64::try_from(s).ok()).unwrap_or(0) * 1000,
         version: env!("CARGO_PKG_VERSION").into(),

@@ -45,11 +45,15 @@ impl MarkStore {
     /// Reads what was kept under a data directory.
     pub fn open(data: &Path) -> io::Result<Arc<MarkStore>> {
         let path = data.join(FILE);
-        let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is not in a known form", path.display()));
+        let malformed =
+            || io::Error::new(io::ErrorKind::InvalidData, format!("{} is not in a known form", path.display()));
         let kept = match std::fs::read(&path) {
             Ok(bytes) => {
                 let file = MarksFile::decode(&bytes[..]).ok().filter(|file| file.format == 1).ok_or_else(malformed)?;
-                let marks = file.marks.into_iter().map(|kept| Ok((kept.node, Mark::decode(&kept.mark).map_err(|_| malformed())?)));
+                let marks = file
+                    .marks
+                    .into_iter()
+                    .map(|kept| Ok((kept.node, Mark::decode(&kept.mark).map_err(|_| malformed())?)));
                 marks.collect::<io::Result<BTreeMap<_, _>>>()?
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
@@ -71,7 +75,8 @@ impl MarkStore {
             if !std::mem::take(&mut kept.1) {
                 return Ok(());
             }
-            let marks = kept.0.iter().map(|(node, mark)| KeptMark { node: *node, mark: mark.encode().into() }).collect();
+            let marks =
+                kept.0.iter().map(|(node, mark)| KeptMark { node: *node, mark: mark.encode().into() }).collect();
             MarksFile { format: 1, marks }
         };
         let aside = self.path.with_extension("new");

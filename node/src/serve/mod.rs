@@ -184,7 +184,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     }
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
-    let space_marks = SpaceMarks { low_bytes: config.space.low_mib << 20, reserve_bytes: config.space.reserve_mib << 20 };
+    let space_marks =
+        SpaceMarks { low_bytes: config.space.low_mib << 20, reserve_bytes: config.space.reserve_mib << 20 };
     let space = Arc::new(Space::new(&config.data, space_marks));
     let marks = marks::MarkStore::open(&config.data).map_err(|source| ServeError::Io { what: "peer marks", source })?;
 
@@ -270,6 +271,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(unseal::keep_unsealed(node.clone()));
     tasks.spawn(retention::retain(node.clone()));
     tasks.spawn(peers::beat(node.clone()));
+    tasks.spawn(peers::sweep(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
     if let Some(address) = node.config.metrics_listen.clone() {
         tasks.spawn(crate::metrics::serve(address, node.clone()));
@@ -298,7 +300,8 @@ async fn wait_true(mut watch: tokio::sync::watch::Receiver<bool>) {
 
 /// Waits for a signal, or for a reason to give up.
 async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
-    let signals = signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    let signals =
+        signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = signals.map_err(|source| ServeError::Io { what: "signals", source })?;
     let mut fatal = node.log.fatal();
     let mut metrics = node.raft.metrics();
@@ -351,7 +354,8 @@ async fn hand_over(node: &Node) {
 /// The other voter that has replicated most, if this node leads.
 pub fn most_advanced(node: &Node) -> Option<NodeId> {
     let metrics = node.raft.metrics().borrow_watched().clone();
-    let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().filter(|id| *id != node.id()).collect();
+    let voters: Vec<NodeId> =
+        metrics.membership_config.membership().voter_ids().filter(|id| *id != node.id()).collect();
     let replication = metrics.replication?;
     voters.into_iter().max_by_key(|id| replication.get(id).cloned().flatten().map(|log_id| log_id.index))
 }

@@ -22,6 +22,8 @@ use crate::raft::types::{Member, MemberRole, NodeId};
 const INTERVAL: Duration = Duration::from_secs(1);
 const WAITING_INTERVAL: Duration = Duration::from_millis(20);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks at unfinished uploads.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// A leader writes an entry when it has written none for this long.
 const CANARY_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -88,7 +90,8 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
-    let reply = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|status| status.message().to_owned())?.into_inner();
+    let reply =
+        answer.map_err(|_| "no answer in time".to_owned())?.map_err(|status| status.message().to_owned())?.into_inner();
     node.peers.note(id, reply.clone());
     if member.role == MemberRole::Backup {
         node.gateway.reach.report(id, reply.synced_term, reply.synced_index);
@@ -99,7 +102,12 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
 /// Every other member, in the newest membership.
 pub fn others(node: &Node) -> Vec<(NodeId, Member)> {
     let membership = node.raft.metrics().borrow_watched().membership_config.clone();
-    membership.membership().nodes().filter(|(id, _)| **id != node.id()).map(|(id, member)| (*id, member.clone())).collect()
+    membership
+        .membership()
+        .nodes()
+        .filter(|(id, _)| **id != node.id())
+        .map(|(id, member)| (*id, member.clone()))
+        .collect()
 }
 
 /// Keeps asking, for ever.
@@ -145,6 +153,18 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
     let limit = i64::try_from(crate::gateway::limits::CLOCK_OFFSET_MS_MAX).unwrap_or(i64::MAX);
     if median.abs() > limit && before.abs() <= limit {
         tracing::error!(offset_ms = median, "this node's clock is off; it stops deciding until that is mended");
+    }
+}
+
+/// While this node leads, sweeps uploads that nobody finished.
+pub async fn sweep(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        if node.leads()
+            && let Err(error) = node.gateway.sweep().await
+        {
+            tracing::warn!(%error, "unfinished uploads could not be swept; trying again later");
+        }
     }
 }
 

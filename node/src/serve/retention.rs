@@ -23,18 +23,23 @@ pub async fn retain(node: Arc<Node>) {
     let cap_bytes = node.config.retention.log_max_mib << 20;
     let log = node.config.data.join("log");
     let mut alarmed = false;
+    let mut log_end_bytes: Option<u64> = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
-        if bytes < every_bytes {
+        // A transfer that progresses keeps its snapshot and the log after it.
+        if bytes < every_bytes || !node.transfers.all().is_empty() {
             continue;
         }
         let metrics = node.raft.metrics().borrow_watched().clone();
         let snapshot = metrics.snapshot.map_or(0, |id| id.index);
         let applied = node.store.published().index();
         let purged = metrics.purged.map_or(0, |id| id.index);
-        // Flushing first keeps the checkpoint itself, which holds up applying, short.
-        if applied > snapshot.saturating_add(ENTRIES_KEPT) {
+        // Flushing first keeps the checkpoint itself, which holds up applying, short. One snapshot serves
+        // until about as much log again has been written.
+        let due = log_end_bytes.is_none_or(|before| bytes.abs_diff(before) >= every_bytes / 2);
+        if applied > snapshot.saturating_add(ENTRIES_KEPT) && (due || snapshot < purged.saturating_add(ENTRIES_KEPT)) {
+            log_end_bytes = Some(bytes);
             let flushed = tokio::task::spawn_blocking({
                 let database = node.store.database();
                 move || database.flush()
@@ -45,12 +50,16 @@ pub async fn retain(node: Arc<Node>) {
         }
         let over = bytes > cap_bytes;
         if over && !alarmed {
-            tracing::error!(log_bytes = bytes, cap_bytes, "the Raft log is over its cap: members that lag will need a snapshot");
+            tracing::error!(
+                log_bytes = bytes,
+                cap_bytes,
+                "the Raft log is over its cap: members that lag will need a snapshot"
+            );
         }
         alarmed = over;
         let held = if over { u64::MAX } else { lowest_position(&node) };
         let upto = snapshot.min(held).saturating_sub(ENTRIES_KEPT);
-        if upto > purged && node.transfers.all().is_empty() {
+        if upto > purged {
             let _ = node.raft.trigger().purge_log(upto).await;
         }
     }

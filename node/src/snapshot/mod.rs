@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub use hashes::{FileHashes, HASHES_MAX};
 pub use incoming::LEFTOVER_AGE_MAX;
 pub use manifest::{FileName, MANIFEST_BYTES_MAX, ManifestError, SnapshotFile, SnapshotManifest};
-pub use progress::{Phase, TransferProgress, Transfers};
+pub use progress::{INTERRUPTED_AGE_MAX, Phase, TransferProgress, Transfers};
 pub use receiver::{Offered, ReceiveError, Reception, SnapshotReceiver};
 pub use sender::{PIECE_BYTES, SendError, SnapshotSender};
 

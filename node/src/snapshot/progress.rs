@@ -3,10 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::SnapshotManifest;
 use crate::raft::types::{LogId, NodeId};
+
+/// How long an interrupted transfer counts as one that will go on: openraft tries again within
+/// seconds, unless this node no longer leads or the target is gone.
+pub const INTERRUPTED_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +53,19 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// The transfers that are not finished.
+    /// The transfers that are not finished: under way, or interrupted at most
+    /// [`INTERRUPTED_AGE_MAX`] ago. So whoever waits for there to be none does not wait for ever.
     pub fn all(&self) -> BTreeMap<NodeId, TransferProgress> {
-        self.by_target().clone()
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> BTreeMap<NodeId, TransferProgress> {
+        let mut by_target = self.by_target();
+        by_target.retain(|_, progress| {
+            let age = now.saturating_duration_since(progress.moved);
+            progress.phase != Phase::Interrupted || age <= INTERRUPTED_AGE_MAX
+        });
+        by_target.clone()
     }
 
     pub(super) fn begin(&self, target: NodeId, manifest: &SnapshotManifest) {
@@ -94,7 +108,10 @@ impl Transfers {
 
     /// The attempt ended without an installation. What was sent stays sent.
     pub(super) fn interrupt(&self, target: NodeId) {
-        self.change(target, |progress| progress.phase = Phase::Interrupted);
+        self.change(target, |progress| {
+            progress.phase = Phase::Interrupted;
+            progress.moved = Instant::now();
+        });
     }
 
     /// Forgets the transfer to a target: it is installed, or this node no longer leads.
@@ -114,5 +131,29 @@ impl Transfers {
 
     fn by_target(&self) -> MutexGuard<'_, BTreeMap<NodeId, TransferProgress>> {
         self.by_target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_transfer_that_goes_on_is_told_of_for_long() {
+        let manifest = super::super::tests::manifest(1, &[("000001.sst", b"four")]);
+        let transfers = Transfers::default();
+        transfers.begin(4, &manifest);
+        transfers.begin(5, &manifest);
+        transfers.enter(5, Phase::Sending, 1);
+        transfers.sent(5, 3);
+        transfers.interrupt(4);
+        let later = |age| transfers.at(Instant::now() + age);
+        assert_eq!(later(Duration::ZERO).into_keys().collect::<Vec<_>>(), [4, 5]);
+        let found = later(INTERRUPTED_AGE_MAX + Duration::from_secs(60));
+        let (target, progress) = found.into_iter().next().unwrap();
+        assert_eq!((target, progress.bytes_done, progress.bytes_sent, progress.bytes_total), (5, 4, 3, 4));
+        assert!(transfers.get(4).is_none());
+        transfers.forget(5);
+        assert!(transfers.all().is_empty());
     }
 }

@@ -17,7 +17,7 @@ fn content(seed: u8, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i.wrapping_mul(31) >> 3) as u8 ^ seed).collect()
 }
 
-fn manifest(id: u8, files: &[(&str, &[u8])]) -> SnapshotManifest {
+pub(super) fn manifest(id: u8, files: &[(&str, &[u8])]) -> SnapshotManifest {
     let members = BTreeMap::from([(1, Member::default())]);
     let membership = Membership::new(vec![BTreeSet::from([1])], members).unwrap();
     SnapshotManifest {

@@ -54,7 +54,9 @@ pub enum DatabaseError {
         directory: PathBuf,
     },
     /// A persisted form is not known: damage, or a newer version's data.
-    #[error("state database in {directory}: {what} is not in a known form; replace this member (`kura member replace`)")]
+    #[error(
+        "state database in {directory}: {what} is not in a known form; replace this member (`kura member replace`)"
+    )]
     Form {
         /// Where it lies.
         directory: PathBuf,
@@ -116,9 +118,11 @@ impl Database {
         options.set_paranoid_checks(true);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
-        let buffers = rocksdb::WriteBufferManager::new_write_buffer_manager_with_cache(MEMTABLES_BYTES, false, cache.clone());
+        let buffers =
+            rocksdb::WriteBufferManager::new_write_buffer_manager_with_cache(MEMTABLES_BYTES, false, cache.clone());
         options.set_write_buffer_manager(&buffers);
-        let families = [META, ROWS, KEYS, BLOCKS, JOURNAL].map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
+        let families = [META, ROWS, KEYS, BLOCKS, JOURNAL]
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
         let db = DB::open_cf_descriptors(&options, directory, families).map_err(|source| {
             let directory = directory.to_owned();
             match source.to_string().contains("lock") {
@@ -229,9 +233,10 @@ impl Database {
     /// Bytes of all live files.
     pub fn disk_bytes(&self) -> u64 {
         let of = |property| {
-            [META, ROWS, KEYS, BLOCKS, JOURNAL].iter().filter_map(|name| {
-                self.db.property_int_value_cf(self.family(name), property).ok().flatten()
-            }).sum::<u64>()
+            [META, ROWS, KEYS, BLOCKS, JOURNAL]
+                .iter()
+                .filter_map(|name| self.db.property_int_value_cf(self.family(name), property).ok().flatten())
+                .sum::<u64>()
         };
         of("rocksdb.total-sst-files-size") + of("rocksdb.live-blob-file-size")
     }
@@ -332,17 +337,46 @@ impl Snapshot<'_> {
     /// Last applied id at this view.
     pub fn applied(&self) -> Result<Option<LogId>, DatabaseError> {
         let found = self.snapshot.get(APPLIED_KEY).map_err(|source| self.database.failed(source))?;
-        found.map(|bytes| codec::decode_log_id(&bytes).map_err(|_| self.database.damaged("last applied id"))).transpose()
+        found
+            .map(|bytes| codec::decode_log_id(&bytes).map_err(|_| self.database.damaged("last applied id")))
+            .transpose()
     }
 
     /// Rows whose key begins with `prefix`, in order, from the first key after `after` (a full key)
     /// if one is given, at most `limit`.
-    pub fn scan(&self, prefix: &RowKey, after: Option<&[u8]>, limit: usize) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
+    pub fn scan(
+        &self,
+        prefix: &RowKey,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
         self.scan_in(prefix, after, limit, false)
     }
 
+    /// The first keys that begin with `prefix`, at most `limit`; no value is read.
+    pub fn keys(&self, prefix: &RowKey, limit: usize) -> Result<Vec<RowKey>, DatabaseError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix.as_bytes().to_vec()));
+        let mut iterator = self.snapshot.raw_iterator_cf_opt(self.database.family_of(prefix.as_bytes()), options);
+        iterator.seek_to_first();
+        let mut keys = Vec::new();
+        while keys.len() < limit
+            && let Some(key) = iterator.key()
+        {
+            keys.push(RowKey::from_bytes(Bytes::copy_from_slice(key)));
+            iterator.next();
+        }
+        iterator.status().map_err(|source| self.database.failed(source))?;
+        Ok(keys)
+    }
+
     /// Like [`Snapshot::scan`], from the last key (or the last before `after`) downwards.
-    pub fn scan_back(&self, prefix: &RowKey, after: Option<&[u8]>, limit: usize) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
+    pub fn scan_back(
+        &self,
+        prefix: &RowKey,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, StoredRow)>, DatabaseError> {
         self.scan_in(prefix, after, limit, true)
     }
 

@@ -122,7 +122,10 @@ impl StateMachine {
             &published.membership,
             published.digest(),
         )
-        .map_err(|source| DatabaseError::File { path: directory.clone(), source: io::Error::other(source.to_string()) })?;
+        .map_err(|source| DatabaseError::File {
+            path: directory.clone(),
+            source: io::Error::other(source.to_string()),
+        })?;
         let meta = SnapshotMeta { last_log_id: published.applied, last_membership: published.membership.clone() };
         let snapshot = Snapshot { manifest, directory: directory.clone() };
         self.current = Some((meta.clone(), snapshot.clone()));

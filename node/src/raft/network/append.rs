@@ -16,7 +16,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use kura_proto::v1::peer_client::PeerClient;
 use openraft::network::RPCTypes;

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures_util::stream;
 use kura_proto::v1::peer_server::{Peer, PeerServer};
 use openraft::errors::RPCError;

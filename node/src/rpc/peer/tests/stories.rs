@@ -18,8 +18,8 @@ use super::storage::FILE_BYTES;
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::gate::Standing;
 use crate::raft::types::{LogId, Member, Vote};
-use crate::raft::wire;
-use crate::snapshot::{PIECE_BYTES, Phase};
+use crate::raft::wire::{self, Envelope};
+use crate::snapshot::{PIECE_BYTES, Phase, SendError, SnapshotSender};
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -155,14 +155,21 @@ async fn a_file_that_rots_after_it_was_hashed_is_not_taken_over() {
     bad[FILE_BYTES - 1] ^= 1;
     put(&bad);
     let learner = Node::start(4).await;
-    let adding = add_learner(leader, &learner);
-    until("the damage is found", || {
-        leader.transfers.all().get(&4).is_some_and(|transfer| transfer.phase == Phase::Interrupted)
-    })
-    .await;
+    let snapshot = leader.raft.get_snapshot().await.unwrap().unwrap().snapshot;
+    let sender = SnapshotSender {
+        client: client("n1/voter", &learner.member()),
+        envelope: Envelope { from: 1, to: 4, cluster_id: Bytes::from_static(&CLUSTER_ID) },
+        vote: leader.raft.metrics().borrow_watched().vote,
+        transfers: leader.transfers.clone(),
+        hashes: leader.hashes.clone(),
+    };
+    // The receiver finds it, and the sender finds that it is its own disk's fault.
+    let refused = sender.send(&snapshot).await.unwrap_err();
+    assert!(matches!(&refused, SendError::Rotten(name) if name.as_str() == "000002.sst"), "{refused}");
+    assert_eq!(leader.transfers.all()[&4].phase, Phase::Interrupted);
     assert_eq!(learner.state.lock().unwrap().installed, 0);
     put(&good);
-    adding.await.unwrap();
+    add_learner(leader, &learner).await.unwrap();
     learner.applied(last).await;
     assert_eq!(learner.state.lock().unwrap().installed, 1);
 }

@@ -1,0 +1,159 @@
+//! The command line against real nodes: from bare hosts to a cluster as docs/operations.md walks it,
+//! then every client command, with the documented exit codes.
+
+mod host;
+mod records;
+
+use std::fs;
+
+use host::Site;
+use kura_node::dev::free_ports;
+
+/// Hosts by name and port.
+struct Node {
+    name: &'static str,
+    role: &'static str,
+    address: String,
+}
+
+fn nodes() -> Vec<Node> {
+    let names = [
+        ("voter-1", "voter"),
+        ("voter-2", "voter"),
+        ("voter-3", "voter"),
+        ("backup-1", "backup"),
+        ("voter-4", "voter"),
+    ];
+    let ports = free_ports(names.len(), None).unwrap();
+    let node = |((name, role), port)| Node { name, role, address: format!("127.0.0.1:{port}") };
+    names.into_iter().zip(ports).map(node).collect()
+}
+
+/// A key and a request made on their host, carried to the CA, signed there, carried back.
+fn certify(site: &Site, host: &str, role: &str, name: &str) {
+    let command = if matches!(role, "voter" | "backup") { "node" } else { "ca" };
+    let request = format!("{command} request --role {role} --name {name} --cluster kita --key own.key --request own.csr --json");
+    let made = site.kura(host, &request).json();
+    site.copy(&format!("{host}/own.csr"), &format!("ca/{name}.csr"));
+    let seen = site.kura("ca", &format!("ca inspect {name}.csr --json")).json();
+    assert_eq!(made["key_sha256"], seen["key_sha256"]);
+    let signed = format!("ca sign {name}.csr --directory authority --role {role} --name {name} --out {name}.pem --json");
+    assert_eq!(site.kura("ca", &signed).json()["key_sha256"], seen["key_sha256"]);
+    site.copy(&format!("ca/{name}.pem"), &format!("{host}/own.pem"));
+    site.copy("ca/authority/ca.pem", &format!("{host}/ca.pem"));
+    assert!(!site.root.path().join("ca/own.key").exists(), "private keys stay on their hosts");
+}
+
+fn configure(site: &Site, node: &Node, all: &[Node]) {
+    let peers: Vec<String> = all
+        .iter()
+        .filter(|other| other.name != node.name && other.role == "voter")
+        .map(|other| format!("{{ name = \"{}\", address = \"{}\" }}", other.name, other.address))
+        .collect();
+    let root_key = if node.role == "voter" { "root_key = \"root.key\"" } else { "" };
+    let text = format!(
+        "name = \"{}\"\ndata = \"data\"\nlisten = \"{}\"\n{root_key}\npeers = [{}]\n\
+         [tls]\ncertificate = \"own.pem\"\nprivate_key = \"own.key\"\nauthorities = \"ca.pem\"\n\
+         [space]\nlow_mib = 64\nreserve_mib = 16\n",
+        node.name,
+        node.address,
+        peers.join(", ")
+    );
+    fs::write(site.folder(node.name).join("node.toml"), text).unwrap();
+}
+
+fn client(site: &Site, host: &str, all: &[Node]) {
+    let mut text = "ca = \"ca.pem\"\ncertificate = \"own.pem\"\nkey = \"own.key\"\n".to_owned();
+    for node in all.iter().filter(|node| node.role == "voter") {
+        text += &format!("[[endpoints]]\nname = \"{}\"\naddress = \"{}\"\n", node.name, node.address);
+    }
+    fs::write(site.folder(host).join("client.toml"), text).unwrap();
+}
+
+/// From bare hosts to three voters and a backup.
+fn build(site: &mut Site, all: &[Node]) {
+    site.kura("ca", "ca create --directory authority --cluster kita --json");
+    assert!(site.refused(1, "ca", "ca create --directory authority --cluster kita", b"").contains("ca.key"));
+    for node in all {
+        certify(site, node.name, node.role, node.name);
+        configure(site, node, all);
+    }
+    for (host, role, name) in [
+        ("operator", "operator", "abe"),
+        ("registrar", "registrar", "ito"),
+        ("hospital", "application", "karte"),
+    ] {
+        certify(site, host, role, name);
+        client(site, host, all);
+    }
+    site.refused(2, "ca", "ca sign voter-1.csr --directory nowhere --role voter --name voter-1 --out x.pem", b"");
+    site.refused(1, "ca", "ca sign voter-1.csr --directory authority --role backup --name voter-1 --out x.pem", b"");
+
+    site.kura("voter-1", "init --config node.toml --cluster kita");
+    site.serve("voter-1", &all[0].address);
+    site.kura("operator", "status --wait --client client.toml");
+    for node in &all[1..4] {
+        join(site, node, if node.role == "voter" { "add-voter" } else { "add-backup" });
+    }
+}
+
+/// One more member: approved, joined, started, added.
+fn join(site: &mut Site, node: &Node, add: &str) {
+    enter(site, node);
+    site.kura("operator", &format!("member {add} {} --client client.toml", node.name));
+}
+
+fn enter(site: &mut Site, node: &Node) {
+    let Node { name, role, address } = node;
+    site.refused(1, name, "join --config node.toml", b"");
+    for host in ["operator", "registrar"] {
+        site.copy(&format!("ca/{name}.csr"), &format!("{host}/{name}.csr"));
+    }
+    let approve = format!("member approve {name}.csr --address {address} --client client.toml --json");
+    let by_operator = site.kura("operator", &approve).json();
+    assert_eq!(by_operator["complete"], *role == "backup", "a voter takes a registrar, too");
+    if *role == "voter" {
+        site.refused(1, name, "join --config node.toml", b"");
+        assert_eq!(site.kura("registrar", &approve).json()["complete"], true);
+    }
+    site.refused(3, "hospital", &format!("member approve ../ca/{name}.csr --address {address} --client client.toml"), b"");
+    site.kura(name, "join --config node.toml");
+    site.serve(name, address);
+}
+
+#[test]
+fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
+    let all = nodes();
+    let mut site = Site::new();
+    build(&mut site, &all);
+
+    let status = site.kura("operator", "status --wait --json --client client.toml").json();
+    let members = status["members"].as_array().unwrap();
+    assert_eq!(members.len(), 4);
+    for member in members {
+        let backup = member["name"] == "backup-1";
+        assert_eq!(member["role"], if backup { "backup" } else { "voter" });
+        assert_eq!(member["unsealed"], !backup, "{member}");
+        assert_eq!(member["state_digest"], members[0]["state_digest"]);
+    }
+    let key = fs::read_to_string(site.folder("voter-1").join("root.key")).unwrap();
+    assert_eq!(fs::read_to_string(site.folder("voter-3").join("root.key")).unwrap(), key);
+    assert!(!site.folder("backup-1").join("root.key").exists(), "the backup has no key");
+    let shown = String::from_utf8(site.kura("operator", "status --tables --client client.toml").out).unwrap();
+    assert!(shown.contains("voter-2") && shown.contains("leads") && shown.contains("sealed"), "{shown}");
+
+    records::every_command(&site);
+
+    // A dead machine is replaced by another in one change.
+    enter(&mut site, &all[4]);
+    site.kura("operator", "member replace voter-2 voter-4 --client client.toml");
+    let after = site.kura("operator", "member list --json --client client.toml").lines();
+    let mut names: Vec<&str> = after.iter().map(|member| member["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["backup-1", "voter-1", "voter-3", "voter-4"]);
+    site.kura("operator", "status --wait --client client.toml");
+    records::still_readable(&site);
+    site.kura("operator", "member remove backup-1 --client client.toml");
+    assert_eq!(site.kura("operator", "member list --json --client client.toml").lines().len(), 3);
+    site.stop();
+}
