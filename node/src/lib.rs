@@ -1,8 +1,9 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
 //! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`vault`], [`gateway`],
-//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`].
+//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`].
 
+pub mod bench;
 pub mod certificates;
 pub mod cli;
 pub mod clock;

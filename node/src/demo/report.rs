@@ -83,8 +83,8 @@ impl Report {
             let mark = if row.ok { "ok" } else { "FAILED" };
             shown.add_row([
                 row.step.to_owned(),
-                wrapped(&row.shown),
-                wrapped(&row.figure),
+                wrapped(&row.shown, SHOWN_CHARACTERS),
+                wrapped(&row.figure, FIGURE_CHARACTERS),
                 format!("{:.1}", row.seconds),
                 mark.into(),
             ]);

@@ -26,13 +26,22 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> DevError {
     DevError::Certificates(crate::cli::chain(error))
 }
 
+fn authority_files(layout: &Layout) -> AuthorityFiles {
+    AuthorityFiles { certificate: layout.authority_certificate(), private_key: layout.authority().join("ca.key") }
+}
+
 /// Makes the CA.
 pub(super) fn create_authority(layout: &Layout, plan: &Plan) -> Result<Authority, DevError> {
     let folder = layout.authority();
     fs::create_dir_all(&folder).map_err(DevError::file(&folder))?;
-    let files = AuthorityFiles { certificate: layout.authority_certificate(), private_key: folder.join("ca.key") };
     // One day more than what it signs: no certificate may outlive it.
-    Authority::create(&files, Some(&plan.cluster), DAYS + 1, OffsetDateTime::now_utc()).map_err(|error| failed(&error))
+    Authority::create(&authority_files(layout), Some(&plan.cluster), DAYS + 1, OffsetDateTime::now_utc())
+        .map_err(|error| failed(&error))
+}
+
+/// Opens the CA that was made before.
+pub(super) fn open_authority(layout: &Layout) -> Result<Authority, DevError> {
+    Authority::open(&authority_files(layout)).map_err(|error| failed(&error))
 }
 
 /// A node's key and request, made in its folder, and the certificate that the CA signs for it.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::layout::{ClientFile, Layout};
 use super::plan::{Member, Plan};
 use super::process::Process;
-use super::{DevError, Signal, first_start};
+use super::{DevError, Signal, first_start, ports};
 
 /// How long all members may take to answer after a start.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -219,6 +219,35 @@ impl Cluster {
         }
         self.spawn(&member)?;
         first_start::wait_for_port(self, &member).await
+    }
+
+    /// Makes a further voter on the documented path (key, certificate, both approvals, join) and starts
+    /// it. It is no member yet: an operator adds it, or replaces another member by it.
+    ///
+    /// # Errors
+    /// [`DevError`].
+    pub async fn enlist_voter(&mut self, name: &str) -> Result<(), DevError> {
+        let ports = ports::free(2, None)?;
+        let member = Member { name: name.to_owned(), backup: false, port: ports[0], metrics_port: ports[1] };
+        self.plan.members.push(member.clone());
+        self.plan.save(&self.layout)?;
+        first_start::enlist(self, &member).await
+    }
+
+    /// Kills a node, deletes all that it wrote and forgets it here. Whether it still belongs to the
+    /// membership is the operator's affair.
+    ///
+    /// # Errors
+    /// [`DevError`].
+    pub async fn discard(&mut self, name: &str) -> Result<(), DevError> {
+        self.member(name)?;
+        if self.processes.contains_key(name) {
+            self.kill(name, Signal::KILL).await?;
+        }
+        let folder = self.layout.node(name);
+        fs::remove_dir_all(&folder).map_err(DevError::file(folder))?;
+        self.plan.members.retain(|member| member.name != name);
+        self.plan.save(&self.layout)
     }
 
     fn spawn(&mut self, member: &Member) -> Result<(), DevError> {

@@ -112,6 +112,22 @@ pub(super) async fn run(cluster: &mut Cluster, say: &(dyn Fn(&str) + Sync)) -> R
     Ok(())
 }
 
+/// Makes one more voter, lets it join and starts it.
+pub(super) async fn enlist(cluster: &mut Cluster, member: &Member) -> Result<(), DevError> {
+    let (layout, plan) = (cluster.layout().clone(), cluster.plan().clone());
+    let authority = certificates::open_authority(&layout)?;
+    certificates::create_node(&layout, &plan, &authority, member)?;
+    let path = layout.node_config(&member.name);
+    fs::write(&path, node_file(cluster, member)?).map_err(DevError::file(path))?;
+    for file in [ClientFile::Operator, ClientFile::Registrar1] {
+        let client = cluster.client(file).await?;
+        approve(cluster, &client, member).await?;
+    }
+    process::run(cluster.executable(), &layout, &member.name, "join", &[]).await?;
+    serve(cluster, member)?;
+    wait_for_port(cluster, member).await
+}
+
 /// What a first start that was cut off left behind.
 fn clear(cluster: &Cluster) -> Result<(), DevError> {
     let layout = cluster.layout();

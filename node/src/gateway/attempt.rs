@@ -220,7 +220,7 @@ impl<'g> Attempt<'g> {
     /// Finishes the draft as permitted.
     pub fn permit(&mut self, basis: Basis) {
         self.entry.basis = basis.number();
-        self.journal();
+        self.journal_as_drafted();
     }
 
     /// Drops everything that would have been written and finishes the draft as denied.
@@ -228,10 +228,11 @@ impl<'g> Attempt<'g> {
         self.command.writes.clear();
         self.command.request = None;
         self.entry.denial = reason.number();
-        self.journal();
+        self.journal_as_drafted();
     }
 
-    fn journal(&mut self) {
+    /// Adds the draft to the journal as it stands.
+    pub fn journal_as_drafted(&mut self) {
         let mut index: Vec<Bytes> = Vec::with_capacity(2);
         let index_key = &self.vault.keyring().index;
         if !self.entry.pseudonym.is_empty() {

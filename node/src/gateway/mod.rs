@@ -18,6 +18,7 @@ pub mod body;
 pub mod caller;
 pub mod consents;
 pub mod control;
+pub mod denials;
 pub mod error;
 pub mod inbox;
 pub mod limits;
@@ -57,6 +58,7 @@ pub struct Gateway {
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
     rows: rows::RowCache,
+    denials: denials::Denials,
 }
 
 impl Gateway {
@@ -78,6 +80,7 @@ impl Gateway {
             clock_offset_ms: AtomicI64::new(0),
             reach,
             rows: rows::RowCache::default(),
+            denials: denials::Denials::default(),
         }
     }
 

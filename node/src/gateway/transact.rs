@@ -113,6 +113,9 @@ impl Gateway {
                     (Some(value), None)
                 }
                 Verdict::Denied(reason) => {
+                    if !self.denials.has_own_entry(&attempt.entry, reason, Instant::now()) {
+                        return Err(GatewayError::Denied { reason, journal_position: 0 });
+                    }
                     attempt.deny(reason);
                     (None, Some(reason))
                 }

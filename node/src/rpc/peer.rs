@@ -56,9 +56,7 @@ pub trait PeerHandlers: Send + Sync + 'static {
 
     /// Whether the caller's certificate is on a revocation list by now. Asked with every message:
     /// connections live long.
-    fn is_revoked(&self, _caller: &Caller) -> bool {
-        false
-    }
+    fn is_revoked(&self, caller: &Caller) -> bool;
 
     /// Whether this node may stand for election: an unsealed voter.
     fn may_stand(&self) -> bool;

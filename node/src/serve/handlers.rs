@@ -145,6 +145,10 @@ impl PeerHandlers for Handlers {
         })
     }
 
+    fn is_revoked(&self, caller: &Caller) -> bool {
+        caller.serial.as_ref().is_some_and(|serial| self.0.tls.is_revoked(serial))
+    }
+
     fn may_stand(&self) -> bool {
         standing::may_stand(&self.0)
     }

@@ -272,6 +272,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(retention::retain(node.clone()));
     tasks.spawn(peers::beat(node.clone()));
     tasks.spawn(peers::sweep(node.clone()));
+    tasks.spawn(peers::journal_denials(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
     if let Some(address) = node.config.metrics_listen.clone() {
         tasks.spawn(crate::metrics::serve(address, node.clone()));
@@ -280,6 +281,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
 
     let end = wait_for_end(&node).await;
     if end.is_ok() {
+        let _ = node.gateway.journal_counted_denials().await;
         hand_over(&node).await;
     }
     let _ = stop.send(true);

@@ -15,6 +15,7 @@ use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 
 use super::Node;
+use crate::gateway::denials::COUNT_INTERVAL;
 use crate::raft::channels::Lane;
 use crate::raft::network::MarkSink;
 use crate::raft::types::{Member, MemberRole, NodeId};
@@ -153,6 +154,16 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
     let limit = i64::try_from(crate::gateway::limits::CLOCK_OFFSET_MS_MAX).unwrap_or(i64::MAX);
     if median.abs() > limit && before.abs() <= limit {
         tracing::error!(offset_ms = median, "this node's clock is off; it stops deciding until that is mended");
+    }
+}
+
+/// Journals counted denials, for ever.
+pub async fn journal_denials(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(COUNT_INTERVAL).await;
+        if let Err(error) = node.gateway.journal_counted_denials().await {
+            tracing::warn!(%error, "counted denials could not be journalled");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Node, peers};
+use crate::space::Level;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Entries kept beyond what is needed, so that a follower that restarts finds them.
@@ -27,8 +28,9 @@ pub async fn retain(node: Arc<Node>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
-        // A transfer that progresses keeps its snapshot and the log after it.
-        if bytes < every_bytes || !node.transfers.all().is_empty() {
+        // A transfer that progresses keeps its snapshot and the log after it, until space runs out.
+        let transferring = !node.transfers.all().is_empty() && node.space.level() == Level::Enough;
+        if bytes < every_bytes || transferring {
             continue;
         }
         let metrics = node.raft.metrics().borrow_watched().clone();

@@ -70,9 +70,10 @@ impl StateMachine {
         self.store.clone()
     }
 
-    /// Waits until the local log has synced everything up to `index`.
-    async fn wait_synced(&mut self, index: u64) -> io::Result<()> {
-        let synced = self.synced.wait_for(|id| id.as_ref().is_some_and(|id| id.index >= index)).await;
+    /// Waits until the local log has synced everything up to an entry. Ids are compared whole: an entry
+    /// of an older term at the same index is not this one.
+    async fn wait_synced(&mut self, last: LogId) -> io::Result<()> {
+        let synced = self.synced.wait_for(|id| *id >= Some(last)).await;
         synced.map(|_| ()).map_err(|_| io::Error::other("the log writer has stopped"))
     }
 
@@ -184,8 +185,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 bytes += payload_bytes(&next.0.payload);
                 run.push(next);
             }
-            let last = run.last().map_or(0, |(entry, _)| entry.log_id().index);
-            self.wait_synced(last).await?;
+            if let Some((entry, _)) = run.last() {
+                self.wait_synced(entry.log_id()).await?;
+            }
             tokio::task::block_in_place(|| self.apply_run(run))?;
         }
         Ok(())

@@ -105,6 +105,14 @@ impl Site {
         self.running.push((host.to_owned(), child));
     }
 
+    /// The machine dies.
+    pub fn kill(&mut self, host: &str) {
+        let place = self.running.iter().position(|(name, _)| name == host).unwrap();
+        let (_, mut child) = self.running.remove(place);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// SIGTERM to every node; each must end well.
     pub fn stop(&mut self) {
         for (_, child) in &self.running {

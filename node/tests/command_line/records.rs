@@ -20,7 +20,10 @@ pub fn every_command(site: &Site) {
     let receipt = site.kura_with(app, &format!("consent grant - F-minato --json {SELF}"), NUMBER).json();
     let outcome = format!("record outcome {} --client client.toml --json", receipt["request"].as_str().unwrap());
     assert_eq!(site.kura(app, &outcome).json()["index"], receipt["index"]);
-    site.refused(4, app, &format!("record outcome {} --client client.toml", "018f".repeat(8)), b"");
+    let fresh = kura_client::RequestId::new();
+    site.refused(4, app, &format!("record outcome {fresh} --client client.toml"), b"");
+    // Born in May 2024: older than what the cluster remembers.
+    site.refused(6, app, &format!("record outcome {} --client client.toml", "018f".repeat(8)), b"");
 
     // Number and body both from standard input: the number is the first line.
     let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -42,8 +45,10 @@ pub fn every_command(site: &Site) {
     site.refused(2, app, &format!("record get 004300 {record} {AS}"), b"");
     let denied = site.refused(3, app, &format!("record get - {record} --out no.dcm {OTHER}"), NUMBER);
     assert!(!denied.contains("0043"));
-    let left: Vec<String> =
-        fs::read_dir(site.folder(app)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let left: Vec<String> = fs::read_dir(site.folder(app))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(left.iter().all(|name| !name.starts_with("no.dcm")), "{left:?}");
     site.refused(2, app, &format!("record list - --client client.toml"), NUMBER);
     site.refused(2, app, &format!("record list - --as F-minato/u-7 --client missing.toml"), NUMBER);
@@ -85,7 +90,8 @@ fn consent(site: &Site, record: &str) {
     assert_eq!((inbox.len(), inbox[0]["record"].as_str()), (1, Some(letter)));
     let cursor = inbox[0]["cursor"].as_str().unwrap();
     assert!(site.kura(app, &format!("record inbox --json --since {cursor} {OTHER}")).lines().is_empty());
-    let version = format!("record put - letter.txt --class referral-letter --to F-sakura --version-of {letter} --json {AS}");
+    let version =
+        format!("record put - letter.txt --class referral-letter --to F-sakura --version-of {letter} --json {AS}");
     assert_eq!(site.kura_with(app, &version, NUMBER).json()["version"], 2);
     assert_eq!(site.kura_with(app, &format!("record history - {letter} --json {AS}"), NUMBER).lines().len(), 2);
     site.kura_with(app, &format!("record narrow - {record} --to F-minato {AS}"), NUMBER);

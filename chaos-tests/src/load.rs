@@ -1,0 +1,212 @@
+//! The load: clients that write, read, and change consents until they are told to stop.
+//!
+//! Invariants
+//! - Each client does one thing at a time; what it does follows from the seed and its name.
+//! - Consents of a participant are changed by one client only, and a change whose outcome is unknown
+//!   is resolved before the next one, so that the checker always knows what holds.
+//! - A paused client has nothing under way and no unknown outcome that the cluster could tell.
+
+mod cast;
+mod client;
+mod session;
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kura_client::{Date, RecordId, Timeouts};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::cluster::{Cluster, ClusterError, Role};
+use crate::history::Recorder;
+
+pub use cast::{Cast, HOME, VISITORS};
+pub use session::Session;
+
+/// Clients of the load.
+pub const CLIENTS: usize = 10;
+
+/// Participants; each client changes the consents of its share.
+pub const PARTICIPANTS: usize = 20;
+
+/// How far back participants' consents and records date, in days.
+const PAST_DAYS: i32 = 30;
+
+/// Time limits of a client that sees most failures through.
+pub const PATIENT: Timeouts = Timeouts { connect_ms: 1_000, attempt_ms: 3_000, call_ms: 12_000, transfer_ms: 30_000 };
+
+/// Time limits shorter than an election, so that some writes end without an answer.
+const HASTY: Timeouts = Timeouts { connect_ms: 300, attempt_ms: 400, call_ms: 700, transfer_ms: 4_000 };
+
+/// How long all clients may take to finish what they are at and to resolve what is unknown.
+const PAUSE: Duration = Duration::from_secs(90);
+
+/// Why the load failed; not what the cluster answered, which is in the history.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Something that everything rests on could not be set up.
+    #[error("{what} could not be set up: {message}")]
+    Setup {
+        /// What.
+        what: &'static str,
+        /// Why.
+        message: String,
+    },
+    /// A client did not come to rest.
+    #[error("after {} s {resting} of {CLIENTS} clients are at rest", PAUSE.as_secs())]
+    Restless {
+        /// How many did.
+        resting: usize,
+    },
+    /// A client's task failed.
+    #[error("a client failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// No client came about.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+impl LoadError {
+    pub(crate) fn setup(what: &'static str, error: impl Display) -> Self {
+        Self::Setup { what, message: error.to_string() }
+    }
+}
+
+/// A record that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The participant.
+    pub place: usize,
+    /// The record.
+    pub record: RecordId,
+}
+
+/// What all clients share.
+pub struct Shared {
+    /// Where everything is recorded.
+    pub recorder: Recorder,
+    /// Who takes part.
+    pub cast: Cast,
+    known: Mutex<Vec<Known>>,
+    acknowledged: AtomicU64,
+    writes_under_way: AtomicU64,
+}
+
+impl Shared {
+    /// Nothing known yet.
+    pub fn new(recorder: Recorder, cast: Cast) -> Self {
+        Self {
+            recorder,
+            cast,
+            known: Mutex::default(),
+            acknowledged: AtomicU64::new(0),
+            writes_under_way: AtomicU64::new(0),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All acknowledged records from a place in their order on.
+    pub fn known_from(&self, first: usize) -> Vec<Known> {
+        self.known().get(first..).unwrap_or_default().to_vec()
+    }
+
+    /// Writes acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Writes under way now.
+    pub fn writes_under_way(&self) -> u64 {
+        self.writes_under_way.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Run,
+    Pause,
+    Stop,
+}
+
+/// Clients at work. Dropping it ends them.
+pub struct Load {
+    mode: watch::Sender<Mode>,
+    resting: watch::Receiver<usize>,
+    tasks: JoinSet<()>,
+}
+
+impl Load {
+    /// Registers everybody.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn set_up(cluster: &Cluster, seed: u64) -> Result<Cast, LoadError> {
+        let cast = Cast::new(seed, PARTICIPANTS)?;
+        let registrar = cluster.client(Role::Registrar, None, PATIENT).await?;
+        let application = cluster.client(Role::Application, None, PATIENT).await?;
+        cast.register(&registrar, &application, past()).await?;
+        Ok(cast)
+    }
+
+    /// Starts the clients.
+    ///
+    /// # Errors
+    /// [`LoadError::Cluster`].
+    pub async fn start(cluster: &Cluster, shared: &Arc<Shared>, seed: u64) -> Result<Self, LoadError> {
+        let (mode, modes) = watch::channel(Mode::Run);
+        let (rest, resting) = watch::channel(0);
+        let rest = Arc::new(rest);
+        let mut tasks = JoinSet::new();
+        for nth in 0..CLIENTS {
+            let timeouts = if nth % 2 == 0 { PATIENT } else { HASTY };
+            let connection = cluster.client(Role::Application, None, timeouts).await?;
+            let session = Session::new(Arc::clone(shared), format!("client-{nth}"), None, connection);
+            let owned = (0..PARTICIPANTS).filter(|place| place % CLIENTS == nth).collect();
+            let client = client::LoadClient::new(session, seed, owned);
+            tasks.spawn(client.run(modes.clone(), Arc::clone(&rest)));
+        }
+        Ok(Self { mode, resting, tasks })
+    }
+
+    /// Brings all clients to rest.
+    ///
+    /// # Errors
+    /// [`LoadError::Restless`].
+    pub async fn pause(&mut self) -> Result<(), LoadError> {
+        self.mode.send_replace(Mode::Pause);
+        let rested = timeout(PAUSE, self.resting.wait_for(|resting| *resting == CLIENTS)).await;
+        match rested {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(LoadError::Restless { resting: *self.resting.borrow() }),
+        }
+    }
+
+    /// Lets them go on.
+    pub fn go_on(&mut self) {
+        self.mode.send_replace(Mode::Run);
+    }
+
+    /// Ends them.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn stop(mut self) -> Result<(), LoadError> {
+        self.pause().await?;
+        self.mode.send_replace(Mode::Stop);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+/// The day on which everybody signed, and of which all records are.
+fn past() -> Date {
+    Date::from_days(Date::today().days() - PAST_DAYS)
+}

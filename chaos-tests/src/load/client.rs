@@ -1,0 +1,250 @@
+//! One client of the load: what it does next, drawn from the seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kura_client::RequestId;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::cast::{HOME, VISITORS};
+use super::session::{Draft, Session};
+use super::{Mode, PARTICIPANTS};
+use crate::content;
+use crate::history::Outcome;
+use crate::seed::generator;
+
+/// The pause between two operations, in milliseconds.
+const PACE_MS: std::ops::RangeInclusive<u64> = 5..=60;
+
+/// How long a client tries to learn what is unknown before it rests.
+const RESOLVE: Duration = Duration::from_secs(60);
+
+/// The pause after a question that was not answered.
+const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Drafts that are remembered, to be written again under their document ids.
+const REMEMBERED: usize = 8;
+
+/// What a client does, with its share in a hundred.
+const SHARES: [(Deed, u32); 8] = [
+    (Deed::PutDocument, 38),
+    (Deed::PutPlain, 12),
+    (Deed::PutLarge, 2),
+    (Deed::PutAgain, 6),
+    (Deed::Get, 26),
+    (Deed::List, 2),
+    (Deed::Consent, 8),
+    (Deed::Resolve, 6),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    PutDocument,
+    PutPlain,
+    PutLarge,
+    PutAgain,
+    Get,
+    List,
+    Consent,
+    Resolve,
+}
+
+fn deed(draw: u32) -> Deed {
+    let mut passed = 0;
+    for (deed, share) in SHARES {
+        passed += share;
+        if draw < passed {
+            return deed;
+        }
+    }
+    Deed::Get
+}
+
+/// A write whose outcome is not known.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    place: usize,
+    request: RequestId,
+    /// Of a consent: the facility, and whether it is named.
+    consent: Option<(&'static str, bool)>,
+}
+
+/// A client.
+pub(super) struct LoadClient {
+    session: Session,
+    seed: u64,
+    random: StdRng,
+    owned: Vec<usize>,
+    drafts: u64,
+    remembered: VecDeque<Draft>,
+    open: VecDeque<Open>,
+    /// Who is named now, of those whose consents this client changes; absent: named, as at the beginning.
+    named: BTreeMap<(usize, &'static str), bool>,
+}
+
+impl LoadClient {
+    /// A client that changes the consents of the participants it owns.
+    pub(super) fn new(session: Session, seed: u64, owned: Vec<usize>) -> Self {
+        let random = generator(seed, session.name());
+        Self {
+            session,
+            seed,
+            random,
+            owned,
+            drafts: 0,
+            remembered: VecDeque::new(),
+            open: VecDeque::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub(super) async fn run(mut self, mut modes: watch::Receiver<Mode>, resting: Arc<watch::Sender<usize>>) {
+        loop {
+            let mode = *modes.borrow_and_update();
+            match mode {
+                Mode::Run => self.turn().await,
+                Mode::Stop => return,
+                Mode::Pause => {
+                    self.resolve_all().await;
+                    resting.send_modify(|count| *count += 1);
+                    let ended = modes.wait_for(|mode| *mode != Mode::Pause).await.is_err();
+                    resting.send_modify(|count| *count -= 1);
+                    if ended {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self) {
+        match deed(self.random.random_range(0..100)) {
+            Deed::PutDocument => self.put_new(true, false).await,
+            Deed::PutPlain => self.put_new(false, false).await,
+            Deed::PutLarge => self.put_new(true, true).await,
+            Deed::PutAgain => self.put_again().await,
+            Deed::Get => self.get().await,
+            Deed::List => drop(self.session.list(self.random.random_range(0..PARTICIPANTS)).await),
+            Deed::Consent => self.consent().await,
+            Deed::Resolve => drop(self.resolve_first().await),
+        }
+        sleep(Duration::from_millis(self.random.random_range(PACE_MS))).await;
+    }
+
+    async fn put_new(&mut self, named: bool, large: bool) {
+        self.drafts += 1;
+        let (client, number) = (self.session.name(), self.drafts);
+        let body = if large { content::large } else { content::small }(self.seed, client, number);
+        let document = named.then(|| format!("{client}-{number}"));
+        let draft = Draft { body, document, place: self.random.random_range(0..PARTICIPANTS) };
+        // Drawn before anything is known, so that answers do not change what is drawn later.
+        let at_once = self.random.random_ratio(1, 2);
+        let unknown = self.put(&draft).await;
+        if named && unknown && at_once {
+            // As an application would that lost its memory and knows only its document id.
+            self.put(&draft).await;
+        }
+        if named && !large {
+            self.remembered.truncate(REMEMBERED - 1);
+            self.remembered.push_front(draft);
+        }
+    }
+
+    async fn put_again(&mut self) {
+        let which = self.random.random_range(0..REMEMBERED);
+        if let Some(draft) = self.remembered.get(which).cloned() {
+            self.put(&draft).await;
+        }
+    }
+
+    /// Whether the outcome is unknown.
+    async fn put(&mut self, draft: &Draft) -> bool {
+        let (request, outcome) = self.session.put(draft).await;
+        let unknown = matches!(outcome, Outcome::Unknown { .. });
+        if unknown {
+            self.open.push_back(Open { place: draft.place, request, consent: None });
+        }
+        unknown
+    }
+
+    async fn get(&mut self) {
+        let draw: f64 = self.random.random();
+        let facility = [HOME, VISITORS[0], VISITORS[1]][self.random.random_range(0..3)];
+        let known = {
+            let all = self.session.shared().known();
+            // Squared from the end: recent records more often.
+            let back = (draw * draw * all.len() as f64) as usize;
+            all.len().checked_sub(1 + back).and_then(|place| all.get(place).copied())
+        };
+        if let Some(known) = known {
+            self.session.get(known.place, known.record, facility).await;
+        }
+    }
+
+    async fn consent(&mut self) {
+        let place = self.owned[self.random.random_range(0..self.owned.len())];
+        let facility = VISITORS[self.random.random_range(0..VISITORS.len())];
+        let open = |open: &Open| open.place == place && open.consent.is_some_and(|(named, _)| named == facility);
+        if let Some(at) = self.open.iter().position(open)
+            && !self.resolve(at).await
+        {
+            return;
+        }
+        let grant = !self.named.get(&(place, facility)).copied().unwrap_or(true);
+        let (request, outcome) = self.session.consent(place, facility, grant).await;
+        match outcome {
+            Outcome::Committed(_) => drop(self.named.insert((place, facility), grant)),
+            Outcome::Unknown { .. } => {
+                self.open.push_back(Open { place, request, consent: Some((facility, grant)) });
+            }
+            _ => {}
+        }
+    }
+
+    async fn resolve_first(&mut self) -> bool {
+        self.open.is_empty() || self.resolve(0).await
+    }
+
+    /// Asks what became of an open write; whether it is known now.
+    async fn resolve(&mut self, at: usize) -> bool {
+        let Some(open) = self.open.get(at).copied() else { return true };
+        let facility = open.consent.map_or(HOME, |(facility, _)| facility);
+        let outcome = self.session.resolve(open.place, facility, open.request).await;
+        let known = matches!(outcome, Outcome::Committed(_) | Outcome::Absent | Outcome::Forgotten);
+        if known {
+            self.open.remove(at);
+        }
+        if let (Outcome::Committed(_), Some((facility, grant))) = (outcome, open.consent) {
+            self.named.insert((open.place, facility), grant);
+        }
+        known
+    }
+
+    /// Resolves all; what stays open the checker will find.
+    async fn resolve_all(&mut self) {
+        let end = Instant::now() + RESOLVE;
+        while !self.open.is_empty() && Instant::now() < end {
+            if !self.resolve(0).await {
+                sleep(RESOLVE_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_make_up_a_hundred_and_every_deed_is_drawn() {
+        assert_eq!(SHARES.iter().map(|(_, share)| share).sum::<u32>(), 100);
+        for (wanted, share) in SHARES {
+            assert_eq!((0..100).filter(|draw| deed(*draw) == wanted).count() as u32, share);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where is measured: a cluster made for it, or one that runs already.
+//!
+//! Invariants
+//! - Connections are spread evenly over the voters: each has one node only, so none moves.
+//! - Processes are looked at only where they are this command's own children.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kura_client::{Client, Config, Endpoint, wire};
+use tokio::time::Instant;
+
+use super::Options;
+use super::machine::{Usage, busy_seconds};
+use crate::cli::{Failure, Progress};
+use crate::dev::{self, ClientFile, Cluster};
+
+/// How long members may take to catch up after a phase.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A cluster to measure.
+#[derive(Debug)]
+pub(super) struct Place {
+    cluster: Option<Cluster>,
+    config: Config,
+    /// For registering; acts as a registrar.
+    pub registrar: Client,
+    /// For the status; any voter.
+    pub status: Client,
+}
+
+/// What was used up to a moment.
+#[derive(Debug, Clone)]
+pub(super) struct Used {
+    /// By each node of [`Place::processes`], and last by this process.
+    pub processes: Vec<Usage>,
+    /// Processor time of everything on the machine.
+    pub busy_seconds: f64,
+}
+
+/// Disk space of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Disk {
+    pub name: String,
+    pub bytes: u64,
+}
+
+impl Place {
+    /// Starts a cluster, or connects to the one that the options name.
+    pub async fn open(options: &Options, directory: &Path, progress: &Progress) -> Result<Self, Failure> {
+        if let Some(existing) = &options.existing {
+            let config = Config::load(&existing.client)?;
+            let registrar = Client::connect(Config::load(&existing.registrar)?).await?;
+            let status = Client::connect(config.clone()).await?;
+            return Ok(Self { cluster: None, config, registrar, status });
+        }
+        let say = |step: &str| progress.say(format!("cluster: {step}"));
+        let dev = dev::Options { voters: options.voters, backups: options.backups, ..dev::Options::new(directory)? };
+        let cluster = Cluster::start(dev, &say).await?;
+        let config = cluster.client_config(ClientFile::Application)?;
+        let (registrar, status) =
+            (cluster.client(ClientFile::Registrar1).await?, cluster.client(ClientFile::Operator).await?);
+        Ok(Self { cluster: Some(cluster), config, registrar, status })
+    }
+
+    /// Connections of the application, so many to each voter; neighbours go to different ones.
+    pub async fn connect(&self, to_each: usize) -> Result<Vec<Client>, Failure> {
+        let mut clients = Vec::new();
+        for endpoint in std::iter::repeat_n(&self.config.endpoints, to_each).flatten() {
+            let endpoint = Endpoint { name: endpoint.name.clone(), address: endpoint.address.clone() };
+            clients.push(Client::connect(Config { endpoints: vec![endpoint], ..self.config.clone() }).await?);
+        }
+        Ok(clients)
+    }
+
+    /// Names and process ids of the nodes, if they are this process's own.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let members = cluster.plan().members.iter();
+        members.filter_map(|member| Some((member.name.clone(), cluster.process_id(&member.name)?))).collect()
+    }
+
+    /// What has been used up to now.
+    pub fn used(&self) -> Result<Used, Failure> {
+        let cannot = |error| Failure::failed(format!("cannot tell what a process uses: {error}"));
+        let nodes = self.processes().into_iter().map(|(_, id)| Some(id));
+        let processes = nodes.chain([None]).map(Usage::of).collect::<std::io::Result<_>>();
+        Ok(Used { processes: processes.map_err(cannot)?, busy_seconds: busy_seconds().map_err(cannot)? })
+    }
+
+    /// Waits until no member is behind; answers the status and how long that took.
+    pub async fn caught_up(&self, progress: &Progress) -> Result<(wire::StatusReply, Duration), Failure> {
+        let began = Instant::now();
+        loop {
+            let missing = match self.status.operations().status().await {
+                Ok(reply) => match reply.members.iter().find(|member| !member.reachable || member.lag_entries != 0) {
+                    None if reply.leader_id != 0 => return Ok((reply, began.elapsed())),
+                    None => "there is no leader".into(),
+                    Some(behind) => format!("{} is behind", behind.name),
+                },
+                Err(error) if error.may_retry() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            };
+            if began.elapsed() >= CATCH_UP_LIMIT {
+                return Err(Failure::failed(format!("after {} s {missing}", CATCH_UP_LIMIT.as_secs())));
+            }
+            progress.say(missing);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Stops the cluster if it is this command's own.
+    pub async fn close(self) -> Result<(), Failure> {
+        let Some(mut cluster) = self.cluster else { return Ok(()) };
+        let badly = cluster.stop().await?;
+        match badly.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::failed(format!("{} did not stop in order", badly.join(", ")))),
+        }
+    }
+}
+
+/// The disk space of each member.
+pub(super) fn disks(status: &wire::StatusReply) -> Vec<Disk> {
+    status.members.iter().map(|member| Disk { name: member.name.clone(), bytes: member.disk_bytes }).collect()
+}
+
+/// A temporary directory for the cluster: /var/tmp lies on a disk where /tmp may be memory.
+pub(super) fn temporary() -> PathBuf {
+    let on_disk = Path::new("/var/tmp");
+    let parent = if on_disk.is_dir() { on_disk.to_owned() } else { std::env::temp_dir() };
+    parent.join(format!("kura-bench-{:08x}", rand::random::<u32>()))
+}

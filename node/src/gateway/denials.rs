@@ -1,0 +1,144 @@
+//! Denials beyond a bucket per application and user become one counted entry a minute: a client that
+//! hammers at a closed door must not fill the journal.
+//!
+//! Invariants
+//! - Only denials are ever counted; a permitted access always has an entry of its own.
+//! - The first [`BUCKET_DENIALS`] of a user, and one each [`REFILL_INTERVAL`] after that, have entries of
+//!   their own.
+//! - The users remembered are bounded; beyond the bound everybody has entries of their own again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kura_cluster::consent::Denial;
+use kura_cluster::row::{ActorRow, JournalEntry};
+use prost::Message;
+
+use super::attempt::Attempt;
+use super::limits::PROPOSE_TIMEOUT;
+use super::{Gateway, GatewayError};
+
+/// Denials of one user that each have an entry of their own.
+pub const BUCKET_DENIALS: u32 = 30;
+/// After this long one more has.
+pub const REFILL_INTERVAL: Duration = Duration::from_secs(2);
+/// Counted denials are journalled this often.
+pub const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+/// Users remembered.
+const USERS_MAX: usize = 10_000;
+
+/// Application, facility and user (or other actor).
+type User = (String, String, String);
+
+struct Bucket {
+    left: u32,
+    filled: Instant,
+    /// The newest denial that has no entry yet, standing for `count` of them.
+    counted: Option<(JournalEntry, u32)>,
+}
+
+/// The buckets of one gateway.
+#[derive(Default)]
+pub struct Denials(Mutex<HashMap<User, Bucket>>);
+
+impl Denials {
+    /// Whether a denial has an entry of its own; if not, it is counted.
+    pub fn has_own_entry(&self, entry: &JournalEntry, reason: Denial, now: Instant) -> bool {
+        let actor = entry.actor.clone().unwrap_or_default();
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = user_of(&actor);
+        if !buckets.contains_key(&user) && buckets.len() >= USERS_MAX {
+            return true;
+        }
+        let bucket =
+            buckets.entry(user).or_insert_with(|| Bucket { left: BUCKET_DENIALS, filled: now, counted: None });
+        bucket.refill(now);
+        if bucket.left > 0 {
+            bucket.left -= 1;
+            return true;
+        }
+        let count = bucket.counted.as_ref().map_or(0, |(_, count)| *count) + 1;
+        let mut last = entry.clone();
+        last.denial = reason.number();
+        bucket.counted = Some((last, count));
+        false
+    }
+
+    /// Takes what was counted, and forgets users whose buckets are full again.
+    fn take_counted(&self, now: Instant) -> Vec<(JournalEntry, u32)> {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = buckets.values_mut().filter_map(|bucket| bucket.counted.take()).collect();
+        buckets.retain(|_, bucket| {
+            bucket.refill(now);
+            bucket.left < BUCKET_DENIALS
+        });
+        counted
+    }
+}
+
+impl Bucket {
+    fn refill(&mut self, now: Instant) {
+        let intervals = now.saturating_duration_since(self.filled).as_millis() / REFILL_INTERVAL.as_millis();
+        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+        if intervals > 0 {
+            self.left = self.left.saturating_add(intervals).min(BUCKET_DENIALS);
+            self.filled = now;
+        }
+    }
+}
+
+fn user_of(actor: &ActorRow) -> User {
+    (actor.application.clone(), actor.facility.clone(), actor.name.clone())
+}
+
+impl Gateway {
+    /// Journals the denials that were only counted, one entry a user.
+    pub async fn journal_counted_denials(&self) -> Result<(), GatewayError> {
+        for (entry, count) in self.denials.take_counted(Instant::now()) {
+            let command = {
+                let mut attempt = Attempt::begin(self, &entry)?;
+                attempt.entry.count = count;
+                let facility = entry.actor.as_ref().map(|actor| actor.facility.clone()).unwrap_or_default();
+                attempt.entry_facilities.extend(Some(facility).filter(|facility| !facility.is_empty()));
+                attempt.journal_as_drafted();
+                attempt.command.encode_to_vec()
+            };
+            self.proposer.propose(command.into(), Instant::now() + PROPOSE_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(user: &str) -> JournalEntry {
+        let actor = ActorRow { name: user.into(), ..ActorRow::default() };
+        JournalEntry { actor: Some(actor), ..JournalEntry::default() }
+    }
+
+    #[test]
+    fn beyond_the_bucket_denials_are_counted_and_none_is_lost() {
+        let denials = Denials::default();
+        let now = Instant::now();
+        let own = (0..100).filter(|_| denials.has_own_entry(&entry("a"), Denial::NotGranted, now)).count();
+        assert_eq!(own, BUCKET_DENIALS as usize);
+        assert!(denials.has_own_entry(&entry("b"), Denial::NotGranted, now), "another user has a bucket of their own");
+        let counted = denials.take_counted(now);
+        assert_eq!(counted.iter().map(|(_, count)| *count).sum::<u32>(), 100 - BUCKET_DENIALS);
+        assert_eq!(counted[0].0.denial, Denial::NotGranted.number());
+        assert!(denials.take_counted(now).is_empty());
+        assert!(denials.has_own_entry(&entry("a"), Denial::NotGranted, now + REFILL_INTERVAL));
+    }
+
+    #[test]
+    fn users_whose_buckets_are_full_are_forgotten() {
+        let denials = Denials::default();
+        let now = Instant::now();
+        denials.has_own_entry(&entry("a"), Denial::NotGranted, now);
+        denials.take_counted(now + REFILL_INTERVAL);
+        assert!(denials.0.lock().unwrap().is_empty());
+    }
+}

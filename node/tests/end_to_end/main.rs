@@ -1,0 +1,24 @@
+//! Kura from outside: real `kura serve` processes on loopback, spoken to with the client crate and, where
+//! a well-behaved client would not, with bare messages.
+//!
+//! Each test makes a small cluster of its own and asserts one promise. Conditions are polled with
+//! deadlines; nothing waits for a fixed time and hopes.
+
+mod backup;
+mod bodies;
+mod certificates;
+mod handover;
+mod idempotence;
+mod input;
+mod leaks;
+mod lists;
+mod memory;
+mod proxy;
+mod race;
+mod raw;
+mod refusal;
+mod replace;
+mod roles;
+mod space;
+mod starting;
+mod world;
