@@ -1,1 +1,104 @@
-//! placeholder
+//! The checker: judges a history, apart from the run that made it.
+//!
+//! Rules, by name
+//! - `incomplete`: the history is whole, in its format, and leaves no outcome open.
+//! - `vacuous`: the run did what it was made for (the header's floors).
+//! - `lost`: every acknowledged record is read on every voter in the final scan, is in every list asked
+//!   for after its acknowledgement, and is never missing after it.
+//! - `wrong-bytes`: every read brings the bytes and the version that were written.
+//! - `written-twice`: one request or one document id has one record and one version, and no list has
+//!   either twice.
+//! - `appeared`: no list and no read has a record that no write is known to have made; what was told
+//!   to be absent stays absent.
+//! - `read-after-revocation`: no read that was called after a revocation was acknowledged, and
+//!   returned before a following grant was called, succeeded; nor was any decided, by its log
+//!   position, after a revocation without a grant in between.
+//! - `refused-under-grant`: nothing is refused to a facility that was named throughout.
+//! - `journal-shared`: no two reads or writes name the same journal entry.
+//! - `out-of-order`: what was called after another had returned has the higher log position.
+//! - `digest-differs`: members' digests of one index are equal, and closing checks found every member.
+//! - `error`: nothing failed for other reasons than that the cluster could not do it just then.
+//!
+//! Invariant: a rule that finds nothing to judge says so as `incomplete` or `vacuous`.
+
+mod agreement;
+mod consent;
+mod order;
+mod records;
+mod shape;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use crate::history::Line;
+
+/// Violations of one rule that are told one by one; further ones are only counted.
+const TOLD_MAX: usize = 20;
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule.
+    pub rule: &'static str,
+    /// What was found.
+    pub message: String,
+}
+
+/// What a history shows.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Figures for people, in order.
+    pub figures: Vec<(&'static str, String)>,
+    /// What must not be, in the order of the rules.
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    fn add(&mut self, rule: &'static str, message: impl Into<String>) {
+        self.violations.push(Violation { rule, message: message.into() });
+    }
+
+    fn figure(&mut self, name: &'static str, value: impl fmt::Display) {
+        self.figures.push((name, value.to_string()));
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.figures {
+            writeln!(f, "{name:<28} {value}")?;
+        }
+        for chunk in self.violations.chunk_by(|one, next| one.rule == next.rule) {
+            for violation in chunk.iter().take(TOLD_MAX) {
+                writeln!(f, "VIOLATION {}: {}", violation.rule, violation.message)?;
+            }
+            if chunk.len() > TOLD_MAX {
+                writeln!(f, "VIOLATION {}: {} more", chunk[0].rule, chunk.len() - TOLD_MAX)?;
+            }
+        }
+        write!(f, "{:<28} {}", "violations", self.violations.len())
+    }
+}
+
+/// Judges a history.
+pub fn check(lines: &[Line]) -> Report {
+    let mut report = Report::default();
+    let Some(view) = view::View::of(lines) else {
+        report.add("incomplete", "the history does not begin with a header");
+        return report;
+    };
+    shape::check(&view, &mut report);
+    records::check(&view, &mut report);
+    consent::check(&view, &mut report);
+    order::check(&view, &mut report);
+    agreement::check(&view, &mut report);
+    report
+}

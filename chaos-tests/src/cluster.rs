@@ -63,7 +63,9 @@ impl Role {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// There is no binary to test.
-    #[error("{path} is not there: build it (cargo build --release -p kura-node --bin kura), or name it in {BINARY_VARIABLE}")]
+    #[error(
+        "{path} is not there: build it (cargo build --release -p kura-node --bin kura), or name it in {BINARY_VARIABLE}"
+    )]
     NoBinary {
         /// Where it was looked for.
         path: PathBuf,
@@ -162,8 +164,12 @@ impl Cluster {
     /// Names tell who is a backup only if the cluster says the same.
     async fn check_roles(&mut self) -> Result<(), ClusterError> {
         let reply = self.wait_until("every member", Duration::from_secs(60), missing_member).await?;
-        let told: BTreeSet<&str> =
-            reply.members.iter().filter(|member| member.role == ROLE_BACKUP).map(|member| member.name.as_str()).collect();
+        let told: BTreeSet<&str> = reply
+            .members
+            .iter()
+            .filter(|member| member.role == ROLE_BACKUP)
+            .map(|member| member.name.as_str())
+            .collect();
         if told == self.backups.iter().map(String::as_str).collect() {
             return Ok(());
         }

@@ -13,7 +13,18 @@ pub const SMALL_BYTES_MAX: usize = 6 * 1024;
 const LARGE_BYTES: std::ops::RangeInclusive<usize> = 1_100_000..=3_300_000;
 
 const WORDS: [&str; 12] = [
-    "observation", "value", "unit", "mmol/L", "reference", "normal", "history", "allergy", "none", "dose", "daily", "code",
+    "observation",
+    "value",
+    "unit",
+    "mmol/L",
+    "reference",
+    "normal",
+    "history",
+    "allergy",
+    "none",
+    "dose",
+    "daily",
+    "code",
 ];
 
 /// A small body: text, so that it compresses, with digits of its own; empty once in a while.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kura_client::operations::Operations;
 use kura_client::now_ms;
+use kura_client::operations::Operations;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -261,7 +261,12 @@ impl<'a> Rounds<'a> {
     async fn all(&mut self, schedule: &[Round], say: &impl Fn(&str)) -> Result<(), CrashError> {
         for (number, round) in (1..).zip(schedule) {
             let killed = self.round(number, round).await?;
-            say(&format!("round {number}: {} ({}), {} writes", round.target.word(), killed.join(" "), self.shared.acknowledged()));
+            say(&format!(
+                "round {number}: {} ({}), {} writes",
+                round.target.word(),
+                killed.join(" "),
+                self.shared.acknowledged()
+            ));
             if number % CHECK_EVERY == 0 {
                 self.check().await?;
                 say(&format!("round {number}: checked"));
@@ -307,7 +312,13 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    async fn kill(&mut self, round: u32, target: &str, nodes: &[String], leader: Option<&str>) -> Result<(), CrashError> {
+    async fn kill(
+        &mut self,
+        round: u32,
+        target: &str,
+        nodes: &[String],
+        leader: Option<&str>,
+    ) -> Result<(), CrashError> {
         let (at_us, writes_under_way) = (self.shared.recorder.now_us(), self.shared.writes_under_way());
         self.cluster.kill(nodes).await?;
         let leader = leader.is_some_and(|leader| nodes.iter().any(|node| node == leader));

@@ -416,9 +416,8 @@ fn write_line(sink: &mut Sink, line: &Line) {
     if sink.failed.is_some() {
         return;
     }
-    let written = serde_json::to_writer(&mut sink.file, line)
-        .map_err(io::Error::from)
-        .and_then(|()| sink.file.write_all(b"\n"));
+    let written =
+        serde_json::to_writer(&mut sink.file, line).map_err(io::Error::from).and_then(|()| sink.file.write_all(b"\n"));
     sink.failed = written.err();
 }
 

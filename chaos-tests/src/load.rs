@@ -10,6 +10,7 @@ mod cast;
 mod client;
 mod session;
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,41 +85,48 @@ pub struct Known {
     pub record: RecordId,
 }
 
+/// In the order in which they became known, each once.
+#[derive(Debug, Default)]
+struct AllKnown {
+    list: Vec<Known>,
+    records: HashSet<RecordId>,
+}
+
 /// What all clients share.
 pub struct Shared {
     /// Where everything is recorded.
     pub recorder: Recorder,
     /// Who takes part.
     pub cast: Cast,
-    known: Mutex<Vec<Known>>,
-    acknowledged: AtomicU64,
+    known: Mutex<AllKnown>,
     writes_under_way: AtomicU64,
 }
 
 impl Shared {
     /// Nothing known yet.
     pub fn new(recorder: Recorder, cast: Cast) -> Self {
-        Self {
-            recorder,
-            cast,
-            known: Mutex::default(),
-            acknowledged: AtomicU64::new(0),
-            writes_under_way: AtomicU64::new(0),
-        }
+        Self { recorder, cast, known: Mutex::default(), writes_under_way: AtomicU64::new(0) }
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Known>> {
+    fn known(&self) -> MutexGuard<'_, AllKnown> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All acknowledged records from a place in their order on.
     pub fn known_from(&self, first: usize) -> Vec<Known> {
-        self.known().get(first..).unwrap_or_default().to_vec()
+        self.known().list.get(first..).unwrap_or_default().to_vec()
     }
 
-    /// Writes acknowledged so far.
+    fn learn(&self, known: Known) {
+        let mut all = self.known();
+        if all.records.insert(known.record) {
+            all.list.push(known);
+        }
+    }
+
+    /// Records acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        self.known().list.len() as u64
     }
 
     /// Writes under way now.
@@ -180,11 +188,9 @@ impl Load {
     /// [`LoadError::Restless`].
     pub async fn pause(&mut self) -> Result<(), LoadError> {
         self.mode.send_replace(Mode::Pause);
-        let rested = timeout(PAUSE, self.resting.wait_for(|resting| *resting == CLIENTS)).await;
-        match rested {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(LoadError::Restless { resting: *self.resting.borrow() }),
-        }
+        let all = self.resting.wait_for(|resting| *resting == CLIENTS);
+        let rested = timeout(PAUSE, all).await.is_ok_and(|rested| rested.is_ok());
+        if rested { Ok(()) } else { Err(LoadError::Restless { resting: *self.resting.borrow() }) }
     }
 
     /// Lets them go on.

@@ -132,7 +132,7 @@ impl Accesses {
         self
     }
 
-    /// The accesses, oldest first, page by page as they are read.
+    /// The accesses, newest first, page by page as they are read.
     pub fn stream(self) -> Listing<Access, ListError> {
         let shared = Arc::clone(&self.acting.shared);
         let request = self.request();

@@ -162,7 +162,12 @@ macro_rules! write_family {
 
         impl WriteFamily for $name {
             fn from_failed(failed: Failed, request: RequestId) -> Self {
-                if failed.in_doubt { Self::Unknown { request } } else { Self::from_fault(failed.fault) }
+                match failed.fault {
+                    // Not known either, but no outcome will ever tell.
+                    Fault::Expired => Self::from_fault(failed.fault),
+                    _ if failed.in_doubt => Self::Unknown { request },
+                    fault => Self::from_fault(fault),
+                }
             }
         }
     };

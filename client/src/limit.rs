@@ -25,7 +25,7 @@ pub const ADDRESSEES_MAX: usize = 1024;
 pub const TEXT_BYTES_MAX: usize = 4096;
 
 /// Longest signature or timestamp token, in bytes.
-pub const SIGNATURE_BYTES_MAX: usize = 64 * 1024;
+pub const SIGNATURE_BYTES_MAX: usize = 256 << 10;
 
 /// Most records, accesses or items in one page.
 pub const PAGE_ITEMS_MAX: u32 = 1000;

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// For RocksDB too: it replaces `malloc` itself.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     kura_node::cli::run()
 }

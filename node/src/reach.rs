@@ -1,6 +1,6 @@
 //! How far committed writes have got beyond the prefecture: what the backup members have synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,9 +20,9 @@ pub enum Reached {
     NotWaited = 4,
 }
 
-/// The last synced position (term, index) of each backup member, by Raft id; `None`: never heard of.
+/// The last synced position (term, index) that each member reported, by Raft id.
 #[derive(Debug)]
-pub struct Reach(watch::Sender<BTreeMap<u64, Option<(u64, u64)>>>);
+pub struct Reach(watch::Sender<BTreeMap<u64, (u64, u64)>>);
 
 impl Default for Reach {
     fn default() -> Reach {
@@ -31,22 +31,6 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Sets which backup members there are; positions of those that stay are kept.
-    pub fn set_backups(&self, backups: impl IntoIterator<Item = u64>) {
-        let backups: Vec<u64> = backups.into_iter().collect();
-        self.0.send_if_modified(|known| {
-            let before = known.len();
-            known.retain(|id, _| backups.contains(id));
-            let gone = known.len() != before;
-            let mut new = false;
-            for id in backups {
-                new |= !known.contains_key(&id);
-                known.entry(id).or_default();
-            }
-            gone || new
-        });
-    }
-
     /// Whether someone waits at present.
     pub fn is_awaited(&self) -> bool {
         self.0.receiver_count() > 0
@@ -54,30 +38,32 @@ impl Reach {
 
     /// Notes what a backup member reports as synced.
     pub fn report(&self, backup: u64, term: u64, index: u64) {
-        self.0.send_if_modified(|known| match known.get_mut(&backup) {
-            Some(position) if *position < Some((term, index)) => {
-                *position = Some((term, index));
-                true
-            }
-            _ => false,
+        self.0.send_if_modified(|known| {
+            let position = known.entry(backup).or_default();
+            let moved = *position < (term, index);
+            *position = (*position).max((term, index));
+            moved
         });
     }
 
-    /// Waits until a backup has synced the entry that a leader of `term` acknowledged at `index`.
+    /// Waits until one of `backups` (those of the membership at this moment) has synced the entry that a
+    /// leader of `term` acknowledged at `index`.
     ///
     /// A log whose last synced entry is of this term or a later one, at this index or beyond, contains
     /// every entry that was committed up to it in this term.
-    pub async fn wait(&self, term: u64, index: u64) -> Reached {
-        self.wait_for(term, index, REACH_TIMEOUT).await
+    pub async fn wait(&self, backups: &BTreeSet<u64>, term: u64, index: u64) -> Reached {
+        self.wait_for(backups, term, index, REACH_TIMEOUT).await
     }
 
-    async fn wait_for(&self, term: u64, index: u64, limit: Duration) -> Reached {
+    async fn wait_for(&self, backups: &BTreeSet<u64>, term: u64, index: u64, limit: Duration) -> Reached {
+        if backups.is_empty() {
+            return Reached::NoBackup;
+        }
         let mut watch = self.0.subscribe();
-        let covered = |known: &BTreeMap<u64, Option<(u64, u64)>>| {
-            known.is_empty() || known.values().flatten().any(|(t, i)| *t >= term && *i >= index)
+        let covered = |known: &BTreeMap<u64, (u64, u64)>| {
+            known.iter().any(|(id, (t, i))| backups.contains(id) && *t >= term && *i >= index)
         };
         match tokio::time::timeout(limit, watch.wait_for(covered)).await {
-            Ok(Ok(known)) if known.is_empty() => Reached::NoBackup,
             Ok(Ok(_)) => Reached::BeyondPrefecture,
             _ => Reached::NotYet,
         }
@@ -91,18 +77,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn plain_success_only_when_a_backup_has_it() {
         let reach = Reach::default();
-        assert_eq!(reach.wait(1, 5).await, Reached::NoBackup);
-        reach.set_backups([9]);
-        assert_eq!(reach.wait(1, 5).await, Reached::NotYet);
+        let (none, nine) = (BTreeSet::new(), BTreeSet::from([9]));
+        assert_eq!(reach.wait(&none, 1, 5).await, Reached::NoBackup);
+        // A backup that was never heard of is a backup all the same.
+        assert_eq!(reach.wait(&nine, 1, 5).await, Reached::NotYet);
         reach.report(9, 1, 4);
-        assert_eq!(reach.wait(1, 5).await, Reached::NotYet);
+        assert_eq!(reach.wait(&nine, 1, 5).await, Reached::NotYet);
         // An older term's entry at a higher index proves nothing.
-        assert_eq!(reach.wait(2, 3).await, Reached::NotYet);
+        assert_eq!(reach.wait(&nine, 2, 3).await, Reached::NotYet);
         reach.report(9, 1, 5);
-        assert_eq!(reach.wait(1, 5).await, Reached::BeyondPrefecture);
+        assert_eq!(reach.wait(&nine, 1, 5).await, Reached::BeyondPrefecture);
         reach.report(7, 9, 99);
-        assert_eq!(reach.wait(9, 99).await, Reached::NotYet, "not a backup");
-        reach.set_backups([]);
-        assert_eq!(reach.wait(9, 99).await, Reached::NoBackup);
+        assert_eq!(reach.wait(&nine, 9, 99).await, Reached::NotYet, "not a backup");
+        reach.report(9, 1, 3);
+        assert_eq!(reach.wait(&nine, 1, 5).await, Reached::BeyondPrefecture, "reports never go back");
     }
 }

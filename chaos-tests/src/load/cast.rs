@@ -2,8 +2,8 @@
 
 use kura_client::registry::{Application, Facility, User as RegisteredUser};
 use kura_client::{
-    ActingClient, Client, Consent, Date, FacilityKind, Method, Participant, ParticipantNumber, Person, Profession, User,
-    now_ms,
+    ActingClient, Client, Consent, Date, FacilityKind, Method, Participant, ParticipantNumber, Person, Profession,
+    User, now_ms,
 };
 use rand::RngExt;
 
@@ -67,7 +67,8 @@ impl Cast {
     /// [`LoadError::Setup`].
     pub async fn register(&self, registrar: &Client, application: &Client, signed_on: Date) -> Result<(), LoadError> {
         let registry = registrar.registry();
-        let kinds = [(HOME, FacilityKind::Hospital), (VISITORS[0], FacilityKind::Clinic), (VISITORS[1], FacilityKind::Clinic)];
+        let kinds =
+            [(HOME, FacilityKind::Hospital), (VISITORS[0], FacilityKind::Clinic), (VISITORS[1], FacilityKind::Clinic)];
         for (id, kind) in kinds {
             let put = registry.put_facility(&Facility::new(id, id, kind)).await;
             put.map_err(|error| LoadError::setup("a facility", error))?;

@@ -176,7 +176,7 @@ impl LoadClient {
         let draw: f64 = self.random.random();
         let facility = [HOME, VISITORS[0], VISITORS[1]][self.random.random_range(0..3)];
         let known = {
-            let all = self.session.shared().known();
+            let all = &self.session.shared().known().list;
             // Squared from the end: recent records more often.
             let back = (draw * draw * all.len() as f64) as usize;
             all.len().checked_sub(1 + back).and_then(|place| all.get(place).copied())

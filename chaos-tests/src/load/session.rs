@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::cast::{Cast, HOME, physician};
 use super::{Known, Shared, past};
 use crate::content::{hexadecimal, sha256};
-use crate::history::{Action, Committed, Line, ListedRecord, Operation, Outcome, Revision};
+use crate::history::{Action, Committed, ListedRecord, Operation, Outcome, Revision};
 
 /// A body and how it is handed in.
 #[derive(Debug, Clone)]
@@ -84,9 +84,8 @@ impl Session {
     }
 
     fn acknowledged(&self, place: usize, receipt: &Receipt) {
-        if !receipt.repeated() {
-            self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-            self.shared.known().push(Known { place, record: receipt.record() });
+        if !receipt.record().is_nil() {
+            self.shared.learn(Known { place, record: receipt.record() });
         }
     }
 
@@ -140,9 +139,7 @@ impl Session {
         let call_us = self.shared.recorder.now_us();
         let outcome = match self.client.outcome(request).await {
             Ok(Found::Committed(receipt)) => {
-                if !receipt.record().is_nil() {
-                    self.acknowledged(place, &receipt);
-                }
+                self.acknowledged(place, &receipt);
                 committed(&receipt)
             }
             Ok(Found::Absent) => Outcome::Absent,
@@ -166,11 +163,6 @@ impl Session {
             action,
             outcome,
         });
-    }
-
-    /// Writes a line of another kind.
-    pub fn line(&self, line: &Line) {
-        self.shared.recorder.write(line);
     }
 }
 

@@ -139,8 +139,10 @@ fn facility_act(facts: &Facts<'_>, facility: &Facility) -> Ruling {
             dated(facts, consent, clinical_day)?;
             addressed(facts, addressees)?;
             match earlier {
-                Some(record) if record.control.author_facility != facility.id => Err(Denial::NotAuthor),
-                Some(record) => narrows(record, addressees),
+                Some(record) => {
+                    authored(facts, facility, consent, Some(record))?;
+                    narrows(record, addressees)
+                }
                 None => Ok(Basis::Grant),
             }
         }
@@ -150,12 +152,12 @@ fn facility_act(facts: &Facts<'_>, facility: &Facility) -> Ruling {
             visible(facts, facility, consent, record)
         }
         Act::Hide { record } => {
-            granted(facts, facility)?;
-            authored(facility, record)
+            let consent = granted(facts, facility)?;
+            authored(facts, facility, consent, record)
         }
         Act::Narrow { record, addressees } => {
-            granted(facts, facility)?;
-            authored(facility, record)?;
+            let consent = granted(facts, facility)?;
+            authored(facts, facility, consent, record)?;
             addressed(facts, addressees)?;
             narrows(record.ok_or(Denial::NoSuchRecord)?, addressees)
         }
@@ -256,9 +258,20 @@ fn narrows(record: RecordFacts<'_>, addressees: &[String]) -> Ruling {
     if within { Ok(Basis::Grant) } else { Err(Denial::Widens) }
 }
 
-fn authored(facility: &Facility, record: Option<RecordFacts<'_>>) -> Ruling {
-    let record = record.ok_or(Denial::NoSuchRecord)?;
-    if record.control.author_facility == facility.id { Ok(Basis::Grant) } else { Err(Denial::NotAuthor) }
+/// Whether a record is the facility's own. Another's that the facility may not even see is refused as
+/// if it were not there.
+fn authored(
+    facts: &Facts<'_>,
+    facility: &Facility,
+    consent: &ParticipationConsent,
+    record: Option<RecordFacts<'_>>,
+) -> Ruling {
+    let found = record.ok_or(Denial::NoSuchRecord)?;
+    if found.control.author_facility == facility.id {
+        return Ok(Basis::Grant);
+    }
+    visible(facts, facility, consent, record)?;
+    Err(Denial::NotAuthor)
 }
 
 /// Whether a facility's user may see a record: what a read asks once and a listing of every row.

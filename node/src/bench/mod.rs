@@ -186,8 +186,6 @@ fn judge(report: &Report) -> Result<(), Failure> {
     Err(Failure::new(Exit::Damaged, format!("{} operations failed", report.errors())))
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(Failure::failed)?
 }

@@ -136,7 +136,8 @@ impl Before {
         members.push(share(OWN.to_owned(), Some(own), None));
         let cpu = members.iter().map(|share| share.cpu_seconds).sum::<Option<f64>>();
         let plaintext = done.bytes_of_all;
-        let per_plaintext = |bytes: Option<f64>| bytes.filter(|_| writes && plaintext > 0).map(|b| b / plaintext as f64);
+        let per_plaintext =
+            |bytes: Option<f64>| bytes.filter(|_| writes && plaintext > 0).map(|b| b / plaintext as f64);
         let disk: i64 = members.iter().filter_map(|share| share.disk_bytes).sum();
         Ok(Phase {
             phase,
@@ -209,8 +210,19 @@ impl Report {
 
     fn print_phases(&self, output: Output) -> Result<(), Failure> {
         let mut rows = table(&[
-            "phase", "clients", "operations/s", "MB/s", "p50 ms", "p99 ms", "max ms", "disk/plaintext",
-            "written/plaintext", "catch-up s", "CPU ms/operation", "other cores", "errors",
+            "phase",
+            "clients",
+            "operations/s",
+            "MB/s",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "disk/plaintext",
+            "written/plaintext",
+            "catch-up s",
+            "CPU ms/operation",
+            "other cores",
+            "errors",
         ]);
         let ratio = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         for phase in &self.phases {

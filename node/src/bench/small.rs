@@ -92,7 +92,8 @@ pub(super) async fn read(small: &Arc<Small>, load: Load, place: &Place, progress
     if small.written().is_empty() {
         progress.say("read: writing records to read");
         let ahead = stream::iter(0..AHEAD).map(Ok::<_, Trouble>);
-        let wrote = ahead.try_for_each_concurrent(AHEAD_AT_ONCE, |client| async move { small.put(client).await.map(drop) });
+        let wrote =
+            ahead.try_for_each_concurrent(AHEAD_AT_ONCE, |client| async move { small.put(client).await.map(drop) });
         wrote.await.map_err(|trouble| Failure::failed(trouble.message))?;
     }
     let small = Arc::clone(small);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use kura_client::operations::Operations;
-use kura_client::{now_ms, wire};
+use kura_client::{Client, now_ms, wire};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -35,7 +35,12 @@ pub struct Arguments {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let operations = arguments.client.connect().await?.operations();
+    // Who waits also waits for the first node to listen.
+    let client = match arguments.wait {
+        true => Client::connect_lazily(arguments.client.config()?).await?,
+        false => arguments.client.connect().await?,
+    };
+    let operations = client.operations();
     let reply = if arguments.wait {
         settled(&operations, Duration::from_secs(arguments.timeout)).await?
     } else {

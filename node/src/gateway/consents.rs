@@ -362,8 +362,11 @@ fn local_ids(
     Ok(ids)
 }
 
-/// A free text within its bound.
+/// A free text within its bound: a length, and no control characters.
 pub fn bounded(field: &'static str, text: &str) -> Result<(), GatewayError> {
+    if text.chars().any(char::is_control) {
+        return Err(GatewayError::invalid(field, "contains a control character"));
+    }
     match text.len() {
         length if length > TEXT_BYTES_MAX => {
             Err(GatewayError::invalid(field, format!("has {length} bytes, the limit is {TEXT_BYTES_MAX}")))

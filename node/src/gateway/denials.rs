@@ -51,8 +51,7 @@ impl Denials {
         if !buckets.contains_key(&user) && buckets.len() >= USERS_MAX {
             return true;
         }
-        let bucket =
-            buckets.entry(user).or_insert_with(|| Bucket { left: BUCKET_DENIALS, filled: now, counted: None });
+        let bucket = buckets.entry(user).or_insert_with(|| Bucket { left: BUCKET_DENIALS, filled: now, counted: None });
         bucket.refill(now);
         if bucket.left > 0 {
             bucket.left -= 1;

@@ -26,6 +26,8 @@ pub const ATTEMPTS_MAX: u32 = 12;
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far a gateway's clock may be off the voters' median.
 pub const CLOCK_OFFSET_MS_MAX: u64 = 5_000;
+/// How far in the future a request's birth may lie: clocks differ.
+pub const REQUEST_AHEAD_MS_MAX: u64 = 5 * 60_000;
 /// How long a restrictive command waits for the backup.
 pub const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A long download is decided again after this long.

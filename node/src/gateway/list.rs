@@ -148,10 +148,10 @@ fn record_of(key: &RowKey) -> Result<RecordId, GatewayError> {
 
 fn wanted(request: &v1::ListRequest, control: &RecordControl) -> bool {
     let class = request.classes.is_empty() || request.classes.contains(&control.class);
-    let since = request.since_day == 0 || control.clinical_day >= request.since_day;
-    let until = request.until_day == 0 || control.clinical_day <= request.until_day;
+    let (since, until) = (request.since_day, request.until_day);
+    let period = (since, until) == (0, 0) || (since..=until).contains(&control.clinical_day);
     let author = request.author_facility.is_empty() || control.author_facility == request.author_facility;
-    class && since && until && author
+    class && period && author
 }
 
 /// Rows of a page, within bounds.

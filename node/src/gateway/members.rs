@@ -1,14 +1,18 @@
 //! Members approved to join: an operator's approval for a backup, an operator's and a registrar's for a
 //! voter, since it will receive the root key.
 
+use std::time::Instant;
+
 use kura_cluster::consent::{Basis, Denial};
-use kura_cluster::row::{MemberRow, ReceiptRow, RowKey, Table};
+use kura_cluster::row::{ActorRow, JournalEntry, MemberRow, ReceiptRow, RowKey, Table};
 use kura_cluster::seal::Domain;
-use kura_cluster::word::Action;
+use kura_cluster::word::{Action, ActorKind};
 use kura_proto::v1;
+use prost::Message;
 
 use super::attempt::{Attempt, broken};
 use super::consents::bounded;
+use super::limits::PROPOSE_TIMEOUT;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 use crate::certificates::{Role, check_name};
@@ -91,6 +95,22 @@ impl Gateway {
         let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
         let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
         Ok(attempt.look::<MemberRow>(&key)?.value.map(|row| (*row).clone()).filter(is_approved))
+    }
+
+    /// Journals that the root key is handed to an approved voter, before it is.
+    pub async fn journal_handover(&self, name: &str) -> Result<(), GatewayError> {
+        let entry = JournalEntry {
+            actor: Some(ActorRow { kind: ActorKind::Cluster.number(), name: self.name.clone(), ..ActorRow::default() }),
+            action: Action::Member.number(),
+            object: format!("root key to {name}"),
+            ..JournalEntry::default()
+        };
+        let command = {
+            let mut attempt = Attempt::begin(self, &entry)?;
+            attempt.permit(Basis::Cluster);
+            attempt.command.encode_to_vec()
+        };
+        self.proposer.propose(command.into(), Instant::now() + PROPOSE_TIMEOUT).await.map(|_| ())
     }
 
     /// Journals a membership change that an operator asked for, before it is made.

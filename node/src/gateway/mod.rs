@@ -10,7 +10,8 @@
 //! - Plaintext exists only here and above; it never reaches a log line.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 pub mod accesses;
 pub mod attempt;
@@ -57,6 +58,9 @@ pub struct Gateway {
     pub clock_offset_ms: AtomicI64,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
+    /// Calls being decided; none begins once the node drains.
+    in_flight: tokio::sync::watch::Sender<usize>,
+    draining: AtomicBool,
     rows: rows::RowCache,
     denials: denials::Denials,
 }
@@ -79,6 +83,8 @@ impl Gateway {
             space,
             clock_offset_ms: AtomicI64::new(0),
             reach,
+            in_flight: tokio::sync::watch::Sender::new(0),
+            draining: AtomicBool::new(false),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
         }
@@ -89,11 +95,35 @@ impl Gateway {
         self.vault.load_full().ok_or_else(|| GatewayError::Sealed { why: "it has no root key yet".into() })
     }
 
+    /// Takes no new calls and waits until those in progress are answered, or the limit has passed.
+    pub async fn drain(&self, limit: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        let mut in_flight = self.in_flight.subscribe();
+        let _ = tokio::time::timeout(limit, in_flight.wait_for(|calls| *calls == 0)).await;
+    }
+
+    fn begin_call(&self) -> Result<InFlight<'_>, GatewayError> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(GatewayError::Unavailable { why: "this node is stopping; ask another".into() });
+        }
+        self.in_flight.send_modify(|calls| *calls += 1);
+        Ok(InFlight(&self.in_flight))
+    }
+
     /// This node's clock, if it can be trusted.
     pub fn now_ms(&self) -> Result<u64, GatewayError> {
         match self.clock_offset_ms.load(Ordering::Relaxed).unsigned_abs() > limits::CLOCK_OFFSET_MS_MAX {
             true => Err(GatewayError::Clock),
             false => Ok(crate::clock::now_ms()),
         }
+    }
+}
+
+/// A call in progress.
+struct InFlight<'g>(&'g tokio::sync::watch::Sender<usize>);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| *calls -= 1);
     }
 }

@@ -36,13 +36,15 @@ impl Gateway {
             sha256: Bytes::copy_from_slice(&asked.sha256),
             receipt: Bytes::new(),
         });
-        let Proposed { outcome, term, index } =
-            self.proposer.propose(command.encode_to_vec().into(), Instant::now() + PROPOSE_TIMEOUT).await?;
-        self.store.applied(index).await;
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        let Proposed { outcome, term, index } = self.proposer.propose(command.encode_to_vec().into(), deadline).await?;
+        if !self.store.applied(index, deadline).await {
+            return Err(GatewayError::Unavailable { why: "this node does not hear from the leader".into() });
+        }
         match outcome {
             Outcome::Committed(committed) => {
                 let receipt = open_receipt(&vault, &row, &committed.receipt)?;
-                let reach = self.reach.wait(term, committed.revision.index).await;
+                let reach = self.reach.wait(&self.backups(), term, committed.revision.index).await;
                 let receipt = v1::Receipt {
                     timeline: committed.revision.timeline,
                     leader_term: term,

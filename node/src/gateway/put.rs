@@ -1,7 +1,7 @@
 //! Writing a record: what both ways in (one message, or a staged upload) commit.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, RecordFacts, decide};
+use kura_cluster::consent::{Act, Decision, Denial, RecordFacts, decide};
 use kura_cluster::id::{ContentId, DocumentId, FacilityId, RecordId, UserId};
 use kura_cluster::row::{DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table};
 use kura_cluster::seal::Domain;
@@ -136,14 +136,17 @@ pub fn decide_write<T>(
         earlier: earlier.as_deref().map(|control| RecordFacts { control }),
     };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-    let decision = decide(&facts);
+    let decision = match decide(&facts) {
+        // Whether there is such a record is nobody's business who may not see it.
+        Decision::Permit { .. } if record.version_of.is_some() && earlier.is_none() => {
+            Decision::Deny { reason: Denial::NoSuchRecord }
+        }
+        decision => decision,
+    };
     Verdict::of(decision, |_| {
         let (Some(known), Some(data)) = (known, data) else {
             return Err(GatewayError::Damaged { what: "participant" });
         };
-        if record.version_of.is_some() && earlier.is_none() {
-            return Err(GatewayError::NotFound { what: "the record of which this is a version" });
-        }
         let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
         let document = match &record.document_id {
             Some(id) => {
@@ -288,7 +291,6 @@ impl Gateway {
         // The body is part of what was asked, by its hash.
         let asked_of = v1::PutWholeRequest {
             parts: vec![v1::WholePart { sha256: Bytes::copy_from_slice(&body_hash), ..v1::WholePart::default() }],
-            actor: None,
             ..request.clone()
         };
         let asked = Asked::parse(request.request.as_ref(), &asked_of)?;

@@ -71,7 +71,7 @@ impl Gateway {
     /// Begins an upload, or goes on with one. A request that is known here to have been committed is
     /// answered with its receipt instead.
     pub async fn begin_upload(&self, caller: &Caller, begin: v1::PutBegin) -> Result<Begun<'_>, GatewayError> {
-        let asked_of = v1::PutBegin { actor: None, resume_content: Bytes::new(), ..begin.clone() };
+        let asked_of = v1::PutBegin { resume_content: Bytes::new(), ..begin.clone() };
         let asked = Asked::parse(begin.request.as_ref(), &asked_of)?;
         if let Some(receipt) = self.known_receipt(caller, &asked)? {
             return Ok(Begun::Committed(receipt));

@@ -94,9 +94,10 @@ impl Gateway {
     async fn propose_sweep(&self, attempt: Attempt<'_>) -> Result<bool, GatewayError> {
         let command = attempt.command.encode_to_vec().into();
         drop(attempt);
-        let proposed = self.proposer.propose(command, Instant::now() + PROPOSE_TIMEOUT).await?;
-        self.store.applied(proposed.index).await;
-        Ok(matches!(proposed.outcome, Outcome::Committed(_)))
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        let proposed = self.proposer.propose(command, deadline).await?;
+        let applied = self.store.applied(proposed.index, deadline).await;
+        Ok(applied && matches!(proposed.outcome, Outcome::Committed(_)))
     }
 }
 

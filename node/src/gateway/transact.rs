@@ -1,5 +1,6 @@
 //! Decide, propose, and decide anew if anything changed meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,9 +17,10 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::attempt::Attempt;
-use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT};
+use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT, REQUEST_AHEAD_MS_MAX};
 use super::propose::Proposed;
 use super::{Caller, Gateway, GatewayError};
+use crate::raft::types::MemberRole;
 
 /// What a decision came to.
 pub enum Verdict<T> {
@@ -50,12 +52,52 @@ pub struct Asked {
     pub sha256: [u8; 32],
 }
 
+/// What a write asks for, apart from who asks: a repetition may come after a fresh authentication.
+pub trait Repeatable: Message + Clone {
+    /// The same request without its actor.
+    fn without_actor(&self) -> Self;
+}
+
+macro_rules! repeatable {
+    ($($request:ident),+) => {
+        $(impl Repeatable for v1::$request {
+            fn without_actor(&self) -> Self {
+                Self { actor: None, ..self.clone() }
+            }
+        })+
+    };
+}
+
+repeatable!(
+    EnrolRequest,
+    LinkRequest,
+    GrantRequest,
+    RevokeRequest,
+    WithdrawRequest,
+    HideRequest,
+    NarrowRequest,
+    PutWholeRequest,
+    PutBegin
+);
+
+macro_rules! repeatable_without_actor {
+    ($($request:ident),+) => {
+        $(impl Repeatable for v1::$request {
+            fn without_actor(&self) -> Self {
+                self.clone()
+            }
+        })+
+    };
+}
+
+repeatable_without_actor!(PutFacilityRequest, PutUserRequest, PutApplicationRequest, OutcomeRequest);
+
 impl Asked {
-    /// Parses the id and hashes the rest of the request (its encoded fields, without bodies).
-    pub fn parse(id: Option<&v1::RequestId>, request: &impl Message) -> Result<Asked, GatewayError> {
+    /// Parses the id and hashes the rest of the request (its encoded fields, without bodies and actor).
+    pub fn parse(id: Option<&v1::RequestId>, request: &impl Repeatable) -> Result<Asked, GatewayError> {
         let id = id.ok_or_else(|| GatewayError::invalid("request", "is missing"))?;
         let id = RequestId::from_slice(&id.id).map_err(|e| GatewayError::invalid("request", e))?;
-        Ok(Asked { id, sha256: Sha256::digest(request.encode_to_vec()).into() })
+        Ok(Asked { id, sha256: Sha256::digest(request.without_actor().encode_to_vec()).into() })
     }
 
     /// Its row key: birth time and HMAC(application ‖ id).
@@ -89,6 +131,13 @@ impl Gateway {
         asked: Option<&Asked>,
         mut decide: impl FnMut(&mut Attempt<'_>) -> Result<(Verdict<T>, ReceiptRow), GatewayError>,
     ) -> Result<Done<T>, GatewayError> {
+        let _in_flight = self.begin_call()?;
+        if let Some(asked) = asked
+            && asked.id.born_ms() > self.now_ms()?.saturating_add(REQUEST_AHEAD_MS_MAX)
+        {
+            let why = format!("was born in the future, by more than {} s", REQUEST_AHEAD_MS_MAX / 1000);
+            return Err(GatewayError::invalid("request", why));
+        }
         if asked.is_some() {
             self.space.check_writes().map_err(|why| GatewayError::LowSpace { why })?;
         } else {
@@ -124,7 +173,13 @@ impl Gateway {
             let command = attempt.command.encode_to_vec().into();
             drop(attempt);
             let Proposed { outcome, term, index } = self.proposer.propose(command, deadline).await?;
-            self.store.applied(index).await;
+            if !self.store.applied(index, deadline).await {
+                // The leader has it, this member does not: it may have been cut off or removed.
+                return Err(match asked {
+                    Some(_) => GatewayError::Unknown,
+                    None => GatewayError::Unavailable { why: "this node does not hear from the leader".into() },
+                });
+            }
             match outcome {
                 Outcome::Committed(committed) => {
                     if let Some(reason) = denied {
@@ -156,10 +211,17 @@ impl Gateway {
         Err(GatewayError::Contended)
     }
 
+    /// The backup members of the membership applied here.
+    pub fn backups(&self) -> BTreeSet<u64> {
+        let published = self.store.published();
+        let members = published.membership.membership().nodes();
+        members.filter(|(_, member)| member.role == MemberRole::Backup).map(|(id, _)| *id).collect()
+    }
+
     /// Builds the receipt of a write, waiting for the backup if it is restrictive or asked for.
     pub async fn receipt<T>(&self, done: &Done<T>, asked: &Asked, beyond_prefecture: bool) -> v1::Receipt {
         let reach = match beyond_prefecture {
-            true => self.reach.wait(done.leader_term, done.committed.revision.index).await,
+            true => self.reach.wait(&self.backups(), done.leader_term, done.committed.revision.index).await,
             false => crate::reach::Reached::NotWaited,
         };
         v1::Receipt {

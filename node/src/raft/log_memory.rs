@@ -16,7 +16,7 @@ use super::open::{Recovered, next_index};
 use super::types::{Entry, LogId, LogState, Vote};
 
 /// Encoded bytes of written entries kept for replication and apply.
-pub const RECENT_BYTES_MAX: usize = 32 << 20;
+pub const RECENT_BYTES_MAX: usize = 16 << 20;
 
 struct Recent {
     entry: Entry,

@@ -396,15 +396,15 @@ fn replication_point(
     let best = backups.iter().filter_map(|id| replies.get(id)?.as_ref()).map(|reply| reply.synced_index).max();
     match best {
         None => v1::ReplicationPoint { state: UNKNOWN, ..v1::ReplicationPoint::default() },
-        Some(index) => {
-            let lag = node.peers.lag_at(index, last);
-            v1::ReplicationPoint {
+        Some(index) => match node.peers.lag_at(index) {
+            Some((since, bytes_behind)) => v1::ReplicationPoint {
                 state: KNOWN,
                 index,
                 entries_behind: last.saturating_sub(index),
-                bytes_behind: 0,
-                seconds_behind: lag.as_secs(),
-            }
-        }
+                bytes_behind,
+                seconds_behind: since.as_secs(),
+            },
+            None => v1::ReplicationPoint { state: UNKNOWN, index, ..v1::ReplicationPoint::default() },
+        },
     }
 }

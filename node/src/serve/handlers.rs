@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use kura_cluster::Command;
 use kura_cluster::seal::verify_command_mac;
 use kura_proto::v1;
+use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,8 +34,14 @@ pub struct Handlers(pub Arc<Node>);
 
 impl Handlers {
     /// Checks what only the leader can check of a forwarded proposal.
-    fn check(&self, request: &v1::ProposeRequest) -> Result<(), (u32, &'static str)> {
+    ///
+    /// Asked for each proposal: streams live long, and a voter may have been removed meanwhile.
+    fn check(&self, from: NodeId, request: &v1::ProposeRequest) -> Result<(), (u32, &'static str)> {
         let node = &self.0;
+        let metrics = node.raft.metrics();
+        if !metrics.borrow_watched().membership_config.membership().voter_ids().any(|id| id == from) {
+            return Err((1, "the proposer is no voter (any more)"));
+        }
         let vault = node.gateway.vault.load_full().ok_or((1, "this node is sealed"))?;
         let keyring = vault.epoch(request.epoch).ok_or((1, "the proposal's epoch is not known here"))?;
         if !verify_command_mac(&keyring.command_mac, &request.command, &request.mac) {
@@ -71,7 +78,7 @@ impl PeerHandlers for Handlers {
                 let mut ids = Vec::with_capacity(batch.len());
                 let mut commands = Vec::with_capacity(batch.len());
                 for request in batch.drain(..) {
-                    match handlers.check(&request) {
+                    match handlers.check(from, &request) {
                         Ok(()) => {
                             ids.push(request.id);
                             commands.push(request.command);
@@ -119,11 +126,11 @@ impl PeerHandlers for Handlers {
         let node = &self.0;
         let vault = node.gateway.unsealed().map_err(Status::from)?;
         let approved = node.gateway.approved_member(&caller.name).map_err(Status::from)?;
-        let approved_so =
-            approved.is_some_and(|row| row.role == 1 && row.key_sha256[..] == caller.key_sha256[..]);
+        let approved_so = approved.is_some_and(|row| row.role == 1 && row.key_sha256[..] == caller.key_sha256[..]);
         if !approved_so || caller.role != Some(MemberRole::Voter) {
             return Err(Status::permission_denied("no operator and registrar have approved this voter"));
         }
+        node.gateway.journal_handover(&caller.name).await.map_err(Status::from)?;
         tracing::warn!(to = %caller.name, "the root key is handed to an approved voter");
         Ok(v1::RootKeyReply { root_key: Bytes::copy_from_slice(vault.root().expose_bytes()) })
     }
@@ -170,7 +177,7 @@ impl PeerHandlers for Handlers {
 pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
     let published = node.store.published();
     let synced = *node.log.synced().borrow();
-    let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&node.raft.metrics()).clone();
+    let metrics = node.raft.metrics().borrow_watched().clone();
     let now = time::OffsetDateTime::now_utc();
     let expiry = certificate_expiry(&node.config.tls.certificate, now).map(|expiry| expiry.not_after);
     v1::HelloReply {

@@ -51,7 +51,9 @@ const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a stopping leader waits for its successor.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long calls in progress may take after a stop was asked for.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections may take to close after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why a node did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -283,9 +285,15 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     if end.is_ok() {
         let _ = node.gateway.journal_counted_denials().await;
         hand_over(&node).await;
+        // The server goes on meanwhile: the new leader has to reach this node so that it can answer.
+        node.gateway.drain(DRAIN_TIMEOUT).await;
     }
     let _ = stop.send(true);
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, server).await;
+    let abort = server.abort_handle();
+    if tokio::time::timeout(CLOSE_TIMEOUT, server).await.is_err() {
+        // Streams between members do not end by themselves.
+        abort.abort();
+    }
     tasks.shutdown().await;
     let _ = node.raft.shutdown().await;
     if end.is_ok() {

@@ -41,7 +41,15 @@ pub struct Heard {
 #[derive(Debug, Default)]
 pub struct Peers {
     heard: Mutex<BTreeMap<NodeId, Heard>>,
-    ends: Mutex<VecDeque<(Instant, u64)>>,
+    ends: Mutex<VecDeque<End>>,
+}
+
+/// Where the log ended at a moment.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: Instant,
+    index: u64,
+    bytes: u64,
 }
 
 /// Ends of the log that are remembered, one a second: an hour.
@@ -53,21 +61,22 @@ impl Peers {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// How long ago the log was at `index`, if it is at `last` now: from a short history of its end.
-    pub fn lag_at(&self, index: u64, last: u64) -> Duration {
-        if index >= last {
-            return Duration::ZERO;
-        }
+    /// How far behind a member is that holds the log up to `index`: since when, and by how many bytes of
+    /// commands, from a history of this member's own applied end. `None`: longer than that history.
+    pub fn lag_at(&self, index: u64) -> Option<(Duration, u64)> {
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = ends.back()?;
         // The first moment at which the log was longer than `index`: everything since is missing there.
-        ends.iter().find(|(_, end)| *end > index).map_or(Duration::ZERO, |(at, _)| at.elapsed())
+        let Some(first) = ends.iter().position(|end| end.index > index) else { return Some((Duration::ZERO, 0)) };
+        let before = first.checked_sub(1).and_then(|at| ends.get(at))?;
+        Some((ends[first].at.elapsed(), last.bytes.saturating_sub(before.bytes)))
     }
 
-    /// Notes where the log ends now.
-    pub fn note_end(&self, end: u64) {
+    /// Notes where the log ends now, and how many bytes of commands have been applied.
+    pub fn note_end(&self, index: u64, bytes: u64) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.back().is_none_or(|(_, before)| *before < end) {
-            ends.push_back((Instant::now(), end));
+        if ends.back().is_none_or(|before| before.index < index) {
+            ends.push_back(End { at: Instant::now(), index, bytes });
         }
         if ends.len() > ENDS_KEPT {
             ends.pop_front();
@@ -115,11 +124,17 @@ pub fn others(node: &Node) -> Vec<(NodeId, Member)> {
 pub async fn follow(node: Arc<Node>) {
     loop {
         let members = others(&node);
-        let backups = members.iter().filter(|(_, member)| member.role == MemberRole::Backup).map(|(id, _)| *id);
-        node.gateway.reach.set_backups(backups);
         join_all(members.iter().map(|(id, member)| hello(&node, *id, member))).await;
         judge_clock(&node, &members);
-        node.peers.note_end(node.raft.metrics().borrow_watched().last_log_index.unwrap_or(0));
+        if node.gateway.now_ms().is_err()
+            && node.leads()
+            && let Some(successor) = super::most_advanced(&node)
+        {
+            tracing::warn!(successor, "this leader's clock is off: handing over leadership");
+            let _ = node.raft.trigger().transfer_leader(successor).await;
+        }
+        let published = node.store.published();
+        node.peers.note_end(published.index(), published.bytes);
         let next = Instant::now() + INTERVAL;
         while Instant::now() < next {
             tokio::time::sleep(WAITING_INTERVAL).await;

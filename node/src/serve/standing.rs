@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
-use super::{Node, most_advanced, peers};
+use super::{Node, peers};
 use crate::certificates::Role;
 use crate::raft::gate::Standing;
 use crate::raft::marks::Mark;
@@ -61,11 +61,13 @@ pub async fn stand(node: Arc<Node>) {
     }
 }
 
-/// Whether this node may stand: a voter by its certificate, past the marks check, unsealed, with space.
+/// Whether this node may stand: a voter by its certificate, past the marks check, unsealed, its clock
+/// right. One whose disk is low may stand, too: reads need a leader even when every disk is low.
 pub fn may_stand(node: &Node) -> bool {
     let open = *node.gate.standing().borrow() == Standing::Open;
     let unsealed = node.gateway.vault.load().is_some();
-    node.tls.identity().role == Role::Voter && open && unsealed && node.space.level() == Level::Enough
+    let clock = node.gateway.now_ms().is_ok();
+    node.tls.identity().role == Role::Voter && open && unsealed && clock
 }
 
 /// Looks at the disk each second; a leader without space hands over.
@@ -73,14 +75,24 @@ pub async fn watch_space(node: Arc<Node>) {
     let mut tick = tokio::time::interval(SPACE_INTERVAL);
     loop {
         tick.tick().await;
-        let low = tokio::task::block_in_place(|| node.space.look()) != Level::Enough;
-        node.gate.set_low_space(low);
-        if low
+        let level = tokio::task::block_in_place(|| node.space.look());
+        // While space is low only writes are refused, at the gateways: reads' journal entries still have
+        // to be replicated. When it is spent, nothing is taken.
+        node.gate.set_low_space(level == Level::Spent);
+        if level != Level::Enough
             && node.leads()
-            && let Some(successor) = most_advanced(&node)
+            && let Some(successor) = roomy_voter(&node)
         {
             tracing::warn!(successor, "the disk is nearly full: handing over leadership");
             let _ = node.raft.trigger().transfer_leader(successor).await;
         }
     }
+}
+
+/// Another voter that answered just now and reports no trouble of its own.
+fn roomy_voter(node: &Node) -> Option<u64> {
+    let voters = peers::others(node).into_iter().filter(|(_, member)| member.role == MemberRole::Voter);
+    let heard = voters.filter_map(|(id, _)| node.peers.heard(id).map(|heard| (id, heard)));
+    let well = heard.filter(|(_, heard)| heard.at.elapsed() < 3 * SPACE_INTERVAL && heard.reply.trouble.is_empty());
+    well.max_by_key(|(_, heard)| heard.reply.synced_index).map(|(id, _)| id)
 }

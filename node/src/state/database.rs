@@ -26,11 +26,11 @@ const MEMBERSHIP_KEY: &[u8] = b"membership";
 const SUMMARY_KEY: &[u8] = b"summary";
 
 /// Memory for memtables of all column families together.
-const MEMTABLES_BYTES: usize = 64 << 20;
+const MEMTABLES_BYTES: usize = 48 << 20;
 /// Memory for cached blocks of all column families together.
 const BLOCK_CACHE_BYTES: usize = 48 << 20;
-/// Values from this size live in blob files, where compaction does not rewrite them.
-const BLOB_BYTES_MIN: u64 = 16 << 10;
+/// Blocks from this size live in blob files, where compaction does not rewrite them: nearly all.
+const BLOB_BYTES_MIN: u64 = 512;
 /// Row headers kept in memory, so that expectations on hot rows read nothing.
 const HEADERS_CACHED: usize = 50_000;
 /// Open files kept by RocksDB.
@@ -83,8 +83,8 @@ impl From<DatabaseError> for std::io::Error {
 pub struct Progress<'a> {
     /// Last applied entry.
     pub applied: Option<LogId>,
-    /// Membership in force at it.
-    pub membership: &'a StoredMembership,
+    /// Membership in force at it, if it has changed.
+    pub membership: Option<&'a StoredMembership>,
     /// The state's summary after it.
     pub summary: &'a Summary,
 }
@@ -118,8 +118,9 @@ impl Database {
         options.set_paranoid_checks(true);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
-        let buffers =
-            rocksdb::WriteBufferManager::new_write_buffer_manager_with_cache(MEMTABLES_BYTES, false, cache.clone());
+        // Not charged to the cache: memtables would push filters and indexes out, and every lookup of a
+        // new key would read the disk.
+        let buffers = rocksdb::WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, true);
         options.set_write_buffer_manager(&buffers);
         let families = [META, ROWS, KEYS, BLOCKS, JOURNAL]
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
@@ -184,7 +185,9 @@ impl Database {
         if let Some(applied) = &progress.applied {
             batch.put(APPLIED_KEY, codec::encode_log_id(*applied));
         }
-        batch.put(MEMBERSHIP_KEY, codec::encode_stored_membership(progress.membership));
+        if let Some(membership) = progress.membership {
+            batch.put(MEMBERSHIP_KEY, codec::encode_stored_membership(membership));
+        }
         batch.put(SUMMARY_KEY, progress.summary.encode());
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -432,7 +435,7 @@ fn family_options(name: &str, cache: &rocksdb::Cache) -> Options {
     // Everything of size is sealed: compression would find nothing.
     options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(MEMTABLES_BYTES / 2);
-    options.set_max_write_buffer_number(3);
+    options.set_max_write_buffer_number(2);
     options.set_memtable_whole_key_filtering(true);
     options.set_memtable_prefix_bloom_ratio(0.05);
     options.set_level_compaction_dynamic_level_bytes(true);

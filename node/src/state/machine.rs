@@ -60,7 +60,7 @@ impl StateMachine {
         remove_others(&state_directory, number);
         remove_built_snapshots(&snapshots_directory);
         let (applied, membership, summary) = database.progress()?;
-        let published = Published { applied, membership, summary: Arc::new(summary) };
+        let published = Published { applied, membership, summary: Arc::new(summary), bytes: 0 };
         let store = StateStore::new(database, published);
         Ok(StateMachine { store, state_directory, snapshots_directory, number, synced, current: None })
     }
@@ -84,8 +84,10 @@ impl StateMachine {
         let mut batch = Batch::new(&*database, (*before.summary).clone());
         let (mut applied, mut membership) = (before.applied, before.membership.clone());
         let mut answers = Vec::with_capacity(run.len());
+        let mut bytes = before.bytes;
         for (entry, responder) in run {
             let id = entry.log_id();
+            bytes += payload_bytes(&entry.payload) as u64;
             let outcome = match &entry.payload {
                 EntryPayload::Blank => None,
                 EntryPayload::Normal(command) => Some(batch.apply(id.index, &command.0)?),
@@ -100,8 +102,9 @@ impl StateMachine {
             }
         }
         let (summary, rows) = batch.finish();
-        database.write(rows.iter(), &Progress { applied, membership: &membership, summary: &summary })?;
-        self.store.publish(Published { applied, membership, summary: Arc::new(summary) });
+        let changed = Some(&membership).filter(|new| **new != before.membership);
+        database.write(rows.iter(), &Progress { applied, membership: changed, summary: &summary })?;
+        self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
         for (responder, answer) in answers {
             responder.send(answer);
         }
@@ -148,7 +151,8 @@ impl StateMachine {
         write_current(&self.state_directory, next)?;
         self.number = next;
         let old = self.store.replace(database);
-        self.store.publish(Published { applied, membership, summary: Arc::new(summary) });
+        let bytes = self.store.published().bytes;
+        self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
         drop(old);
         remove_others(&self.state_directory, next);
         self.build().map(|_| ())

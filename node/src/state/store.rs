@@ -2,6 +2,7 @@
 //! and a way to wait until an index has been applied.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use kura_cluster::apply::{Summary, state_digest};
@@ -19,6 +20,8 @@ pub struct Published {
     pub membership: StoredMembership,
     /// The state's summary at it.
     pub summary: Arc<Summary>,
+    /// Bytes of commands applied since this process started.
+    pub bytes: u64,
 }
 
 impl Published {
@@ -63,14 +66,12 @@ impl StateStore {
         self.published.subscribe()
     }
 
-    /// Waits until the entry at `index` has been applied here.
-    pub async fn applied(&self, index: u64) -> Arc<Published> {
+    /// Waits until the entry at `index` has been applied here; `false` if it was not by the deadline, as
+    /// on a member that no longer hears from the leader.
+    pub async fn applied(&self, index: u64, deadline: Instant) -> bool {
         let mut watch = self.published.subscribe();
-        match watch.wait_for(|published| published.index() >= index).await {
-            Ok(published) => published.clone(),
-            // The sender lives in `self`.
-            Err(_) => self.published(),
-        }
+        let reached = watch.wait_for(|published| published.index() >= index);
+        matches!(tokio::time::timeout_at(deadline.into(), reached).await, Ok(Ok(_)))
     }
 
     pub(super) fn publish(&self, published: Published) {

@@ -50,8 +50,8 @@ pub fn every_command(site: &Site) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(left.iter().all(|name| !name.starts_with("no.dcm")), "{left:?}");
-    site.refused(2, app, &format!("record list - --client client.toml"), NUMBER);
-    site.refused(2, app, &format!("record list - --as F-minato/u-7 --client missing.toml"), NUMBER);
+    site.refused(2, app, "record list - --client client.toml", NUMBER);
+    site.refused(2, app, "record list - --as F-minato/u-7 --client missing.toml", NUMBER);
 
     let listed = site.kura_with(app, &format!("record list - --class image --json {AS}"), NUMBER).lines();
     assert_eq!((listed.len(), listed[0]["record"].as_str()), (1, Some(record)));
@@ -102,7 +102,7 @@ fn consent(site: &Site, record: &str) {
     let shown = site.kura_with(app, &format!("consent show - --json {SELF}"), NUMBER).json();
     let grants = shown["grants"].as_array().unwrap();
     assert_eq!(grants.iter().filter(|grant| grant["revoked_ms"].is_null()).count(), 1);
-    let seen = site.kura_with(app, &format!("audit list - --json --client client.toml"), NUMBER).lines();
+    let seen = site.kura_with(app, "audit list - --json --client client.toml", NUMBER).lines();
     assert!(seen.iter().any(|access| access["facility"] == "F-sakura" && access["denial"] == "hidden"), "{seen:?}");
     assert!(seen.iter().any(|access| access["facility"] == "F-sakura" && access["basis"] == "grant"));
 }

@@ -79,14 +79,7 @@ async fn its_certificate_can_neither_vote_append_propose_nor_fetch_the_root_key(
     for from in [backup, to] {
         let vote = Some(wire::Vote { term: status.term + 10, node_id: from, committed: false });
         let last = Some(wire::LogId { term: status.term + 9, index: 1 << 40 });
-        let ask = wire::VoteRequest {
-            from,
-            to,
-            vote,
-            last,
-            cluster_id: cluster_id.clone(),
-            leader_transfer: true,
-        };
+        let ask = wire::VoteRequest { from, to, vote, last, cluster_id: cluster_id.clone(), leader_transfer: true };
         not_from_a_backup("vote", &peer.vote(ask.clone()).await.unwrap_err());
         not_from_a_backup("pre-vote", &peer.pre_vote(ask).await.unwrap_err());
         let leads = Some(wire::Vote { term: status.term + 10, node_id: from, committed: true });
@@ -99,14 +92,8 @@ async fn its_certificate_can_neither_vote_append_propose_nor_fetch_the_root_key(
         };
         let mut replies = peer.append(tokio_stream::iter([append])).await.unwrap().into_inner();
         not_from_a_backup("append", &replies.next().await.unwrap().unwrap_err());
-        let transfer = wire::TransferRequest {
-            from,
-            to,
-            cluster_id: cluster_id.clone(),
-            vote: leads,
-            successor: backup,
-            last,
-        };
+        let transfer =
+            wire::TransferRequest { from, to, cluster_id: cluster_id.clone(), vote: leads, successor: backup, last };
         not_from_a_backup("transfer", &peer.transfer_leader(transfer).await.unwrap_err());
         let offer = wire::SnapshotOffer {
             from,

@@ -73,7 +73,8 @@ async fn several_parts_stay_apart_and_in_order() {
     let clinic = world.doctor(CLINIC);
     let read = clinic.get(&number, record).await.unwrap();
     let described: Vec<(String, u64)> = read.parts().iter().map(|part| (part.name.clone(), part.bytes)).collect();
-    let expected: Vec<_> = lengths.iter().enumerate().map(|(place, length)| (format!("part {place}"), *length)).collect();
+    let expected: Vec<_> =
+        lengths.iter().enumerate().map(|(place, length)| (format!("part {place}"), *length)).collect();
     assert_eq!(described, expected);
     let ranges: Vec<_> = (0..lengths.len()).map(|place| read.part_range(place).unwrap()).collect();
     assert!(read.bytes().await.unwrap() == whole);

@@ -13,8 +13,8 @@ use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::Code;
 use toml::Value;
+use tonic::Code;
 
 use super::raw;
 use super::world::{HOSPITAL, World, cluster, configure, doctor_through, folder, listed, set, until};
@@ -138,10 +138,8 @@ async fn expired_certificates_and_those_of_another_ca_are_refused() {
     assert!(words.contains("expired"), "{words}");
 
     let elsewhere = tempfile::tempdir().unwrap();
-    let files = AuthorityFiles {
-        certificate: elsewhere.path().join("ca.pem"),
-        private_key: elsewhere.path().join("ca.key"),
-    };
+    let files =
+        AuthorityFiles { certificate: elsewhere.path().join("ca.pem"), private_key: elsewhere.path().join("ca.key") };
     // It calls itself the same: only its key differs.
     let other = Authority::create(&files, authority.cluster(), 400, now).unwrap();
     let (stranger, _) = raw::issue(&cluster, &other, who, 30, now);

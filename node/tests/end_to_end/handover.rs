@@ -92,13 +92,13 @@ async fn a_leader_that_is_told_to_stop_hands_over_faster_than_an_election_and_lo
     let mut world = World::start(3, 0).await;
     let number = world.enrol(1).await;
     let shared = Arc::new(Shared::default());
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|_| tokio::spawn(keep_writing(world.doctor(HOSPITAL), number, Arc::clone(&shared))))
-        .collect();
+    let writers: Vec<_> =
+        (0..WRITERS).map(|_| tokio::spawn(keep_writing(world.doctor(HOSPITAL), number, Arc::clone(&shared)))).collect();
     let mut best = BTreeMap::new();
     for _ in 0..ROUNDS {
         for (name, signal) in [("handed over", Signal::TERM), ("killed", Signal::KILL)] {
             let longest = pause(&mut world, &shared, signal).await;
+            println!("{name}: {longest:?} without an acknowledged write");
             best.entry(name).and_modify(|least: &mut Duration| *least = longest.min(*least)).or_insert(longest);
         }
     }

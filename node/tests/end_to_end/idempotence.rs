@@ -25,7 +25,8 @@ async fn a_document_id_names_one_body_for_ever() {
     assert!(!first.repeated());
     // Another request with the same document: at another voter, and streamed, too.
     for voter in world.voters() {
-        let again = world.doctor_at(&voter, HOSPITAL).await.put(&number, letter()).bytes("dear colleague").await.unwrap();
+        let again =
+            world.doctor_at(&voter, HOSPITAL).await.put(&number, letter()).bytes("dear colleague").await.unwrap();
         assert!(again.repeated());
         assert_eq!((again.record(), again.version()), (first.record(), first.version()));
     }

@@ -14,53 +14,55 @@ use super::world::{CLINIC, HOSPITAL, World};
 const MEMORY_KIB_MAX: u64 = 400 << 10;
 const BODY_BYTES: u64 = 512 << 20;
 
-/// Bytes that a seed determines: noise, or text that compresses well. Ends after its length.
+/// Bytes that a seed determines: noise, or text that compresses well. Ends after its length, and is the
+/// same however it is read.
 pub struct Made {
     state: u64,
     left: u64,
     noise: bool,
+    /// Drawn and not read yet.
+    piece: Vec<u8>,
 }
 
 impl Made {
     /// Noise: no compression helps.
     pub fn noise(seed: u64, bytes: u64) -> Self {
-        Self { state: seed | 1, left: bytes, noise: true }
+        Self { state: seed << 1 | 1, left: bytes, noise: true, piece: Vec::new() }
     }
 
     /// A table of numbers, as laboratories print them.
     pub fn text(seed: u64, bytes: u64) -> Self {
-        Self { state: seed | 1, left: bytes, noise: false }
+        Self { noise: false, ..Self::noise(seed, bytes) }
     }
 
-    /// All of it, and its hash.
+    /// All of it.
     pub async fn gather(mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes).await.unwrap();
         bytes
     }
 
-    fn step(&mut self) -> u64 {
+    /// Xorshift: fast, and good enough that nothing compresses.
+    fn draw(&mut self) {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        self.state
+        match self.noise {
+            true => self.piece.extend_from_slice(&self.state.to_le_bytes()),
+            false => self.piece.extend_from_slice(format!("glucose {:03} mg/dl\n", self.state % 50 + 80).as_bytes()),
+        }
     }
 }
 
 impl AsyncRead for Made {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.remaining());
-        while room > 0 {
-            let number = self.step();
-            let piece = match self.noise {
-                true => number.to_le_bytes().to_vec(),
-                false => format!("glucose {:03} mg/dl\n", number % 50 + 80).into_bytes(),
-            };
-            let taken = room.min(piece.len());
-            buffer.put_slice(&piece[..taken]);
-            self.left -= taken as u64;
-            room -= taken;
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.remaining());
+        while self.piece.len() < room {
+            self.draw();
         }
+        buffer.put_slice(&self.piece[..room]);
+        self.piece.drain(..room);
+        self.left -= room as u64;
         Poll::Ready(Ok(()))
     }
 }

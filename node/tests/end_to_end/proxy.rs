@@ -59,7 +59,8 @@ impl Proxies {
 
     /// Bytes of all voters so far.
     pub fn sums(&self) -> Sums {
-        let sum = |of: fn(&Count) -> &AtomicU64| self.counts.iter().map(|count| of(count).load(Ordering::Relaxed)).sum();
+        let sum =
+            |of: fn(&Count) -> &AtomicU64| self.counts.iter().map(|count| of(count).load(Ordering::Relaxed)).sum();
         Sums { to_nodes: sum(|count| &count.to_node), to_client: sum(|count| &count.to_client) }
     }
 

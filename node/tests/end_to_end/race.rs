@@ -30,14 +30,19 @@ impl Shared {
     /// Whether every reader has enough reads of a kind.
     fn enough(&self, readers: usize, counts: impl Fn(&Read) -> bool) -> Result<(), String> {
         let reads = self.reads.lock().unwrap();
-        let few = (0..readers).find(|reader| {
-            reads.iter().filter(|read| read.reader == *reader && counts(read)).count() < READS
-        });
+        let few = (0..readers)
+            .find(|reader| reads.iter().filter(|read| read.reader == *reader && counts(read)).count() < READS);
         few.map_or(Ok(()), |reader| Err(format!("reader {reader} has too few reads")))
     }
 }
 
-async fn keep_reading(acting: ActingClient, number: ParticipantNumber, record: RecordId, reader: usize, shared: Arc<Shared>) {
+async fn keep_reading(
+    acting: ActingClient,
+    number: ParticipantNumber,
+    record: RecordId,
+    reader: usize,
+    shared: Arc<Shared>,
+) {
     while !shared.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let permitted = match acting.get(&number, record).await {
@@ -65,7 +70,8 @@ async fn no_read_that_begins_after_an_acknowledged_revocation_succeeds_anywhere(
         }
         let count = readers.len();
         until("reads", SOON, async || shared.enough(count, |read| read.permitted)).await;
-        let config = world.cluster.client_config_at(kura_node::dev::ClientFile::Application, &voters[round % voters.len()]);
+        let config =
+            world.cluster.client_config_at(kura_node::dev::ClientFile::Application, &voters[round % voters.len()]);
         let through = kura_client::Client::connect(config.unwrap()).await.unwrap();
         person_through(&through, number).revoke(CLINIC).await.unwrap();
         let acknowledged = Instant::now();

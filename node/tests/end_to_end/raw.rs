@@ -65,7 +65,7 @@ pub fn issue(
     let approval = Approval {
         role,
         name: name.to_owned(),
-        alternative_names: vec!["127.0.0.1".to_owned()],
+        alternative_names: if role.is_node() { vec!["127.0.0.1".to_owned()] } else { Vec::new() },
         accept_requested_names: false,
         valid_days: days,
     };

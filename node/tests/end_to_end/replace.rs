@@ -8,6 +8,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use kura_client::{Class, Date, NewRecord};
 use kura_node::dev::{ClientFile, Signal};
 
+use rocksdb::{DB, Options};
+
 use super::memory::Made;
 use super::world::{CLINIC, HOSPITAL, OUTSIDER, World, note, set, until};
 
@@ -22,10 +24,12 @@ fn database(data: &Path) -> String {
     fs::read_to_string(data.join("state/CURRENT")).unwrap()
 }
 
-fn snapshots(data: &Path) -> usize {
-    fs::read_dir(data.join("snapshots")).map_or(0, |entries| {
-        entries.flatten().filter(|entry| entry.file_name() != "incoming").count()
-    })
+/// Whether the beginning of a running node's log is gone, so that only a snapshot leads to its state.
+fn is_purged(data: &Path) -> Result<bool, rocksdb::Error> {
+    let families = ["default", "meta", "entries"];
+    let log = DB::open_cf_for_read_only(&Options::default(), data.join("log/db"), families, false)?;
+    let meta = log.cf_handle("meta").expect("opened above");
+    Ok(log.get_cf(meta, b"purged")?.is_some())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,9 +56,9 @@ async fn a_voter_without_its_disk_is_replaced_by_one_that_takes_a_snapshot() {
     world.cluster.kill(&dead, Signal::KILL).await.unwrap();
     world.cluster.discard(&dead).await.unwrap();
     let data = world.cluster.layout().node_data(&leader);
-    until("a snapshot at the leader", REPLACED, async || match snapshots(&data) {
-        0 => Err("there is none".into()),
-        _ => Ok(()),
+    until("a shortened log at the leader", REPLACED, async || match is_purged(&data) {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
     })
     .await;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kura_client::registry::{Application, Facility, User as RegisteredUser};
 use kura_client::{
-    ActingClient, Class, Client, Consent, Date, FacilityKind, Method, NewRecord, Participant, ParticipantNumber, Person,
-    Profession, RecordId, Summary, User, now_ms, wire,
+    ActingClient, Class, Client, Consent, Date, FacilityKind, Method, NewRecord, Participant, ParticipantNumber,
+    Person, Profession, RecordId, Summary, User, now_ms, wire,
 };
 use kura_node::dev::{ClientFile, Cluster, Member, Options};
 use tempfile::TempDir;
@@ -38,11 +38,15 @@ pub struct World {
     _folder: Folder,
 }
 
-/// Deleted when dropped, even if a killed process still holds a file for a moment.
+/// Deleted when dropped, even if a killed process still holds a file for a moment; kept if the test fails.
 struct Folder(TempDir);
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.disable_cleanup(true);
+            return eprintln!("the nodes' files are kept in {}", self.0.path().display());
+        }
         let end = Instant::now() + Duration::from_secs(2);
         while fs::remove_dir_all(self.0.path()).is_err() && self.0.path().exists() && Instant::now() < end {
             std::thread::sleep(LOOK);
