@@ -31,10 +31,10 @@ const WRITES_BEFORE_KILL: u64 = 5;
 const RECOVERY: Duration = Duration::from_secs(45);
 
 /// From the first of those writes to the kill, in milliseconds.
-const LIVE_MS: std::ops::RangeInclusive<u64> = 0..=700;
+const LIVE_MS: std::ops::RangeInclusive<u64> = 0..=500;
 
 /// From the kill to the start, in milliseconds.
-const DEAD_MS: std::ops::RangeInclusive<u64> = 0..=900;
+const DEAD_MS: std::ops::RangeInclusive<u64> = 0..=700;
 
 /// What a round aims at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

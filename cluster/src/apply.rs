@@ -63,12 +63,14 @@ pub struct Batch<'a, V> {
     summary: Summary,
     /// `None` is a deleted row.
     rows: HashMap<Bytes, Option<StoredRow>>,
+    /// What the view said of rows that this batch asked for: a row is expected, then put.
+    asked: HashMap<Bytes, Option<RowHeader>>,
 }
 
 impl<'a, V: View> Batch<'a, V> {
     /// A batch on top of what `view` holds, of which `summary` is the summary.
     pub fn new(view: &'a V, summary: Summary) -> Batch<'a, V> {
-        Batch { view, summary, rows: HashMap::new() }
+        Batch { view, summary, rows: HashMap::new(), asked: HashMap::new() }
     }
 
     /// Everything to be made durable: the new summary, and rows to set (`Some`) or delete (`None`).
@@ -113,11 +115,16 @@ impl<'a, V: View> Batch<'a, V> {
         Ok(Outcome::Committed(committed))
     }
 
-    fn header(&self, row: &[u8]) -> Result<Option<RowHeader>, V::Error> {
-        match self.rows.get(row) {
-            Some(pending) => Ok(pending.as_ref().map(|r| r.header)),
-            None => self.view.header(row),
+    fn header(&mut self, row: &Bytes) -> Result<Option<RowHeader>, V::Error> {
+        if let Some(pending) = self.rows.get(row) {
+            return Ok(pending.as_ref().map(|r| r.header));
         }
+        if let Some(answer) = self.asked.get(row) {
+            return Ok(*answer);
+        }
+        let answer = self.view.header(row)?;
+        self.asked.insert(row.clone(), answer);
+        Ok(answer)
     }
 
     fn row(&self, row: &[u8]) -> Result<Option<StoredRow>, V::Error> {
@@ -157,7 +164,7 @@ impl<'a, V: View> Batch<'a, V> {
         self.put_new(index, request.row.clone(), row.encode_to_vec().into());
     }
 
-    fn expectations_hold(&self, command: &Command) -> Result<bool, V::Error> {
+    fn expectations_hold(&mut self, command: &Command) -> Result<bool, V::Error> {
         for expect in &command.expects {
             let expected = Revision { timeline: expect.timeline, index: expect.index };
             let found = match *expect.row {

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kura_client::{Outcome, ParticipantNumber, PutError, RequestId};
-use kura_node::dev::Signal;
+use kura_client::{Client, Outcome, ParticipantNumber, PutError, RequestId};
+use kura_node::dev::{ClientFile, Signal};
 
-use super::world::{HOSPITAL, SOON, World, listed, note, until};
+use super::world::{HOSPITAL, SOON, World, doctor_through, leader_of, listed, note, until};
 
-const WRITERS: usize = 6;
-/// Acknowledged writes before and after each stop.
-const WRITES: usize = 60;
+/// Each has a client of its own, which begins at any voter: some of them at the leader.
+const WRITERS: usize = 9;
+/// Writes of each writer that are acknowledged before and after each stop.
+const WRITES: usize = 8;
 /// How often each signal is sent; the best of each counts, so that a busy machine does not decide.
 const ROUNDS: usize = 2;
 
@@ -20,7 +21,10 @@ const ROUNDS: usize = 2;
 struct Log {
     acknowledged: Vec<String>,
     in_doubt: Vec<(RequestId, String)>,
-    last: Option<Instant>,
+    /// Of each writer: how many were acknowledged, and when the last one was.
+    counts: [usize; WRITERS],
+    last: [Option<Instant>; WRITERS],
+    /// The longest time that any writer was without an acknowledged write.
     longest: Duration,
 }
 
@@ -32,31 +36,31 @@ struct Shared {
 }
 
 impl Shared {
-    fn acknowledged(&self) -> usize {
-        self.log.lock().unwrap().acknowledged.len()
-    }
-
-    async fn wait(&self, wanted: usize) {
-        until("acknowledged writes", SOON, async || match self.acknowledged() {
-            count if count >= wanted => Ok(()),
-            count => Err(format!("{count} of {wanted}")),
+    /// Waits until every writer has written some more.
+    async fn wait(&self) {
+        let before = self.log.lock().unwrap().counts;
+        until("writes of everybody", SOON, async || {
+            let now = self.log.lock().unwrap().counts;
+            let late = (0..WRITERS).find(|writer| now[*writer] < before[*writer] + WRITES);
+            late.map_or(Ok(()), |writer| Err(format!("writer {writer} waits")))
         })
         .await;
     }
 }
 
-async fn keep_writing(acting: kura_client::ActingClient, number: ParticipantNumber, shared: Arc<Shared>) {
+async fn keep_writing(client: Client, number: ParticipantNumber, writer: usize, shared: Arc<Shared>) {
+    let acting = doctor_through(&client, HOSPITAL);
     while !shared.stop.load(Ordering::Relaxed) {
         let document = format!("document {}", shared.turn.fetch_add(1, Ordering::Relaxed));
-        let put = acting.put(&number, note().document_id(&document)).bytes(document.clone());
-        let put = put.await;
+        let put = acting.put(&number, note().document_id(&document)).bytes(document.clone()).await;
         let mut log = shared.log.lock().unwrap();
         match put {
             Ok(_) => {
                 let now = Instant::now();
-                if let Some(last) = log.last.replace(now) {
+                if let Some(last) = log.last[writer].replace(now) {
                     log.longest = log.longest.max(now - last);
                 }
+                log.counts[writer] += 1;
                 log.acknowledged.push(document);
             }
             Err(PutError::Unknown { request }) => log.in_doubt.push((request, document)),
@@ -65,22 +69,22 @@ async fn keep_writing(acting: kura_client::ActingClient, number: ParticipantNumb
     }
 }
 
-/// The longest time without an acknowledged write around the leader's end.
+/// The longest time that a writer waits around the leader's end.
 async fn pause(world: &mut World, shared: &Shared, signal: Signal) -> Duration {
     let leader = world.leader().await;
-    shared.wait(shared.acknowledged() + WRITES).await;
+    shared.wait().await;
     shared.log.lock().unwrap().longest = Duration::ZERO;
     world.cluster.kill(&leader, signal).await.unwrap();
     let operations = world.operator.operations();
     until("another leader", SOON, async || {
         let status = operations.status().await.map_err(|error| error.to_string())?;
-        match super::world::leader_of(&status) {
+        match leader_of(&status) {
             Some(other) if other != leader => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    shared.wait(shared.acknowledged() + WRITES).await;
+    shared.wait().await;
     let longest = shared.log.lock().unwrap().longest;
     world.cluster.restart(&leader).await.unwrap();
     world.cluster.wait_ready(SOON).await.unwrap();
@@ -92,8 +96,11 @@ async fn a_leader_that_is_told_to_stop_hands_over_faster_than_an_election_and_lo
     let mut world = World::start(3, 0).await;
     let number = world.enrol(1).await;
     let shared = Arc::new(Shared::default());
-    let writers: Vec<_> =
-        (0..WRITERS).map(|_| tokio::spawn(keep_writing(world.doctor(HOSPITAL), number, Arc::clone(&shared)))).collect();
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let client = world.cluster.client(ClientFile::Application).await.unwrap();
+        writers.push(tokio::spawn(keep_writing(client, number, writer, Arc::clone(&shared))));
+    }
     let mut best = BTreeMap::new();
     for _ in 0..ROUNDS {
         for (name, signal) in [("handed over", Signal::TERM), ("killed", Signal::KILL)] {
