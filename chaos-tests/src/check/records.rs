@@ -129,19 +129,19 @@ fn lists(view: &View<'_>, expected: &AllExpected<'_>, report: &mut Report) {
             report.add("written-twice", format!("operation {id} lists a record or a document twice"));
         }
         let participant = operation.participant.as_str();
+        let mut lost = 0;
         for (record, one) in of_participant.get(participant).map_or(&[][..], Vec::as_slice) {
             match listed.get(record) {
-                None if one.known_us < operation.call_us => {
-                    report.add("lost", format!("operation {id} does not list a record that was acknowledged before"));
-                }
+                None if one.known_us < operation.call_us => lost += 1,
                 Some(found) if found.version != one.version => {
-                    report.add(
-                        "wrong-bytes",
-                        format!("operation {id} lists version {} instead of {}", found.version, one.version),
-                    );
+                    let message = format!("operation {id} lists version {} instead of {}", found.version, one.version);
+                    report.add("wrong-bytes", message);
                 }
                 _ => {}
             }
+        }
+        if lost > 0 {
+            report.add("lost", format!("operation {id} does not list {lost} records that were acknowledged before"));
         }
         let strange = records
             .iter()

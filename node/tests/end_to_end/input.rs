@@ -31,6 +31,10 @@ fn names<T: std::fmt::Debug>(what: &str, field: &str, answer: Result<T, Status>)
     (!sound).then(|| format!("{what}: wanted {field}: {status:?} {detail:?}"))
 }
 
+/// The field at fault, and what makes it so.
+type Case<T> = (&'static str, fn(&mut T));
+
+/// What is wrong, the field at fault, and what makes it so.
 type PutCase = (&'static str, &'static str, Box<dyn Fn(&mut wire::PutWholeRequest)>);
 
 fn actor_cases() -> Vec<PutCase> {
@@ -238,7 +242,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
     let mut wrong = Vec::new();
 
     let good = before.facilities[0].clone();
-    let facilities: [(&str, fn(&mut wire::Facility)); 8] = [
+    let facilities: [Case<wire::Facility>; 8] = [
         ("id", |one| one.id = String::new()),
         ("id", |one| one.id = long(129)),
         ("id", |one| one.id = "a\rb".into()),
@@ -259,7 +263,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
 
     let good =
         wire::User { id: DOCTOR.into(), facility: HOSPITAL.into(), profession: 1, status: 1, ..Default::default() };
-    let users: [(&str, fn(&mut wire::User)); 6] = [
+    let users: [Case<wire::User>; 6] = [
         ("id", |one| one.id = String::new()),
         ("facility", |one| one.facility = long(129)),
         ("name", |one| one.name = long(513)),
@@ -275,7 +279,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
     }
 
     let good = wire::Application { name: "another".into(), access_line: 1, status: 1, ..Default::default() };
-    let applications: [(&str, fn(&mut wire::Application)); 5] = [
+    let applications: [Case<wire::Application>; 5] = [
         ("name", |one| one.name = String::new()),
         ("access_line", |one| one.access_line = 3),
         ("status", |one| one.status = 4),
@@ -297,7 +301,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
         key_sha256: Bytes::from_static(&[1; 32]),
         address: "127.0.0.1:1".into(),
     };
-    let approvals: [(&str, fn(&mut wire::ApproveMemberRequest)); 5] = [
+    let approvals: [Case<wire::ApproveMemberRequest>; 5] = [
         ("name", |one| one.name = String::new()),
         ("name", |one| one.name = "voter 9".into()),
         ("role", |one| one.role = 3),

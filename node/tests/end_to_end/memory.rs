@@ -8,7 +8,7 @@ use kura_client::{Class, Date, NewRecord};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::world::{CLINIC, HOSPITAL, World};
+use super::world::{CLINIC, DISK, HOSPITAL, World};
 
 /// What the issue allows a node, whatever is transferred.
 const MEMORY_KIB_MAX: u64 = 400 << 10;
@@ -91,6 +91,7 @@ fn peak_kib(process: u32) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_gigabyte_of_noise_and_of_text_goes_in_and_out_in_little_memory() {
+    let _disk = DISK.lock().await;
     let world = World::start(3, 0).await;
     let number = world.enrol(1).await;
     let image = || NewRecord::new(Class::Image, "application/dicom", Date::today());

@@ -11,6 +11,7 @@ use kura_client::{
 };
 use kura_node::dev::{ClientFile, Cluster, Member, Options};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use toml::Table;
 
 /// Participants name it.
@@ -25,6 +26,9 @@ pub const DOCTOR: &str = "doctor-1";
 /// How long anything that should come about may take.
 pub const SOON: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Held by tests that write gigabytes, and by those that watch the free space of the disk.
+pub static DISK: Mutex<()> = Mutex::const_new(());
 
 /// The program under test.
 pub const KURA: &str = env!("CARGO_BIN_EXE_kura");
