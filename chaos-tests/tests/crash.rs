@@ -4,6 +4,7 @@
 //! `KURA_CRASH_ROUNDS` sets the rounds in all, `KURA_SEED` has them all done from one seed. The
 //! directory of a failed run is kept, with every node's log and the history.
 
+use std::io::Write;
 use std::process::Command;
 
 use kura_chaos_tests::crash::Run;
@@ -33,7 +34,8 @@ async fn crash(seed: u64, rounds: u32) {
     let again = format!(
         "KURA_SEED={seed} KURA_CRASH_ROUNDS={rounds} cargo test --release -p kura-chaos-tests --test crash -- --nocapture"
     );
-    println!("{rounds} rounds from seed {seed}; to repeat the schedule:\n  {again}");
+    // Not captured: a run that hangs or is cut off must have told its seed, too.
+    let _ = writeln!(std::io::stderr(), "{rounds} rounds from seed {seed}; to repeat the schedule:\n  {again}");
     let mut run = Run::prepare(seed, rounds).await.unwrap_or_else(|error| panic!("{error}\n  {again}"));
     let directory = run.directory().display().to_string();
     let ended = run.run(|words| println!("  {words}")).await;

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::admit;
 use super::role::Call;
+use crate::certificates::{Identity, Role, check_name};
 use crate::gateway::{Caller, GatewayError};
 use crate::raft::channels::Lane;
 use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
@@ -40,15 +41,23 @@ type Progress = ReceiverStream<Result<v1::MemberProgress, Status>>;
 
 impl OperationsService {
     fn caller<T>(&self, call: Call, request: &Request<T>) -> Result<Caller, Status> {
-        let identity = match admit(&self.0.tls, call, request) {
-            Ok(identity) => identity,
-            // A voter forwards what it has admitted itself.
-            Err(refused) if request.metadata().contains_key(ON_BEHALF) => {
-                admit(&self.0.tls, Call::Forward, request).map_err(|_| refused)?
-            }
-            Err(refused) => return Err(refused),
+        let identity = match request.metadata().get(ON_BEHALF).and_then(|name| name.to_str().ok()) {
+            Some(operator) => self.forwarded_by_a_voter(request, operator)?,
+            None => admit(&self.0.tls, call, request)?,
         };
         Caller::parse(identity, None).map_err(Status::from)
+    }
+
+    /// A call that a current voter has admitted and forwards: the operator is who it says.
+    fn forwarded_by_a_voter<T>(&self, request: &Request<T>, operator: &str) -> Result<Arc<Identity>, Status> {
+        let voter = admit(&self.0.tls, Call::Forward, request)?;
+        let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
+        let membership = membership.membership();
+        let is_member = membership.voter_ids().filter_map(|id| membership.get_node(&id)).any(|m| m.name == voter.name);
+        if !is_member || check_name(operator).is_err() {
+            return Err(GatewayError::Role { role: "voter (of no present member)".into() }.into());
+        }
+        Ok(Arc::new(Identity { role: Role::Operator, name: operator.to_owned(), ..(*voter).clone() }))
     }
 
     /// A client of the leader, if that is another node.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use kura_client::tls::{ClientTls, TlsFileError};
+use kura_cluster::ClusterId;
 use kura_proto::v1::consents_server::ConsentsServer;
 use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
@@ -44,6 +45,7 @@ use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
 use crate::snapshot::{FileHashes, SnapshotReceiver, Transfers};
 use crate::space::{Marks as SpaceMarks, Space};
+use crate::state::machine::cluster_id;
 use crate::state::{DatabaseError, StateMachine, StateStore};
 
 /// How often certificate files are looked at.
@@ -70,6 +72,14 @@ pub enum ServeError {
         found: String,
         /// Whom the configuration names.
         expected: String,
+    },
+    /// The state is another cluster's.
+    #[error(
+        "{data}: the state belongs to another cluster than the identity beside it; put back what belongs together, or replace this member"
+    )]
+    OtherCluster {
+        /// The data directory.
+        data: String,
     },
     /// See [`TlsLoadError`].
     #[error(transparent)]
@@ -196,6 +206,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     marks.watch_own(log_watch.clone());
     let machine = StateMachine::open(&config.data, log_watch.synced())?;
     let store = machine.store();
+    let found = cluster_id(&store.database())?;
+    if found != ClusterId::default() && found != identity.cluster_id {
+        return Err(ServeError::OtherCluster { data: config.data.display().to_string() });
+    }
     let hashes = Arc::new(FileHashes::default());
     let transfers = Arc::new(Transfers::default());
     let channels: Arc<dyn PeerChannels> = Arc::new(TlsChannels::new(client_tls));

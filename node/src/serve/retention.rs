@@ -73,8 +73,27 @@ fn lowest_position(node: &Node) -> u64 {
     others.map(|(id, _)| node.peers.heard(id).map_or(0, |heard| heard.reply.synced_index)).min().unwrap_or(u64::MAX)
 }
 
-/// Bytes of all files in a directory (RocksDB's are flat).
+/// Bytes of all files in a directory and below it.
 pub fn directory_bytes(path: &Path) -> u64 {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| if meta.is_dir() { 0 } else { meta.len() }).sum()
+    let bytes = entries.filter_map(|entry| {
+        let meta = entry.metadata().ok()?;
+        Some(if meta.is_dir() { directory_bytes(&entry.path()) } else { meta.len() })
+    });
+    bytes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_in_folders_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("db");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(directory.path().join("a"), [0; 10]).unwrap();
+        std::fs::write(below.join("b"), [0; 100]).unwrap();
+        assert_eq!(directory_bytes(directory.path()), 110);
+    }
 }
