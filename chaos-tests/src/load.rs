@@ -39,6 +39,10 @@ const PAST_DAYS: i32 = 30;
 /// Time limits of a client that sees most failures through.
 pub const PATIENT: Timeouts = Timeouts { connect_ms: 1_000, attempt_ms: 3_000, call_ms: 12_000, transfer_ms: 30_000 };
 
+/// Time limits that see failures through, too, but soon ask another node: what the first was asked is
+/// then often still on its way.
+const RESTLESS: Timeouts = Timeouts { attempt_ms: 600, ..PATIENT };
+
 /// Time limits shorter than an election, so that some writes end without an answer.
 const HASTY: Timeouts = Timeouts { connect_ms: 300, attempt_ms: 400, call_ms: 700, transfer_ms: 4_000 };
 
@@ -172,7 +176,7 @@ impl Load {
         let rest = Arc::new(rest);
         let mut tasks = JoinSet::new();
         for nth in 0..CLIENTS {
-            let timeouts = if nth % 2 == 0 { PATIENT } else { HASTY };
+            let timeouts = [PATIENT, RESTLESS, HASTY][nth % 3];
             let connection = cluster.client(Role::Application, None, timeouts).await?;
             let session = Session::new(Arc::clone(shared), format!("client-{nth}"), None, connection);
             let owned = (0..PARTICIPANTS).filter(|place| place % CLIENTS == nth).collect();

@@ -31,14 +31,14 @@ const REMEMBERED: usize = 8;
 
 /// What a client does, with its share in a hundred.
 const SHARES: [(Deed, u32); 8] = [
-    (Deed::PutDocument, 38),
-    (Deed::PutPlain, 12),
-    (Deed::PutLarge, 2),
+    (Deed::PutDocument, 37),
+    (Deed::PutPlain, 11),
+    (Deed::PutLarge, 5),
     (Deed::PutAgain, 6),
     (Deed::Get, 26),
     (Deed::List, 2),
     (Deed::Consent, 8),
-    (Deed::Resolve, 6),
+    (Deed::Resolve, 5),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

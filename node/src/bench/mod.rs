@@ -50,8 +50,10 @@ pub enum Phase {
 pub struct Existing {
     /// Client configuration of an application.
     pub client: PathBuf,
-    /// Client configuration of a registrar.
+    /// Client configuration of a registrar, for registering.
     pub registrar: PathBuf,
+    /// Client configuration of an operator, for the status.
+    pub operator: PathBuf,
 }
 
 /// What to measure, and where.

@@ -27,7 +27,7 @@ pub(super) struct Place {
     config: Config,
     /// For registering; acts as a registrar.
     pub registrar: Client,
-    /// For the status; any voter.
+    /// For the status; acts as an operator.
     pub status: Client,
 }
 
@@ -53,7 +53,7 @@ impl Place {
         if let Some(existing) = &options.existing {
             let config = Config::load(&existing.client)?;
             let registrar = Client::connect(Config::load(&existing.registrar)?).await?;
-            let status = Client::connect(config.clone()).await?;
+            let status = Client::connect(Config::load(&existing.operator)?).await?;
             return Ok(Self { cluster: None, config, registrar, status });
         }
         let say = |step: &str| progress.say(format!("cluster: {step}"));

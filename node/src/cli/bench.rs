@@ -18,11 +18,14 @@ pub struct Arguments {
     data: Option<PathBuf>,
     /// Measure a cluster that runs already: client configuration of an application. Facilities and
     /// participants of the bench stay in it for good.
-    #[arg(long, value_name = "FILE", requires = "registrar", conflicts_with_all = ["data", "voters", "backups"])]
+    #[arg(long, value_name = "FILE", requires_all = ["registrar", "operator"], conflicts_with_all = ["data", "voters", "backups"])]
     client: Option<PathBuf>,
     /// Client configuration of a registrar of that cluster.
     #[arg(long, value_name = "FILE", requires = "client")]
     registrar: Option<PathBuf>,
+    /// Client configuration of an operator of that cluster, for its status.
+    #[arg(long, value_name = "FILE", requires = "client")]
+    operator: Option<PathBuf>,
     /// Voters of the cluster that is started.
     #[arg(long, default_value_t = 3)]
     voters: u32,
@@ -63,8 +66,8 @@ pub struct Arguments {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let existing = match (arguments.client, arguments.registrar) {
-        (Some(client), Some(registrar)) => Some(Existing { client, registrar }),
+    let existing = match (arguments.client, arguments.registrar, arguments.operator) {
+        (Some(client), Some(registrar), Some(operator)) => Some(Existing { client, registrar, operator }),
         _ => None,
     };
     let phases = match arguments.only.is_empty() {

@@ -5,6 +5,9 @@
 //! - Memory is constant: one block being filled, and [`COMMANDS_IN_FLIGHT_MAX`] commands on their way.
 //! - Every staged block expects the staging row: once the sweeper has marked it aborted, nothing more
 //!   can be staged or committed under it.
+//! - One gateway at a time: going on with an upload rewrites its staging row, which fences off whatever
+//!   another gateway still has on its way. (Two seals of one block are different bytes: a late one would
+//!   not be the one that the manifest accounts for.)
 //! - Consent is decided at the beginning and again at the end.
 //! - What is durable is known from the rows alone, so any voter can go on with an upload.
 
@@ -102,19 +105,23 @@ impl Gateway {
                     let fresh = row(&data.pseudonym.0, data.version, attempt.now_ms);
                     match (&found.value, resumed) {
                         (None, None) => attempt.put_with(&key, &data, Revision::ABSENT, &fresh),
-                        (Some(before), Some(_)) if is_same(before, &fresh) => {}
+                        // Rewritten: from here on nothing is staged or committed that another gateway
+                        // still has on its way for this upload. What it staged before can be counted.
+                        (Some(before), Some(_)) if is_same(before, &fresh) => {
+                            attempt.put_with(&key, &data, found.revision, &**before);
+                        }
                         _ => {
                             return Err(GatewayError::NotFound {
                                 what: "an upload of this caller under this content id",
                             });
                         }
                     }
-                    Ok((data, found.revision))
+                    Ok(data)
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
-        let (data, found) = done.value.ok_or(GatewayError::Unknown)?;
+        let data = done.value.ok_or(GatewayError::Unknown)?;
         let cluster_id = self.unsealed()?.cluster_id();
         let mut upload = Upload {
             gateway: self,
@@ -123,7 +130,7 @@ impl Gateway {
             record,
             beyond_prefecture: begin.beyond_prefecture,
             place: Place { cluster_id, content_id, data },
-            staging: if resumed.is_some() { found } else { done.committed.revision },
+            staging: done.committed.revision,
             parts: Vec::new(),
             filling: BytesMut::new(),
             bytes: 0,

@@ -32,7 +32,7 @@ pub(super) const META: &str = "meta";
 pub(super) const ENTRIES_END: &[u8] = &[0xff; 9];
 
 /// Two of these at most. Entries are usually purged before they leave one, and so die in memory.
-const ENTRIES_BUFFER_BYTES: usize = 32 << 20;
+const ENTRIES_BUFFER_BYTES: usize = 16 << 20;
 const META_BUFFER_BYTES: usize = 1 << 20;
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 /// Older write-ahead log files are given up (by writing out what they hold) beyond this total.

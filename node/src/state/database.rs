@@ -26,9 +26,9 @@ const MEMBERSHIP_KEY: &[u8] = b"membership";
 const SUMMARY_KEY: &[u8] = b"summary";
 
 /// Memory for memtables of all column families together.
-const MEMTABLES_BYTES: usize = 48 << 20;
+const MEMTABLES_BYTES: usize = 40 << 20;
 /// Memory for cached blocks of all column families together.
-const BLOCK_CACHE_BYTES: usize = 48 << 20;
+const BLOCK_CACHE_BYTES: usize = 40 << 20;
 /// Blocks from this size live in blob files, where compaction does not rewrite them: nearly all.
 const BLOB_BYTES_MIN: u64 = 512;
 /// Row headers kept in memory, so that expectations on hot rows read nothing.
