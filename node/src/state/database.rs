@@ -120,7 +120,7 @@ impl Database {
         options.set_bytes_per_sync(1 << 20);
         // Not charged to the cache: memtables would push filters and indexes out, and every lookup of a
         // new key would read the disk.
-        let buffers = rocksdb::WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, true);
+        let buffers = rocksdb::WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false);
         options.set_write_buffer_manager(&buffers);
         let families = [META, ROWS, KEYS, BLOCKS, JOURNAL]
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
