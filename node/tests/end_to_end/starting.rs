@@ -110,8 +110,17 @@ async fn a_data_directory_of_another_node_or_cluster_is_refused() {
 
     // All of it: a whole node of a cluster that has the same name, under our certificates and root key.
     exchange(&ours.cluster, &theirs, "");
-    let (code, words) = serve(&config).await;
-    assert_eq!(code, Some(1), "{words}");
+    // It stays sealed and says why: for all that it knows, the root key is yet to come.
+    ours.cluster.restart("voter-1").await.unwrap();
+    let log = ours.cluster.layout().node_log("voter-1");
+    until("a sealed node", GIVES_UP, async || match fs::read_to_string(&log).unwrap() {
+        words if words.contains("does not open with this root key: it belongs to another cluster") => Ok(()),
+        words => Err(words),
+    })
+    .await;
+    let read = ours.doctor(CLINIC).get(&number, record).time_limit(Duration::from_secs(1)).await;
+    assert!(matches!(read, Err(GetError::Later(_))), "{read:?}");
+    ours.cluster.kill("voter-1", Signal::KILL).await.unwrap();
     exchange(&ours.cluster, &theirs, "");
 
     // None of this harmed ours.
