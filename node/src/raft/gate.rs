@@ -16,8 +16,8 @@
 //!   membership is the newest: there the caller must be one of its voters. Whom an operator and a
 //!   registrar have approved to join, and to have the root key, is a row of the state: those who
 //!   answer these calls look there.
-//! - Below the low-water mark of free space entries and snapshots are refused, heartbeats are not:
-//!   the node keeps its leader and recovers without an election.
+//! - When free space is spent, the reserve included, entries and snapshots are refused, heartbeats are
+//!   not: the node keeps its leader and recovers without an election.
 
 use std::fmt;
 
@@ -138,7 +138,7 @@ pub struct View<'a> {
     pub membership: &'a Membership,
     /// See [`Standing`].
     pub standing: Standing,
-    /// Whether free space is below the low-water mark.
+    /// Whether free space is spent, the reserve included.
     pub low_space: bool,
 }
 
@@ -298,7 +298,7 @@ impl Gate {
         self.cluster_id.send_replace(Some(cluster_id));
     }
 
-    /// Free space fell below the low-water mark, or rose above it again.
+    /// Free space is spent, or there is some again.
     pub fn set_low_space(&self, low: bool) {
         self.low_space.send_replace(low);
     }
