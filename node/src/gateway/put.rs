@@ -126,7 +126,7 @@ pub fn decide_write<T>(
     if let (Some(id), Some(data)) = (&record.version_of, &data) {
         attempt.entry.record_id = Bytes::copy_from_slice(&id.0);
         let key = RowKey::record_control(&data.pseudonym, id);
-        control = Some(attempt.load_with::<RecordControl>(&key, data)?);
+        control = Some(attempt.load_of::<RecordControl>(&key, &data.pseudonym)?);
     }
     let earlier = control.as_ref().and_then(|loaded| loaded.value.clone());
     let act = Act::Write {
@@ -249,7 +249,7 @@ pub fn write_record(
         hidden: earlier.is_some_and(|c| c.hidden),
         hold: earlier.is_some_and(|c| c.hold),
     };
-    attempt.put_with(&control_key, &body.place.data, control_revision, &control);
+    attempt.put_with(&control_key, &writing.data, control_revision, &control);
 
     if let Some((key, loaded)) = &writing.document {
         let row = DocumentIdRow {

@@ -101,22 +101,23 @@ impl Gateway {
                 let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
                     let data = writing.data;
                     let key = RowKey::staging(&data.pseudonym, &content_id);
-                    let found = attempt.load_with::<StagingRow>(&key, &data)?;
+                    let found = attempt.load_of::<StagingRow>(&key, &data.pseudonym)?;
                     let fresh = row(&data.pseudonym.0, data.version, attempt.now_ms);
                     match (&found.value, resumed) {
-                        (None, None) => attempt.put_with(&key, &data, Revision::ABSENT, &fresh),
+                        (None, None) => {
+                            attempt.put_with(&key, &data, Revision::ABSENT, &fresh);
+                            Ok(data)
+                        }
                         // Rewritten: from here on nothing is staged or committed that another gateway
                         // still has on its way for this upload. What it staged before can be counted.
                         (Some(before), Some(_)) if is_same(before, &fresh) => {
+                            // All blocks of a content are sealed by one version.
+                            let data = attempt.data_key(&data.pseudonym, before.key_version)?;
                             attempt.put_with(&key, &data, found.revision, &**before);
+                            Ok(data)
                         }
-                        _ => {
-                            return Err(GatewayError::NotFound {
-                                what: "an upload of this caller under this content id",
-                            });
-                        }
+                        _ => Err(GatewayError::NotFound { what: "an upload of this caller under this content id" }),
                     }
-                    Ok(data)
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
@@ -203,7 +204,7 @@ impl Upload<'_> {
         for number in 0..PARTS_MAX {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
             let key = RowKey::staging_part(&self.place.data.pseudonym, &self.place.content_id, number);
-            let Some(row) = attempt.look_with::<StagingPartRow>(&key, &self.place.data)?.value else { break };
+            let Some(row) = attempt.look_of::<StagingPartRow>(&key, &self.place.data.pseudonym)?.value else { break };
             let mut part = PartDraft::new(row.name.clone(), row.media_type.clone());
             for index in 0.. {
                 let Some(stored) = attempt.database.row(&self.place.block_key(number, index)).map_err(broken)? else {
@@ -397,12 +398,6 @@ impl Upload<'_> {
             .transact(&caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();
                 let verdict: Verdict<bool> = decide_write(attempt, &caller, &record, |attempt, writing| {
-                    if writing.data.version != body.place.data.version {
-                        return Err(GatewayError::invalid(
-                            "request",
-                            "the participant's key was rotated during the upload; upload again",
-                        ));
-                    }
                     if let Some(before) = stored_before(&writing, &record, &body_hash)? {
                         // The blocks stay staged under their staging row until the sweeper takes them.
                         receipt = before;
