@@ -36,6 +36,9 @@ pub mod stage;
 pub mod sweep;
 pub mod transact;
 
+#[cfg(test)]
+mod tests;
+
 pub use caller::Caller;
 pub use error::GatewayError;
 
