@@ -8,7 +8,7 @@ use kura_cluster::row::{
 };
 use kura_cluster::seal::Domain;
 use kura_cluster::word::Action;
-use kura_cluster::{Pseudonym, Revision};
+use kura_cluster::{ParticipantNumber, Pseudonym, Revision};
 use kura_proto::v1;
 
 use super::attempt::Attempt;
@@ -34,12 +34,9 @@ impl Gateway {
         }
         let done = self
             .transact(caller, Action::Enrol, Some(&asked), |attempt| {
-                let rows = CallerRows::load(attempt, caller)?;
-                let known = attempt.participant(&number)?;
                 let act = Act::Enrol { signed_day: consent.signed_day, evidence: &consent.evidence };
-                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-                let verdict = Verdict::of(decide(&facts), |_| {
-                    let entered_by = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
+                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                    let entered_by = subject.facility_id().to_owned();
                     let consent = ParticipationConsent {
                         signed_day: consent.signed_day,
                         proxy: consent.proxy.clone(),
@@ -49,7 +46,7 @@ impl Gateway {
                         withdrawn_ms: 0,
                         entered_by,
                     };
-                    match &known {
+                    match &subject.known {
                         Some(known) => {
                             let mut row = (*known.row).clone();
                             row.consents.push(consent);
@@ -58,8 +55,7 @@ impl Gateway {
                         None => enrol_new(attempt, &number, consent),
                     }
                     Ok(())
-                })?;
-                Ok((verdict, ReceiptRow::default()))
+                })
             })
             .await?;
         Ok(self.receipt(&done, &asked, false).await)
@@ -72,14 +68,9 @@ impl Gateway {
         let local = LocalId::parse(&request.local_id).map_err(|e| GatewayError::invalid("local_id", e))?;
         let done = self
             .transact(caller, Action::Link, Some(&asked), |attempt| {
-                let rows = CallerRows::load(attempt, caller)?;
-                let known = attempt.participant(&number)?;
-                let facts = rows.facts(attempt.now_ms, Act::Link, known.as_ref().map(|k| &*k.row), None);
-                let verdict = Verdict::of(decide(&facts), |_| {
-                    let (Some(known), Some(facility)) = (&known, rows.facility()) else { return Ok(()) };
-                    link(attempt, known, &facility.id, &local)
-                })?;
-                Ok((verdict, ReceiptRow::default()))
+                decide_on(attempt, caller, &number, Act::Link, |attempt, subject| {
+                    link(attempt, subject.known()?, subject.facility_id(), &local)
+                })
             })
             .await?;
         Ok(self.receipt(&done, &asked, false).await)
@@ -127,17 +118,12 @@ impl Gateway {
             .transact(caller, Action::Grant, Some(&asked), |attempt| {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
-                let rows = CallerRows::load(attempt, caller)?;
-                let known = attempt.participant(&number)?;
                 let beneficiary = load_facility(attempt, named.reveal())?;
                 let act = Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence };
-                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-                let entered_by = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
-                let verdict = Verdict::of(decide(&facts), |_| match &known {
-                    Some(known) => grant(attempt, known, &named, entered_by, &request.evidence),
-                    None => Ok(()),
-                })?;
-                Ok((verdict, ReceiptRow::default()))
+                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                    let entered_by = subject.facility_id().to_owned();
+                    grant(attempt, subject.known()?, &named, entered_by, &request.evidence)
+                })
             })
             .await?;
         Ok(self.receipt(&done, &asked, false).await)
@@ -154,12 +140,9 @@ impl Gateway {
             .transact(caller, Action::Revoke, Some(&asked), |attempt| {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
-                let rows = CallerRows::load(attempt, caller)?;
-                let known = attempt.participant(&number)?;
                 let act = Act::Revoke { evidence: &request.evidence };
-                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-                let verdict = Verdict::of(decide(&facts), |_| {
-                    let Some(known) = &known else { return Ok(()) };
+                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                    let known = subject.known()?;
                     let mut row = (*known.row).clone();
                     // Revoking what is not granted is no error: the participant's will is the same.
                     for grant in row.grants.iter_mut().filter(|g| g.facility == named.reveal() && g.revoked_ms == 0) {
@@ -169,8 +152,7 @@ impl Gateway {
                     let key = grant_index_key(attempt, &named, &known.pseudonym);
                     attempt.command.delete(&key);
                     Ok(())
-                })?;
-                Ok((verdict, ReceiptRow::default()))
+                })
             })
             .await?;
         Ok(self.receipt(&done, &asked, true).await)
@@ -184,20 +166,16 @@ impl Gateway {
         bounded("evidence", &request.evidence)?;
         let done = self
             .transact(caller, Action::Withdraw, Some(&asked), |attempt| {
-                let rows = CallerRows::load(attempt, caller)?;
-                let known = attempt.participant(&number)?;
                 let act = Act::Withdraw { evidence: &request.evidence };
-                let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-                let verdict = Verdict::of(decide(&facts), |_| {
-                    let Some(known) = &known else { return Ok(()) };
+                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                    let known = subject.known()?;
                     let mut row = (*known.row).clone();
                     if let Some(consent) = row.consents.last_mut() {
                         consent.withdrawn_ms = attempt.now_ms;
                     }
                     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
                     Ok(())
-                })?;
-                Ok((verdict, ReceiptRow::default()))
+                })
             })
             .await?;
         Ok(self.receipt(&done, &asked, true).await)
@@ -209,17 +187,13 @@ impl Gateway {
         caller.may_concern(&number)?;
         let done = self
             .transact(caller, Action::ShowConsent, None, |attempt| {
-                let rows = CallerRows::load(attempt, caller)?;
-                let known = attempt.participant(&number)?;
-                let facts = rows.facts(attempt.now_ms, Act::ShowConsent, known.as_ref().map(|k| &*k.row), None);
                 let as_of_ms = if request.as_of_ms == 0 { attempt.now_ms } else { request.as_of_ms };
-                let verdict = Verdict::of(decide(&facts), |basis| {
-                    let Some(known) = &known else { return Ok(v1::ShowReply::default()) };
+                decide_on(attempt, caller, &number, Act::ShowConsent, |attempt, subject| {
+                    let known = subject.known()?;
                     let mut reply = show(&known.row, as_of_ms);
-                    reply.local_ids = local_ids(attempt, known, rows.facility().map(|f| &f.id[..]), basis)?;
+                    reply.local_ids = local_ids(attempt, known, subject)?;
                     Ok(reply)
-                })?;
-                Ok((verdict, ReceiptRow::default()))
+                })
             })
             .await?;
         let Done { value, committed, .. } = done;
@@ -228,7 +202,41 @@ impl Gateway {
     }
 }
 
-fn enrol_new(attempt: &mut Attempt<'_>, number: &kura_cluster::ParticipantNumber, consent: ParticipationConsent) {
+/// Whom a permitted consent command is about, and by whom.
+struct Subject {
+    rows: CallerRows,
+    known: Option<Known>,
+    basis: Basis,
+}
+
+impl Subject {
+    /// The participant: whatever but enrolment is permitted, is permitted for one who is known.
+    fn known(&self) -> Result<&Known, GatewayError> {
+        self.known.as_ref().ok_or(GatewayError::Damaged { what: "participant" })
+    }
+
+    /// The acting user's facility; empty for the participant's own acts.
+    fn facility_id(&self) -> &str {
+        self.rows.facility().map_or("", |facility| &facility.id)
+    }
+}
+
+/// Decides on a participant; on permission `write` drafts the rows.
+fn decide_on<T>(
+    attempt: &mut Attempt<'_>,
+    caller: &Caller,
+    number: &ParticipantNumber,
+    act: Act<'_>,
+    write: impl FnOnce(&mut Attempt<'_>, &Subject) -> Result<T, GatewayError>,
+) -> Result<(Verdict<T>, ReceiptRow), GatewayError> {
+    let rows = CallerRows::load(attempt, caller)?;
+    let known = attempt.participant(number)?;
+    let decision = decide(&rows.facts(attempt.now_ms, act, known.as_ref().map(|known| &*known.row), None));
+    let verdict = Verdict::of(decision, |basis| write(attempt, &Subject { rows, known, basis }))?;
+    Ok((verdict, ReceiptRow::default()))
+}
+
+fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: ParticipationConsent) {
     let pseudonym = Pseudonym(random::id());
     attempt.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
     let number_key = attempt.number_key(number);
@@ -342,12 +350,8 @@ fn show(row: &Participant, as_of_ms: u64) -> v1::ShowReply {
 }
 
 /// A facility sees its own ids, the participant all of them.
-fn local_ids(
-    attempt: &Attempt<'_>,
-    known: &Known,
-    facility: Option<&str>,
-    basis: Basis,
-) -> Result<Vec<String>, GatewayError> {
+fn local_ids(attempt: &Attempt<'_>, known: &Known, subject: &Subject) -> Result<Vec<String>, GatewayError> {
+    let facility = subject.rows.facility().map(|f| &f.id[..]);
     let prefix = RowKey::links_of(&known.pseudonym);
     let rows = attempt.database.snapshot().scan(&prefix, None, GRANTS_MAX).map_err(super::attempt::broken)?;
     let mut ids = Vec::new();
@@ -355,7 +359,7 @@ fn local_ids(
         let row: LinkRow = attempt.open_scanned(&key, &stored)?;
         match facility {
             Some(facility) if row.facility == facility => ids.push(row.local_id),
-            None if basis == Basis::Own => ids.push(format!("{}/{}", row.facility, row.local_id)),
+            None if subject.basis == Basis::Own => ids.push(format!("{}/{}", row.facility, row.local_id)),
             _ => {}
         }
     }

@@ -139,7 +139,7 @@ pub struct View<'a> {
     /// See [`Standing`].
     pub standing: Standing,
     /// Whether free space is spent, the reserve included.
-    pub low_space: bool,
+    pub space_spent: bool,
 }
 
 /// Why a call is refused.
@@ -182,9 +182,9 @@ pub enum Refusal {
     /// See [`Standing::Lost`].
     #[error("this node's log lacks what it once held: it must be rebuilt under a new id")]
     Lost,
-    /// Too little free space.
-    #[error("this node has too little free disk space for {0}")]
-    LowSpace(Call),
+    /// Free space is spent, the reserve included.
+    #[error("this node has no disk space left for {0}")]
+    SpaceSpent(Call),
 }
 
 impl From<Refusal> for Status {
@@ -197,7 +197,7 @@ impl From<Refusal> for Status {
             }
             Refusal::OtherCluster | Refusal::OtherReceiver { .. } | Refusal::Lost => Status::failed_precondition(words),
             Refusal::Closed => Status::unavailable(words),
-            Refusal::LowSpace(_) => Status::resource_exhausted(words),
+            Refusal::SpaceSpent(_) => Status::resource_exhausted(words),
         }
     }
 }
@@ -241,8 +241,8 @@ pub fn judge(call: Call, caller: &Caller, envelope: Option<&Envelope>, view: Vie
             Standing::Open => {}
         }
     }
-    if call.needs_space() && view.low_space {
-        return Err(Refusal::LowSpace(call));
+    if call.needs_space() && view.space_spent {
+        return Err(Refusal::SpaceSpent(call));
     }
     Ok(())
 }
@@ -263,7 +263,7 @@ pub struct Gate {
     me: NodeId,
     cluster_id: watch::Sender<Option<ClusterId>>,
     standing: watch::Sender<Standing>,
-    low_space: watch::Sender<bool>,
+    space_spent: watch::Sender<bool>,
 }
 
 impl Gate {
@@ -273,7 +273,7 @@ impl Gate {
             me,
             cluster_id: watch::Sender::new(cluster_id),
             standing: watch::Sender::new(Standing::Closed),
-            low_space: watch::Sender::new(false),
+            space_spent: watch::Sender::new(false),
         }
     }
 
@@ -299,8 +299,8 @@ impl Gate {
     }
 
     /// Free space is spent, or there is some again.
-    pub fn set_low_space(&self, low: bool) {
-        self.low_space.send_replace(low);
+    pub fn set_space_spent(&self, spent: bool) {
+        self.space_spent.send_replace(spent);
     }
 
     /// How far the node may take part. Whoever lets it stand for election watches this: only an
@@ -316,7 +316,7 @@ impl Gate {
             cluster_id: *self.cluster_id.borrow(),
             membership,
             standing: *self.standing.borrow(),
-            low_space: *self.low_space.borrow(),
+            space_spent: *self.space_spent.borrow(),
         }
     }
 }

@@ -208,7 +208,7 @@ fn trouble(node: &Node) -> String {
     if let Err(why) = node.space.check_writes() {
         words.push(why);
     }
-    if node.gateway.now_ms().is_err() {
+    if node.gateway.clock_is_off() {
         words.push("its clock is off".to_owned());
     }
     if *node.log.stalled().borrow() {

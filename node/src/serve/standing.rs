@@ -78,7 +78,7 @@ pub async fn watch_space(node: Arc<Node>) {
         let level = tokio::task::block_in_place(|| node.space.look());
         // While space is low only writes are refused, at the gateways: reads' journal entries still have
         // to be replicated. When it is spent, nothing is taken.
-        node.gate.set_low_space(level == Level::Spent);
+        node.gate.set_space_spent(level == Level::Spent);
         if level != Level::Enough
             && node.leads()
             && let Some(successor) = roomy_voter(&node)

@@ -33,7 +33,7 @@ fn envelope(from: NodeId) -> Envelope {
 }
 
 fn open(membership: &Membership) -> View<'_> {
-    View { me: 2, cluster_id: Some(CLUSTER), membership, standing: Standing::Open, low_space: false }
+    View { me: 2, cluster_id: Some(CLUSTER), membership, standing: Standing::Open, space_spent: false }
 }
 
 /// A letter for each call, in the order of [`Call::ALL`].
@@ -50,7 +50,7 @@ fn row(caller: &Caller, from: NodeId, view: View<'_>) -> String {
                 Err(Refusal::NotAVoter(_)) => 'v',
                 Err(Refusal::Closed) => 'c',
                 Err(Refusal::Lost) => 'l',
-                Err(Refusal::LowSpace(_)) => 's',
+                Err(Refusal::SpaceSpent(_)) => 's',
                 Err(other) => panic!("{other}"),
             }
         })
@@ -91,7 +91,7 @@ fn the_table() {
 fn what_the_node_itself_is_ready_for() {
     let known = membership();
     let n1 = caller("n1", Some(MemberRole::Voter));
-    let view = |standing, low_space| View { standing, low_space, ..open(&known) };
+    let view = |standing, space_spent| View { standing, space_spent, ..open(&known) };
     let table = [
         (Standing::Open, false, "++++++++++"),
         (Standing::Open, true, "s++++s++++"),
@@ -99,8 +99,8 @@ fn what_the_node_itself_is_ready_for() {
         (Standing::Closed, true, "cccccc++++"),
         (Standing::Lost, false, "llllll++++"),
     ];
-    for (standing, low_space, expected) in table {
-        assert_eq!(row(&n1, 1, view(standing, low_space)), expected, "{standing:?} {low_space}");
+    for (standing, space_spent, expected) in table {
+        assert_eq!(row(&n1, 1, view(standing, space_spent)), expected, "{standing:?} {space_spent}");
     }
     // A refusal for what the caller is comes first: it learns nothing of our state.
     let n5 = caller("n5", Some(MemberRole::Backup));
@@ -144,9 +144,9 @@ fn a_lost_log_stays_lost() {
     assert_eq!(gate.view(&known).standing, Standing::Closed);
     gate.open();
     assert_eq!(gate.view(&known).standing, Standing::Open);
-    gate.set_low_space(true);
+    gate.set_space_spent(true);
     gate.set_cluster_id(CLUSTER);
-    assert!(gate.view(&known).low_space);
+    assert!(gate.view(&known).space_spent);
     assert_eq!(gate.view(&known).cluster_id, Some(CLUSTER));
     gate.lose();
     gate.open();

@@ -64,7 +64,7 @@ async fn a_broken_line_is_mended_and_nothing_is_lost() {
     let line = Line::to(nodes[1].address).await;
     nodes[0].channels.detours.lock().unwrap().insert(("n2".into(), Lane::Append), line.address);
     // Without the third, every write needs the second.
-    nodes[2].gate.set_low_space(true);
+    nodes[2].gate.set_space_spent(true);
     unite(&nodes).await;
     for round in 0..5 {
         line.budget.store(100_000, Ordering::SeqCst);
@@ -80,7 +80,7 @@ async fn a_broken_line_is_mended_and_nothing_is_lost() {
     assert!(nodes[1].commands() == nodes[0].commands());
     assert_eq!(nodes[0].commands().len(), 51);
     assert!(nodes[2].commands().is_empty());
-    nodes[2].gate.set_low_space(false);
+    nodes[2].gate.set_space_spent(false);
     nodes[2].applied(last).await;
 }
 

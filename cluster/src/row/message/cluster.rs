@@ -1,0 +1,127 @@
+//! Rows of the cluster itself: what it is, its keys, its members, its settings.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// The cluster's own row. Open: `apply` reads the limits, members read the rest before unsealing.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClusterRow {
+    /// Form of everything persisted, 1.
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    /// 16 random bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cluster_id: Bytes,
+    /// The name that people type.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// How long requests are remembered.
+    #[prost(uint64, tag = "4")]
+    pub request_window_ms: u64,
+    /// Rows of key tables that may be deleted in a day.
+    #[prost(uint32, tag = "5")]
+    pub key_deletions_per_day_max: u32,
+    /// Public half of the recovery key (Ed25519, 32 bytes).
+    #[prost(bytes = "bytes", tag = "6")]
+    pub recovery_public_key: Bytes,
+    /// Signed certificates of the timelines, oldest first.
+    #[prost(message, repeated, tag = "7")]
+    pub timelines: Vec<TimelineCertificate>,
+}
+
+/// A timeline, signed by the recovery key.
+#[derive(Clone, PartialEq, Message)]
+pub struct TimelineCertificate {
+    /// The fence number.
+    #[prost(uint64, tag = "1")]
+    pub timeline: u64,
+    /// Log index at which it began.
+    #[prost(uint64, tag = "2")]
+    pub began_index: u64,
+    /// When it began.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// SHA-256 of the public keys of its first voters, sorted.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub voters: Vec<Bytes>,
+    /// Ed25519 over `crate::keyring::timeline_statement`.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub signature: Bytes,
+}
+
+/// Epoch keys, each wrapped by the root key (index key: wrapped under every epoch, never changed).
+#[derive(Clone, PartialEq, Message)]
+pub struct KeyringRow {
+    /// Epoch number, from 1.
+    #[prost(uint32, tag = "1")]
+    pub epoch: u32,
+    /// Seals registry rows.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub registry: Bytes,
+    /// Seals journal entries.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub journal: Bytes,
+    /// Authenticates proposals between voters.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub command_mac: Bytes,
+    /// Wraps participants' data keys.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub wrapping: Bytes,
+    /// Keys the hashes in row keys.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub index: Bytes,
+    /// Private half of the recovery key until shares are made.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub recovery_private_key: Bytes,
+    /// Which root key wrapped them.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub root_check_value: Bytes,
+}
+
+/// A member approved to join.
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberRow {
+    /// Node name, as in its certificate.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// 1 voter, 2 backup.
+    #[prost(uint32, tag = "2")]
+    pub role: u32,
+    /// The Raft id assigned to it; never reused.
+    #[prost(uint64, tag = "3")]
+    pub raft_id: u64,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) with which it may join.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub key_sha256: Bytes,
+    /// The operator who approved it.
+    #[prost(string, tag = "5")]
+    pub operator: String,
+    /// The registrar who approved it (voters only: it hands over the root key).
+    #[prost(string, tag = "6")]
+    pub registrar: String,
+    /// Address at which peers reach it.
+    #[prost(string, tag = "7")]
+    pub address: String,
+    /// When the last approval came.
+    #[prost(uint64, tag = "8")]
+    pub approved_ms: u64,
+}
+
+/// Settings of the network.
+#[derive(Clone, PartialEq, Message)]
+pub struct SettingsRow {
+    /// Classes that each profession may see; a profession that is not listed sees none.
+    #[prost(message, repeated, tag = "1")]
+    pub professions: Vec<ProfessionClasses>,
+}
+
+/// A profession and the classes that it may see.
+#[derive(Clone, PartialEq, Message)]
+pub struct ProfessionClasses {
+    /// [`crate::word::Profession`].
+    #[prost(uint32, tag = "1")]
+    pub profession: u32,
+    /// [`crate::word::Class`]es.
+    #[prost(uint32, repeated, tag = "2")]
+    pub classes: Vec<u32>,
+}

@@ -1,0 +1,94 @@
+//! Journal entries, and what is kept of a remembered request.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// An actor as the application server stated it.
+#[derive(Clone, PartialEq, Message)]
+pub struct ActorRow {
+    /// [`crate::word::ActorKind`].
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// Facility, for a facility's user.
+    #[prost(string, tag = "2")]
+    pub facility: String,
+    /// User, registrar, auditor, operator; for a participant the number.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// [`crate::word::Method`].
+    #[prost(uint32, tag = "4")]
+    pub method: u32,
+    /// When the actor was authenticated.
+    #[prost(uint64, tag = "5")]
+    pub authenticated_ms: u64,
+    /// Fingerprint of the credential used, or empty.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub credential_sha256: Bytes,
+    /// The application that stated it, or the certificate's name for others.
+    #[prost(string, tag = "7")]
+    pub application: String,
+}
+
+/// A journal entry.
+#[derive(Clone, PartialEq, Message)]
+pub struct JournalEntry {
+    /// The gateway's clock.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// Who.
+    #[prost(message, optional, tag = "2")]
+    pub actor: Option<ActorRow>,
+    /// [`crate::word::Action`].
+    #[prost(uint32, tag = "3")]
+    pub action: u32,
+    /// Subject's pseudonym, or empty.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub pseudonym: Bytes,
+    /// Record, or empty.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub record_id: Bytes,
+    /// Version, or 0.
+    #[prost(uint32, tag = "6")]
+    pub version: u32,
+    /// [`crate::word::Class`], or 0.
+    #[prost(uint32, tag = "7")]
+    pub class: u32,
+    /// Number of the [`crate::consent::Basis`] if permitted, or 0.
+    #[prost(uint32, tag = "8")]
+    pub basis: u32,
+    /// Number of the [`crate::consent::Denial`] if denied, or 0.
+    #[prost(uint32, tag = "9")]
+    pub denial: u32,
+    /// [`crate::word::Purpose`], or 0.
+    #[prost(uint32, tag = "10")]
+    pub purpose: u32,
+    /// The other party: facility granted, revoked or registered; setting changed; member.
+    #[prost(string, tag = "11")]
+    pub object: String,
+    /// Gateway that decided.
+    #[prost(string, tag = "12")]
+    pub gateway: String,
+    /// The client's request id, or empty.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub request_id: Bytes,
+    /// How many alike this entry stands for, 0 and 1: one.
+    #[prost(uint32, tag = "14")]
+    pub count: u32,
+    /// Reason given (emergency, hiding), or empty.
+    #[prost(string, tag = "15")]
+    pub reason: String,
+    /// First byte asked for, of a resumed or partial read.
+    #[prost(uint64, tag = "16")]
+    pub range_start: u64,
+}
+
+/// What a client needs to be told again about a remembered request.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReceiptRow {
+    /// Record, or empty for a consent command.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub record_id: Bytes,
+    /// Version, or 0.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+}

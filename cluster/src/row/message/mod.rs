@@ -1,0 +1,18 @@
+//! What rows hold once opened (protobuf, proto3 semantics; the field numbers are the format).
+//!
+//! Times are milliseconds since 1970-01-01 UTC. Dates are days since 1970-01-01 in Japan time.
+//! Numbers of vocabularies are those of [`crate::word`]. A field once given is never reused.
+
+mod cluster;
+mod journal;
+mod participant;
+mod record;
+mod registry;
+mod staging;
+
+pub use cluster::*;
+pub use journal::*;
+pub use participant::*;
+pub use record::*;
+pub use registry::*;
+pub use staging::*;

@@ -1,0 +1,176 @@
+//! Rows of a record: control, manifest, document id, inbox.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// What may change about a record after writing.
+#[derive(Clone, PartialEq, Message)]
+pub struct RecordControl {
+    /// Highest version; versions are never reissued.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Facility whose user wrote it.
+    #[prost(string, tag = "2")]
+    pub author_facility: String,
+    /// Facilities to which the author narrowed it; empty: every granted one.
+    #[prost(string, repeated, tag = "3")]
+    pub addressees: Vec<String>,
+    /// Hidden: shown to none but the author's facility.
+    #[prost(bool, tag = "4")]
+    pub hidden: bool,
+    /// Legal hold.
+    #[prost(bool, tag = "5")]
+    pub hold: bool,
+    /// [`crate::word::Class`], repeated here so that a listing opens one small row a record.
+    #[prost(uint32, tag = "6")]
+    pub class: u32,
+    /// Clinical day of the highest version, Japan time.
+    #[prost(sint32, tag = "7")]
+    pub clinical_day: i32,
+    /// When the highest version was written.
+    #[prost(uint64, tag = "8")]
+    pub written_ms: u64,
+}
+
+/// The open part of a manifest: what a blind member needs to account for blocks.
+#[derive(Clone, PartialEq, Message)]
+pub struct ManifestOpen {
+    /// 16 bytes; blocks lie under it.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub content_id: Bytes,
+    /// Version of the data key.
+    #[prost(uint32, tag = "2")]
+    pub key_version: u32,
+    /// One per part, in order.
+    #[prost(message, repeated, tag = "3")]
+    pub parts: Vec<PartBlocks>,
+}
+
+/// The blocks of a part.
+#[derive(Clone, PartialEq, Message)]
+pub struct PartBlocks {
+    /// Sealed length of each block, bytes.
+    #[prost(uint32, repeated, tag = "1")]
+    pub lengths: Vec<u32>,
+    /// SHA-256 of each sealed block, joined.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sha256s: Bytes,
+}
+
+/// The sealed part of a manifest.
+#[derive(Clone, PartialEq, Message)]
+pub struct Manifest {
+    /// [`crate::word::Class`].
+    #[prost(uint32, tag = "1")]
+    pub class: u32,
+    /// Media type of the body.
+    #[prost(string, tag = "2")]
+    pub media_type: String,
+    /// Clinical day, Japan time.
+    #[prost(sint32, tag = "3")]
+    pub clinical_day: i32,
+    /// When it was written.
+    #[prost(uint64, tag = "4")]
+    pub written_ms: u64,
+    /// Who is responsible for the content.
+    #[prost(message, optional, tag = "5")]
+    pub author: Option<Person>,
+    /// Who entered it.
+    #[prost(message, optional, tag = "6")]
+    pub enterer: Option<Person>,
+    /// The author's own id of the document, or empty.
+    #[prost(string, tag = "7")]
+    pub document_id: String,
+    /// Parts, as many as in the open part.
+    #[prost(message, repeated, tag = "8")]
+    pub parts: Vec<Part>,
+    /// Version, from 1.
+    #[prost(uint32, tag = "9")]
+    pub version: u32,
+    /// Plaintext bytes of all parts.
+    #[prost(uint64, tag = "10")]
+    pub bytes: u64,
+    /// SHA-256 over the parts' SHA-256s, joined.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub body_sha256: Bytes,
+    /// A detached signature over the exact bytes, or empty.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub signature: Bytes,
+    /// A timestamp token, or empty.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub timestamp_token: Bytes,
+    /// The application's verification result of the signature.
+    #[prost(string, tag = "14")]
+    pub signature_result: String,
+    /// Who confirmed it.
+    #[prost(message, optional, tag = "15")]
+    pub confirmer: Option<Person>,
+}
+
+/// A named part of a body.
+#[derive(Clone, PartialEq, Message)]
+pub struct Part {
+    /// Name, unique in the record.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Media type, or empty for the record's.
+    #[prost(string, tag = "2")]
+    pub media_type: String,
+    /// Plaintext bytes.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// SHA-256 of the plaintext.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub sha256: Bytes,
+}
+
+/// A user of a facility, at a time.
+#[derive(Clone, PartialEq, Message)]
+pub struct Person {
+    /// The facility.
+    #[prost(string, tag = "1")]
+    pub facility: String,
+    /// The user.
+    #[prost(string, tag = "2")]
+    pub user: String,
+    /// When.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+
+/// Which record an author's document id names.
+#[derive(Clone, PartialEq, Message)]
+pub struct DocumentIdRow {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub record_id: Bytes,
+    /// The version that carried it.
+    #[prost(uint32, tag = "3")]
+    pub version: u32,
+    /// SHA-256 of the body, so that a repetition is told from a different document.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body_sha256: Bytes,
+}
+
+/// A record addressed to a facility.
+#[derive(Clone, PartialEq, Message)]
+pub struct InboxRow {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub record_id: Bytes,
+    /// The version written.
+    #[prost(uint32, tag = "3")]
+    pub version: u32,
+    /// When.
+    #[prost(uint64, tag = "4")]
+    pub at_ms: u64,
+    /// The participant's number, for the facility that it is addressed to.
+    #[prost(string, tag = "5")]
+    pub number: String,
+}
