@@ -21,6 +21,7 @@ pub mod consents;
 pub mod control;
 pub mod denials;
 pub mod error;
+pub mod group;
 pub mod inbox;
 pub mod limits;
 pub mod list;

@@ -1,7 +1,7 @@
 //! The way of a command to the leader and its outcome back.
 //!
-//! Proposals queue in one bounded channel. A task takes what is there and either hands it to the local
-//! Raft in one call, if this voter leads, or sends it down one stream to the leader. Clients never have
+//! Proposals queue in one bounded channel. A task takes what is there and either adds it to the group for
+//! the local Raft ([`Group`]), if this voter leads, or sends it down one stream to the leader. Clients never have
 //! to know who leads.
 //!
 //! Invariants
@@ -20,20 +20,16 @@ use kura_cluster::command::OutcomeMessage;
 use kura_cluster::seal::command_mac;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader};
 use prost::Message;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::transport::Channel;
 
 use super::GatewayError;
-use crate::raft::types::{CommandBytes, NodeId, Raft};
+use super::group::{GROUP_COMMANDS_MAX, Group, Pending, QUEUE_COMMANDS_MAX};
+use crate::raft::types::{NodeId, Raft};
 use crate::state::StateMachine;
 use crate::vault::Vault;
 
-/// Commands waiting for the task.
-const QUEUE_COMMANDS_MAX: usize = 4096;
-/// Commands handed to Raft in one call.
-const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of commands between `propose` and their outcome.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// One permit of the semaphore.
@@ -63,12 +59,6 @@ pub enum Failure {
     Unknown(String),
 }
 
-/// A command on its way and who waits for its outcome.
-pub(super) struct Pending {
-    pub(super) command: Bytes,
-    pub(super) answer: oneshot::Sender<Result<Proposed, Failure>>,
-}
-
 /// How to reach another voter.
 pub trait LeaderLink: Send + Sync + 'static {
     /// A channel to a member, if it is known.
@@ -87,9 +77,15 @@ pub type VaultSlot = Arc<arc_swap::ArcSwapOption<Vault>>;
 
 impl Proposer {
     /// Starts the proposing task of a node.
-    pub fn start(raft: Raft<StateMachine>, id: NodeId, link: Arc<dyn LeaderLink>, vault: VaultSlot) -> Proposer {
+    pub fn start(
+        raft: Raft<StateMachine>,
+        group: Group,
+        id: NodeId,
+        link: Arc<dyn LeaderLink>,
+        vault: VaultSlot,
+    ) -> Proposer {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        tokio::spawn(run(raft, id, link, vault, waiting));
+        tokio::spawn(run(raft, group, id, link, vault, waiting));
         Proposer::to(queue)
     }
 
@@ -141,6 +137,7 @@ impl Proposer {
 
 async fn run(
     raft: Raft<StateMachine>,
+    group: Group,
     id: NodeId,
     link: Arc<dyn LeaderLink>,
     vault: VaultSlot,
@@ -148,11 +145,15 @@ async fn run(
 ) {
     let mut forwarder: Option<Forwarder> = None;
     let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, BATCH_COMMANDS_MAX).await > 0 {
+    while waiting.recv_many(&mut batch, GROUP_COMMANDS_MAX).await > 0 {
         let leader = raft.metrics().borrow_watched().current_leader;
         match leader {
             None => refuse(&mut batch, "no leader is known"),
-            Some(leader) if leader == id => propose_here(&raft, std::mem::take(&mut batch)).await,
+            Some(leader) if leader == id => {
+                for pending in batch.drain(..) {
+                    group.push(pending).await;
+                }
+            }
             Some(leader) => {
                 if forwarder.as_ref().is_none_or(|f| f.leader != leader || f.is_closed()) {
                     forwarder = Forwarder::start(leader, &link);
@@ -170,56 +171,6 @@ fn refuse(batch: &mut Vec<Pending>, why: &str) {
     for pending in batch.drain(..) {
         let _ = pending.answer.send(Err(Failure::NotAppended(why.into())));
     }
-}
-
-async fn propose_here(raft: &Raft<StateMachine>, batch: Vec<Pending>) {
-    let (commands, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.command, p.answer)).unzip();
-    let written = write_many(raft, commands).await;
-    // The next batch need not wait for this one's outcomes.
-    tokio::spawn(async move {
-        let mut answers = answers.into_iter();
-        match written {
-            Ok(mut outcomes) => {
-                while let (Some(outcome), Some(answer)) = (outcomes.next().await, answers.next()) {
-                    let _ = answer.send(outcome);
-                }
-            }
-            Err(failure) => {
-                for answer in answers {
-                    let _ = answer.send(Err(failure.clone()));
-                }
-            }
-        }
-        // An answer that is dropped counts as unknown.
-    });
-}
-
-/// Hands commands to the local Raft in one call; yields their outcomes in order.
-pub async fn write_many(
-    raft: &Raft<StateMachine>,
-    commands: Vec<Bytes>,
-) -> Result<impl futures_util::Stream<Item = Result<Proposed, Failure>> + Send + Unpin + use<>, Failure> {
-    let results = raft.client_write_many(commands.into_iter().map(CommandBytes)).await;
-    let results = results.map_err(|fatal| Failure::Unknown(fatal.to_string()))?;
-    Ok(results.map(|result| match result {
-        Ok(Ok(response)) => Ok(Proposed {
-            term: response.log_id.committed_leader_id().term,
-            index: response.log_id.index,
-            outcome: response
-                .response
-                .0
-                .clone()
-                .ok_or_else(|| Failure::Unknown("a command without an outcome".into()))?,
-        }),
-        Ok(Err(ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id, .. }))) => {
-            Err(Failure::NotAppended(match leader_id {
-                Some(_) => "leadership has moved".into(),
-                None => "no leader is known".into(),
-            }))
-        }
-        Ok(Err(other)) => Err(Failure::Unknown(other.to_string())),
-        Err(fatal) => Err(Failure::Unknown(fatal.to_string())),
-    }))
 }
 
 /// One stream of proposals to the leader.

@@ -9,22 +9,21 @@ use kura_cluster::command::encoded_at_ms;
 use kura_cluster::seal::verify_command_mac;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{Node, standing};
 use crate::certificates::certificate_expiry;
+use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
-use crate::gateway::propose::{Failure, write_many, write_reply};
+use crate::gateway::propose::{Failure, write_reply};
 use crate::raft::gate::{Caller, Standing};
 use crate::raft::network::MarkSink;
 use crate::raft::types::{MemberRole, NodeId};
 use crate::rpc::peer::{PeerHandlers, ReplyStream};
 use crate::snapshot::SnapshotManifest;
 
-/// Proposals of one peer handed to Raft in one call.
-const BATCH_COMMANDS_MAX: usize = 512;
 /// Replies waiting for one peer.
 const REPLIES_WAITING_MAX: usize = 4096;
 
@@ -64,54 +63,38 @@ impl PeerHandlers for Handlers {
     ) -> Result<ReplyStream<v1::ProposeReply>, Status> {
         let handlers = Handlers(self.0.clone());
         let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
+        let (handed_over, mut waiting) = mpsc::channel(REPLIES_WAITING_MAX);
+        let refusals = replies.clone();
         tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while let Some(first) = requests.next().await {
-                let Ok(first) = first else { return };
-                batch.push(first);
-                while batch.len() < BATCH_COMMANDS_MAX
-                    && let Some(Some(Ok(next))) = futures_util::FutureExt::now_or_never(requests.next())
-                {
-                    batch.push(next);
+            while let Some(Ok(request)) = requests.next().await {
+                let id = request.id;
+                let answered = match handlers.check(from, &request) {
+                    Ok(()) => {
+                        let (answer, outcome) = oneshot::channel();
+                        handlers.0.group.push(Pending { command: request.command, answer }).await;
+                        handed_over.send((id, outcome)).await.is_ok()
+                    }
+                    Err((error, why)) => {
+                        tracing::debug!(from, why, "a forwarded proposal was refused");
+                        let why = why.into();
+                        refusals
+                            .send(Ok(v1::ProposeReply { id, error, why, ..v1::ProposeReply::default() }))
+                            .await
+                            .is_ok()
+                    }
+                };
+                if !answered {
+                    return;
                 }
-                let mut ids = Vec::with_capacity(batch.len());
-                let mut commands = Vec::with_capacity(batch.len());
-                for request in batch.drain(..) {
-                    match handlers.check(from, &request) {
-                        Ok(()) => {
-                            ids.push(request.id);
-                            commands.push(request.command);
-                        }
-                        Err((error, why)) => {
-                            tracing::debug!(from, why, "a forwarded proposal was refused");
-                            let refused = v1::ProposeReply {
-                                id: request.id,
-                                error,
-                                why: why.into(),
-                                ..v1::ProposeReply::default()
-                            };
-                            if replies.send(Ok(refused)).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
+            }
+        });
+        // Outcomes come in the order in which the commands were handed over.
+        tokio::spawn(async move {
+            while let Some((id, outcome)) = waiting.recv().await {
+                let ended = |_| Err(Failure::Unknown("the leader's Raft has ended".into()));
+                if replies.send(Ok(write_reply(id, outcome.await.unwrap_or_else(ended)))).await.is_err() {
+                    return;
                 }
-                let written = write_many(&handlers.0.raft, commands).await;
-                let replies = replies.clone();
-                tokio::spawn(async move {
-                    let mut ids = ids.into_iter();
-                    if let Ok(mut outcomes) = written {
-                        while let (Some(outcome), Some(id)) = (outcomes.next().await, ids.next()) {
-                            if replies.send(Ok(write_reply(id, outcome))).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    for id in ids {
-                        let unknown = Err(Failure::Unknown("the leader's Raft has ended".into()));
-                        let _ = replies.send(Ok(write_reply(id, unknown))).await;
-                    }
-                });
             }
         });
         Ok(Box::pin(ReceiverStream::new(receiver)))

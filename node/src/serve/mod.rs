@@ -30,6 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
 use crate::config::NodeConfig;
 use crate::gateway::Gateway;
+use crate::gateway::group::Group;
 use crate::gateway::propose::{LeaderLink, Proposer};
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::init::log_identity;
@@ -131,6 +132,8 @@ pub struct Node {
     pub store: StateStore,
     /// The log's own reports.
     pub log: LogWatch,
+    /// Commands for the local Raft, while it leads.
+    pub group: Group,
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// Who may say what over the peer service.
@@ -227,7 +230,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let gate = Arc::new(Gate::new(identity.raft_id, Some(identity.cluster_id)));
     let vault = Arc::new(ArcSwapOption::empty());
     let link = Arc::new(Link { raft: raft.clone(), channels: channels.clone() });
-    let proposer = Proposer::start(raft.clone(), identity.raft_id, link, vault.clone());
+    let group = Group::start(raft.clone());
+    let proposer = Proposer::start(raft.clone(), group.clone(), identity.raft_id, link, vault.clone());
     let reach = Arc::new(Reach::default());
     let gateway = Arc::new(Gateway::new(config.name.clone(), store.clone(), vault, proposer, space.clone(), reach));
     let incoming = config.data.join("snapshots").join("incoming");
@@ -239,6 +243,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         raft: raft.clone(),
         store,
         log: log_watch,
+        group,
         gateway: gateway.clone(),
         gate: gate.clone(),
         channels,

@@ -25,12 +25,17 @@ const APPLIED_KEY: &[u8] = b"applied";
 const MEMBERSHIP_KEY: &[u8] = b"membership";
 const SUMMARY_KEY: &[u8] = b"summary";
 
-/// Memory for memtables of all column families together.
-const MEMTABLES_BYTES: usize = 40 << 20;
+/// Memory for memtables of all column families together: somewhat more than is applied between two
+/// snapshots (`retention.snapshot_every_mib`), each of which writes them out.
+const MEMTABLES_BYTES: usize = 48 << 20;
 /// Memory for cached blocks of all column families together.
 const BLOCK_CACHE_BYTES: usize = 40 << 20;
 /// Blocks from this size live in blob files, where compaction does not rewrite them: nearly all.
 const BLOB_BYTES_MIN: u64 = 512;
+/// Journal entries as well: they are never rewritten, and read one after the other.
+const JOURNAL_BLOB_BYTES_MIN: u64 = 64;
+/// New tables that are merged into the older ones at a time: each merge rewrites those.
+const TABLES_MERGED: i32 = 8;
 /// Row headers kept in memory, so that expectations on hot rows read nothing.
 const HEADERS_CACHED: usize = 50_000;
 /// Open files kept by RocksDB.
@@ -439,9 +444,15 @@ fn family_options(name: &str, cache: &rocksdb::Cache) -> Options {
     options.set_memtable_whole_key_filtering(true);
     options.set_memtable_prefix_bloom_ratio(0.05);
     options.set_level_compaction_dynamic_level_bytes(true);
-    if name == BLOCKS {
+    options.set_level_zero_file_num_compaction_trigger(TABLES_MERGED);
+    let blob_bytes_min = match name {
+        BLOCKS => Some(BLOB_BYTES_MIN),
+        JOURNAL => Some(JOURNAL_BLOB_BYTES_MIN),
+        _ => None,
+    };
+    if let Some(bytes) = blob_bytes_min {
         options.set_enable_blob_files(true);
-        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_min_blob_size(bytes);
         options.set_enable_blob_gc(true);
         options.set_blob_file_size(256 << 20);
     }

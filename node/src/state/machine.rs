@@ -27,6 +27,11 @@ const APPLY_ENTRIES_MAX: usize = 1024;
 /// Bytes of commands applied in one atomic write, about.
 const APPLY_BYTES_MAX: usize = 8 << 20;
 
+/// Entries that are applied without handing the thread's other work over first: about a millisecond.
+const INLINE_ENTRIES_MAX: usize = 32;
+/// Their bytes.
+const INLINE_BYTES_MAX: usize = 256 << 10;
+
 /// A Raft snapshot as openraft hands it around.
 pub type RaftSnapshot = openraft::storage::Snapshot<
     crate::raft::types::CommittedLeaderId,
@@ -192,7 +197,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if let Some((entry, _)) = run.last() {
                 self.wait_synced(entry.log_id()).await?;
             }
-            tokio::task::block_in_place(|| self.apply_run(run))?;
+            // Handing this thread's other work over costs more than applying a few small commands.
+            match run.len() <= INLINE_ENTRIES_MAX && bytes <= INLINE_BYTES_MAX {
+                true => self.apply_run(run)?,
+                false => tokio::task::block_in_place(|| self.apply_run(run))?,
+            }
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use kura_proto::v1;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::gateway::propose::{Pending, Proposed};
+use crate::gateway::group::Pending;
+use crate::gateway::propose::Proposed;
 
 /// Hands on what a gateway proposes, as it comes.
 async fn hand_on(storehouse: &Storehouse, waiting: &mut mpsc::Receiver<Pending>) -> Proposed {
