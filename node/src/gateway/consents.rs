@@ -43,8 +43,8 @@ impl Gateway {
                         proxy_relation: consent.proxy_relation.clone(),
                         evidence: consent.evidence.clone(),
                         entered_ms: attempt.now_ms,
-                        withdrawn_ms: 0,
                         entered_by,
+                        ..ParticipationConsent::default()
                     };
                     match &subject.known {
                         Some(known) => {
@@ -240,13 +240,13 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: Par
     let pseudonym = Pseudonym(random::id());
     attempt.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
     let number_key = attempt.number_key(number);
-    let number_row = NumberRow { pseudonym: Bytes::copy_from_slice(&pseudonym.0), alias: false };
+    let number_row = NumberRow { pseudonym: Bytes::copy_from_slice(&pseudonym.0), ..NumberRow::default() };
     attempt.put(&number_key, Revision::ABSENT, &number_row);
     let row = Participant {
         number: number.reveal().into(),
         consents: vec![consent],
-        grants: vec![],
         key_version: KEY_VERSION_FIRST,
+        ..Participant::default()
     };
     attempt.put(&RowKey::participant(&pseudonym), Revision::ABSENT, &row);
     let (nonce, key) = (attempt.nonce(), random::key());
@@ -275,6 +275,7 @@ fn link(attempt: &mut Attempt<'_>, known: &Known, facility: &str, local: &LocalI
         facility: facility.into(),
         local_id: local.reveal().into(),
         linked_ms: attempt.now_ms,
+        ..LinkRow::default()
     };
     attempt.put(&key, found.revision, &row);
     let hash = attempt.hash(Domain::LinkReverse, &[facility, local.reveal()]);
@@ -304,10 +305,10 @@ fn grant(
     row.grants.push(Grant {
         facility: named.reveal().into(),
         granted_ms: attempt.now_ms,
-        revoked_ms: 0,
         by_beneficiary: entered_by == named.reveal(),
         entered_by,
         evidence: evidence.into(),
+        ..Grant::default()
     });
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
     let key = grant_index_key(attempt, named, &known.pseudonym);

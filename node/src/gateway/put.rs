@@ -227,7 +227,7 @@ pub fn write_record(
         signature: record.signature.clone(),
         timestamp_token: record.timestamp_token.clone(),
         signature_result: record.signature_result.clone(),
-        confirmer: None,
+        ..Manifest::default()
     };
     let manifest_key = RowKey::record(&pseudonym, &record_id, version);
     let nonce = attempt.nonce();
@@ -246,8 +246,8 @@ pub fn write_record(
         class: record.class.number(),
         clinical_day: record.clinical_day,
         written_ms: at_ms,
-        hidden: earlier.is_some_and(|c| c.hidden),
-        hold: earlier.is_some_and(|c| c.hold),
+        // Hiding, hold and what replaces it outlast a further version.
+        ..earlier.cloned().unwrap_or_default()
     };
     attempt.put_with(&control_key, &body.place.data, control_revision, &control);
 

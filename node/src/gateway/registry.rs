@@ -59,6 +59,7 @@ impl Gateway {
                 .number(),
             status: status(given.status)?,
             credential_sha256: sha256_or_empty("credential_sha256", &given.credential_sha256)?,
+            ..User::default()
         };
         self.register(caller, asked, Action::User, Table::User, Domain::User, &[facility.reveal(), id.reveal()], row)
             .await
