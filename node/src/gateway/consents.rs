@@ -1,7 +1,7 @@
 //! Enrolment, links, grants, revocations, withdrawal, and showing them.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Basis, Denial, decide, is_granted};
+use kura_cluster::consent::{Act, Basis, ConsentTerms, Denial, decide, is_granted};
 use kura_cluster::id::{FacilityId, LocalId};
 use kura_cluster::row::{
     Grant, GrantIndexRow, LinkRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey, Table,
@@ -34,7 +34,15 @@ impl Gateway {
         }
         let done = self
             .transact(caller, Action::Enrol, Some(&asked), |attempt| {
-                let act = Act::Enrol { signed_day: consent.signed_day, evidence: &consent.evidence };
+                let terms = ConsentTerms {
+                    signed_day: consent.signed_day,
+                    proxy: &consent.proxy,
+                    proxy_relation: &consent.proxy_relation,
+                    evidence: &consent.evidence,
+                    own_records: false,
+                    secondary_use: false,
+                };
+                let act = Act::Enrol { terms, erasure: None };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let entered_by = subject.facility_id().to_owned();
                     let consent = ParticipationConsent {
@@ -119,7 +127,8 @@ impl Gateway {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
                 let beneficiary = load_facility(attempt, named.reveal())?;
-                let act = Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence };
+                let act =
+                    Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence, own_grants: None };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let entered_by = subject.facility_id().to_owned();
                     grant(attempt, subject.known()?, &named, entered_by, &request.evidence)

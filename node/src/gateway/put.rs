@@ -1,7 +1,7 @@
 //! Writing a record: what both ways in (one message, or a staged upload) commit.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Decision, Denial, RecordFacts, decide};
+use kura_cluster::consent::{Act, RecordFacts, decide};
 use kura_cluster::id::{ContentId, DocumentId, FacilityId, RecordId, UserId};
 use kura_cluster::row::{DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table};
 use kura_cluster::seal::Domain;
@@ -133,17 +133,11 @@ pub fn decide_write<T>(
         class: record.class,
         clinical_day: record.clinical_day,
         addressees: &record.addressees,
-        earlier: earlier.as_deref().map(|control| RecordFacts { control }),
+        earlier: record.version_of.as_ref().map(|_| earlier.as_deref().map(|control| RecordFacts { control })),
+        related: None,
     };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-    let decision = match decide(&facts) {
-        // Whether there is such a record is nobody's business who may not see it.
-        Decision::Permit { .. } if record.version_of.is_some() && earlier.is_none() => {
-            Decision::Deny { reason: Denial::NoSuchRecord }
-        }
-        decision => decision,
-    };
-    Verdict::of(decision, |_| {
+    Verdict::of(decide(&facts), |_| {
         let (Some(known), Some(data)) = (known, data) else {
             return Err(GatewayError::Damaged { what: "participant" });
         };

@@ -47,6 +47,10 @@ pub struct Participant {
     /// decided on this row any more: consent and grants are the other's.
     #[prost(bytes = "bytes", tag = "7")]
     pub alias_of: Bytes,
+    /// Records under legal hold. Putting and releasing one rewrites this row, so that an erasure that
+    /// expects it cannot miss a hold.
+    #[prost(uint32, tag = "8")]
+    pub held_records: u32,
 }
 
 /// A consent to take part.
