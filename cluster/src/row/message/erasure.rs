@@ -32,7 +32,7 @@ pub struct ErasureRow {
     /// When, or 0. The grace period begins here.
     #[prost(uint64, tag = "7")]
     pub approved_ms: u64,
-    /// Until then it can be stopped; from then on the keys may be destroyed.
+    /// From then on the keys may be destroyed; it can be stopped until they are.
     #[prost(uint64, tag = "8")]
     pub grace_until_ms: u64,
     /// Who stopped it.

@@ -24,3 +24,6 @@ pub use record::*;
 pub use registry::*;
 pub use setting::*;
 pub use staging::*;
+
+#[cfg(test)]
+mod tests;
