@@ -231,6 +231,12 @@ impl Failure {
         Self::cut(format!("a node answered on timeline {told}, but the cluster is on timeline {known}"))
     }
 
+    /// A node has not heard yet of what another told to be committed.
+    pub fn behind() -> Self {
+        let message = "a node has not heard yet that this was committed".into();
+        Self { in_doubt: true, ..Self::later(Reason::Unavailable, message, Again::Soon) }
+    }
+
     /// The upload cannot go on from where it was cut.
     pub fn upload_lost() -> Self {
         let message = "the cluster no longer holds the beginning of this upload: send it from the start".into();

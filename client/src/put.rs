@@ -113,7 +113,8 @@ impl Put {
     }
 
     /// Repeats an earlier request: what was written under it is not written again. The body must
-    /// be the same.
+    /// be the same, else the answer is a [`PutError::Conflict`]: the cluster compares hashes, and a
+    /// body that it holds already is read to its end here, but not sent.
     pub fn request(mut self, request: RequestId) -> Self {
         self.request = request;
         self

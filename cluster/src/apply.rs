@@ -13,7 +13,8 @@
 //!   command's writes.
 //! - A view's error is not an outcome: it stops the member.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use prost::Message;
@@ -61,20 +62,20 @@ pub trait View {
 pub struct Batch<'a, V> {
     view: &'a V,
     summary: Summary,
-    /// `None` is a deleted row.
-    rows: HashMap<Bytes, Option<StoredRow>>,
+    /// `None` is a deleted row. In the order of the keys, as a database likes to be given them.
+    rows: BTreeMap<Bytes, Option<StoredRow>>,
     /// What the view said of rows that this batch asked for: a row is expected, then put.
-    asked: HashMap<Bytes, Option<RowHeader>>,
+    asked: BTreeMap<Bytes, Option<RowHeader>>,
 }
 
 impl<'a, V: View> Batch<'a, V> {
     /// A batch on top of what `view` holds, of which `summary` is the summary.
     pub fn new(view: &'a V, summary: Summary) -> Batch<'a, V> {
-        Batch { view, summary, rows: HashMap::new(), asked: HashMap::new() }
+        Batch { view, summary, rows: BTreeMap::new(), asked: BTreeMap::new() }
     }
 
     /// Everything to be made durable: the new summary, and rows to set (`Some`) or delete (`None`).
-    pub fn finish(self) -> (Summary, HashMap<Bytes, Option<StoredRow>>) {
+    pub fn finish(self) -> (Summary, BTreeMap<Bytes, Option<StoredRow>>) {
         (self.summary, self.rows)
     }
 
@@ -290,7 +291,7 @@ impl<'a, V: View> Batch<'a, V> {
     /// The first keys of a range, as if the overlay had been written: which rows are forgotten must
     /// not depend on where a member happened to cut its batches.
     fn oldest_keys(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Bytes>, V::Error> {
-        let pending = || self.rows.iter().filter(|(key, _)| key[..] >= *from && key[..] < *to);
+        let pending = || self.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
         let deleted = pending().filter(|(_, row)| row.is_none()).count();
         let mut keys = self.view.keys(from, to, limit + deleted)?;
         keys.retain(|key| !self.rows.contains_key(key));

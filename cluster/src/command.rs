@@ -47,6 +47,18 @@ pub struct Command {
     pub probe: bool,
 }
 
+/// What [`Command::at_ms`] is read as, where nothing else of a command matters.
+#[derive(Clone, PartialEq, Message)]
+struct CommandTime {
+    #[prost(uint64, tag = "3")]
+    at_ms: u64,
+}
+
+/// The time in an encoded command, without taking the rest of it apart. `None`: it is none.
+pub fn encoded_at_ms(command: &Bytes) -> Option<u64> {
+    CommandTime::decode(command.clone()).ok().map(|time| time.at_ms)
+}
+
 /// A write's identity, by which repeating it is recognised.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {

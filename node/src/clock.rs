@@ -1,9 +1,110 @@
-//! The wall clock.
+//! The wall clock, and whether it can be trusted.
+//!
+//! Invariants
+//! - A node's clock is held against the voters' median, its own voice among them: one clock alone, however
+//!   wrong, moves nobody else.
+//! - Nobody is judged by what was heard long ago, or by nobody: then the former judgement stands.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Answers older than this do not count.
+pub const HEARD_MAX: Duration = Duration::from_secs(3);
+
+/// Stands for an offset that is not known yet: a node that has just started decides nothing before it has
+/// compared its clock.
+pub const NOT_COMPARED: i64 = i64::MIN;
 
 /// Milliseconds since 1970-01-01 UTC.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a voter said of its clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// Its clock when it answered, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// How long ago that was.
+    pub age: Duration,
+}
+
+/// How far a clock that shows `now_ms` is ahead of the voters' median, in milliseconds (negative: behind).
+/// `others` has an item for each other voter, empty if it was never heard. `None` if there are others and
+/// none of them was heard lately.
+pub fn ahead_of_median_ms(now_ms: u64, others: impl IntoIterator<Item = Option<Told>>) -> Option<i64> {
+    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let mut alone = true;
+    let mut ahead: Vec<i64> = Vec::new();
+    for told in others {
+        alone = false;
+        if let Some(Told { clock_ms, age }) = told.filter(|told| told.age < HEARD_MAX) {
+            let theirs = signed(clock_ms).saturating_add(signed(age.as_millis().try_into().unwrap_or(u64::MAX)));
+            ahead.push(signed(now_ms).saturating_sub(theirs));
+        }
+    }
+    if ahead.is_empty() && !alone {
+        return None;
+    }
+    ahead.push(0);
+    ahead.sort_unstable();
+    // With an even number the smaller deviation counts: two clocks alone cannot tell which is off.
+    let (low, high) = (ahead[(ahead.len() - 1) / 2], ahead[ahead.len() / 2]);
+    Some(if low.unsigned_abs() <= high.unsigned_abs() { low } else { high })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+    const HOUR_MS: i64 = 3_600_000;
+
+    /// Clocks of the other voters, as far ahead of ours; `None` for one that was not heard.
+    fn judge(others: &[Option<i64>]) -> Option<i64> {
+        let told = |ahead: i64| Told { clock_ms: NOW_MS.saturating_add_signed(ahead), age: Duration::ZERO };
+        ahead_of_median_ms(NOW_MS, others.iter().map(|other| other.map(told)))
+    }
+
+    #[test]
+    fn the_median_of_the_voters_counts() {
+        let table: &[(&[Option<i64>], Option<i64>)] = &[
+            // A sole voter is right; one who hears nobody does not know.
+            (&[], Some(0)),
+            (&[None, None], None),
+            // Two clocks cannot tell which of them is off.
+            (&[Some(HOUR_MS)], Some(0)),
+            (&[Some(HOUR_MS), None], Some(0)),
+            // Of three, the one that is off is told, and only that one.
+            (&[Some(HOUR_MS), Some(HOUR_MS + 3)], Some(-HOUR_MS)),
+            (&[Some(-HOUR_MS), Some(-HOUR_MS - 3)], Some(HOUR_MS)),
+            (&[Some(HOUR_MS), Some(20)], Some(-20)),
+            (&[Some(-HOUR_MS), Some(20)], Some(0)),
+            (&[Some(HOUR_MS), Some(-HOUR_MS)], Some(0)),
+            // Of four, two against two leaves both; three outvote one.
+            (&[Some(HOUR_MS), Some(HOUR_MS), Some(5)], Some(-5)),
+            (&[Some(HOUR_MS), Some(HOUR_MS), Some(HOUR_MS)], Some(-HOUR_MS)),
+            (&[Some(HOUR_MS), Some(HOUR_MS), None, None], Some(-HOUR_MS)),
+        ];
+        for (others, expected) in table {
+            assert_eq!(judge(others), *expected, "{others:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_heard_ages_and_is_forgotten() {
+        let told = |clock_ms, age_ms| Some(Told { clock_ms, age: Duration::from_millis(age_ms) });
+        let at = |ago_ms: u64| told(NOW_MS - ago_ms, ago_ms);
+        assert_eq!(ahead_of_median_ms(NOW_MS, [at(0), at(2_999)]), Some(0));
+        assert_eq!(ahead_of_median_ms(NOW_MS, [told(NOW_MS, 2_000), told(NOW_MS, 2_000)]), Some(-2_000));
+        assert_eq!(ahead_of_median_ms(NOW_MS, [told(0, 3_000), told(0, 3_000)]), None);
+        assert_eq!(ahead_of_median_ms(NOW_MS, [told(0, 3_000), at(10)]), Some(0));
+    }
+
+    #[test]
+    fn senseless_clocks_are_only_far_off() {
+        let told = |clock_ms| Some(Told { clock_ms, age: Duration::ZERO });
+        assert!(ahead_of_median_ms(0, [told(u64::MAX), told(u64::MAX)]).unwrap() < -HOUR_MS);
+        assert!(ahead_of_median_ms(u64::MAX, [told(0), told(0)]).unwrap() > HOUR_MS);
+    }
 }

@@ -163,7 +163,8 @@ pub fn log_identity(identity: &NodeIdentity) -> LogIdentity {
     LogIdentity { cluster_id: identity.cluster_id, node_id: identity.raft_id, timeline: identity.timeline }
 }
 
-fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Command {
+/// What makes a new log a cluster's.
+pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Command {
     let now_ms = crate::clock::now_ms();
     let cluster_id = identity.cluster_id;
     let mut nonces = Nonces::new();
@@ -241,7 +242,7 @@ fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Comman
 }
 
 /// Nobody to talk to.
-struct NoPeers;
+pub(crate) struct NoPeers;
 
 impl PeerChannels for NoPeers {
     fn channel(&self, _: &Member, _: Lane) -> Result<Channel, String> {

@@ -50,7 +50,11 @@ pub fn text(node: &Node) -> String {
         (
             "kura_clock_offset_ms",
             "Offset from the voters' median clock",
-            node.gateway.clock_offset_ms.load(std::sync::atomic::Ordering::Relaxed),
+            // Before it was compared there is none to tell.
+            match node.gateway.clock_offset_ms.load(std::sync::atomic::Ordering::Relaxed) {
+                crate::clock::NOT_COMPARED => 0,
+                offset_ms => offset_ms,
+            },
         ),
         ("kura_journal_entries", "Entries in the journal", number(published.summary.journal.size())),
         ("kura_log_syncs", "Syncs of the Raft log since the start", number(node.log.wal_syncs())),

@@ -3,7 +3,10 @@
 //! Invariants
 //! - Each attempt resumes the same content at the position that the cluster names; what it holds
 //!   already is not sent again.
-//! - Nothing can have been committed before the finish was sent; after that a failure is in doubt.
+//! - Nothing can have been committed before the finish was sent, unless the cluster knows the request; after
+//!   that a failure is in doubt.
+//! - A request that the cluster knows is told its receipt for the same body only: the body is read to its
+//!   end, but not sent.
 //! - Waiting for the body's reader is not the cluster's delay: only the limit of the whole counts.
 
 use std::io;
@@ -14,7 +17,7 @@ use kura_proto::v1;
 use kura_proto::v1::put_reply::Step as Reply;
 use kura_proto::v1::put_request::Step as Ask;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -58,6 +61,8 @@ struct Upload<'a> {
     content: Bytes,
     /// Whether any attempt sent the finish.
     finished: bool,
+    /// Whether the cluster said that the request was committed before.
+    known: bool,
 }
 
 pub(super) async fn upload(
@@ -70,11 +75,14 @@ pub(super) async fn upload(
 ) -> Result<Receipt, PutError> {
     let mut window = Window::default();
     first.into_iter().for_each(|step| window.push(step));
-    let mut upload = Upload { shared, begin, feed, fed: false, window, content: Bytes::new(), finished: false };
+    let mut upload =
+        Upload { shared, begin, feed, fed: false, window, content: Bytes::new(), finished: false, known: false };
     let mut retry = Retry::transfer(shared, limit);
     loop {
         let failure = match upload.attempt(&mut retry).await {
             Ok(receipt) => return Ok(receipt),
+            // Something was committed under this request, whatever the body would have turned out to be.
+            Err(Cut::Body(_)) if upload.known => return Err(PutError::Unknown { request }),
             Err(Cut::Body(source)) => return Err(PutError::Body { source }),
             Err(Cut::Failed(failure)) => failure,
         };
@@ -86,7 +94,7 @@ pub(super) async fn upload(
 impl Upload<'_> {
     /// What a failed attempt means for the whole.
     fn judged(&mut self, failure: Failure) -> Failure {
-        if self.finished {
+        if self.finished || self.known {
             return failure;
         }
         let content_gone = matches!(failure.fault, Fault::Missing(_)) && !self.content.is_empty();
@@ -114,14 +122,55 @@ impl Upload<'_> {
             Err(_) => return Err(Failure::silent().into()),
         };
         match first {
-            // An earlier attempt was committed after all.
-            Some(Reply::Receipt(receipt)) => Ok(self.shared.receipt(receipt)?),
+            // An earlier attempt was committed after all, or an earlier run of the same request.
+            Some(Reply::Known(_)) => {
+                self.known = true;
+                self.compare(replies, send, retry).await
+            }
+            // The body may have been read beyond what is kept for sending.
+            Some(Reply::Position(_)) if self.known => Err(Failure::behind().into()),
             Some(Reply::Position(position)) => {
                 self.resume(position)?;
                 self.send(replies, send, retry).await
             }
+            Some(Reply::Receipt(_)) => Err(Failure::broken("a receipt before the finish").into()),
             None => Err(Failure::broken("an upload without a position").into()),
         }
+    }
+
+    /// Reads the body to its end and tells its hashes only.
+    async fn compare(
+        &mut self,
+        mut replies: Streaming<v1::PutReply>,
+        send: mpsc::Sender<v1::PutRequest>,
+        retry: &mut Retry<'_>,
+    ) -> Result<Receipt, Cut> {
+        let began = Instant::now();
+        let feed = &mut self.feed;
+        let reading = async {
+            while feed.next().await?.is_some() {}
+            Ok(())
+        };
+        timeout_at(retry.end(), reading).await.map_err(|_| Failure::overdue())?.map_err(Cut::Body)?;
+        self.fed = true;
+        retry.excuse(began.elapsed());
+        let finish = self.finish();
+        let asking = async {
+            // If the stream is closed at the other end, the reply says why.
+            let _ = send.send(finish).await;
+            replies.message().await
+        };
+        match timeout(retry.attempt_limit(), asking).await {
+            Ok(reply) => match reply?.and_then(|reply| reply.step) {
+                Some(Reply::Receipt(receipt)) => Ok(self.shared.receipt(receipt)?),
+                _ => Err(Failure::broken("an upload that ended without a receipt").into()),
+            },
+            Err(_) => Err(Failure::silent().into()),
+        }
+    }
+
+    fn finish(&self) -> v1::PutRequest {
+        message(Ask::Finish(v1::PutFinish { part_sha256: self.feed.hashes().to_vec() }))
     }
 
     /// Takes up the upload where the cluster has it.
@@ -171,7 +220,9 @@ impl Upload<'_> {
                             }
                         }
                         Some(Reply::Receipt(receipt)) => return Ok(self.shared.receipt(receipt)?),
-                        None => return Err(Failure::broken("an upload that ended without a receipt").into()),
+                        Some(Reply::Known(_)) | None => {
+                            return Err(Failure::broken("an upload that ended without a receipt").into());
+                        }
                     }
                 }
                 room = send.reserve(), if open && to_send => match room {
@@ -182,7 +233,7 @@ impl Upload<'_> {
                             None => {
                                 finish_sent = true;
                                 self.finished = true;
-                                message(Ask::Finish(v1::PutFinish { part_sha256: self.feed.hashes().to_vec() }))
+                                self.finish()
                             }
                         });
                         self.window.advance();

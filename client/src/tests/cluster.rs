@@ -39,6 +39,10 @@ pub enum Whim {
     DiesAt(usize),
     /// Cuts its connections and stays down after a commit, without telling of it.
     DiesAfterCommit,
+    /// Cuts its connections and stays down instead of telling the receipt of what was committed before.
+    DiesWhenKnown,
+    /// Has not heard yet of what was committed.
+    Behind,
     /// Ends a download in order after these bytes.
     EndsAt(usize),
     /// Changes one byte of a download.
@@ -258,10 +262,25 @@ async fn take_upload(
         if begin.resume_content.is_empty() {
             store.durable.clear();
         }
-        store.committed.is_some()
+        store.committed.is_some() && !matches!(whim, Some(Whim::Behind))
     };
     if committed {
-        reply(put_reply::Step::Receipt(node.receipt(begin.request, 0))).await;
+        reply(put_reply::Step::Known(v1::PutKnown {})).await;
+        while let Some(ask) = asks.message().await? {
+            match ask.step {
+                Some(Step::Data(data)) => *node.store().brought.last_mut().unwrap() += data.len(),
+                Some(Step::Finish(_)) if matches!(whim, Some(Whim::DiesWhenKnown)) => {
+                    node.die();
+                    std::future::pending::<()>().await;
+                }
+                Some(Step::Finish(finish)) if finish.part_sha256 == node.store().finish => {
+                    reply(put_reply::Step::Receipt(node.receipt(begin.request, 0))).await;
+                    return Ok(());
+                }
+                Some(Step::Finish(_)) => return Err(crate::fault::tests::status("conflict", 1, 1)),
+                _ => {}
+            }
+        }
         return Ok(());
     }
     let (mut dies_at, mut durable_ever) = (usize::MAX, true);

@@ -129,6 +129,38 @@ async fn a_commit_that_was_not_told_of_is_told_by_the_next_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_upload_is_told_its_receipt_for_the_same_body_only() {
+    let cluster = Cluster::start(3, brisk()).await;
+    let bytes = body(6 * BLOCK_BYTES);
+    let put = |bytes: &[u8]| doctor(&cluster.client).put(&number(), image()).body(io::Cursor::new(bytes.to_vec()));
+    let first = put(&bytes).await.unwrap();
+    assert_eq!(put(&bytes).request(first.request()).await.unwrap().record(), first.record());
+    assert_eq!(cluster.store().brought.last(), Some(&0), "what is held already is not sent again");
+
+    let mut other = bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let error = put(&other).request(first.request()).await.unwrap_err();
+    assert!(matches!(error, PutError::Conflict { .. }), "{error}");
+    assert!(cluster.store().committed == Some(vec![bytes.clone()]), "and nothing was changed");
+
+    // The body was read to its end: neither a cut nor a node that lags may have it sent in pieces.
+    let begins = cluster.store().begins.len();
+    cluster.client.shared.pool.set_current(0);
+    cluster.whims(0, [Whim::DiesWhenKnown]);
+    cluster.whims(1, [Whim::Behind]);
+    put(&bytes).request(first.request()).await.unwrap();
+    let asked: Vec<_> = cluster.store().begins[begins..].iter().map(|(node, _)| *node).collect();
+    assert_eq!(asked, [0, 1, 2]);
+    assert!(cluster.store().committed == Some(vec![bytes.clone()]));
+
+    let (mut reader, _) = Counted::new(bytes);
+    reader.fails = true;
+    let repeated = doctor(&cluster.client).put(&number(), image()).body(reader).request(first.request());
+    let error = repeated.await.unwrap_err();
+    assert_eq!(error.was_committed(), Committed::Unknown, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_says_so_and_its_outcome_can_be_asked() {
     let cluster = Cluster::start(2, brisk()).await;
     cluster.whims(0, [Whim::DiesAfterCommit]);

@@ -6,7 +6,8 @@
 //!   written.
 //! - Nothing is measured while something else is prepared. Every member has caught up before a phase
 //!   begins.
-//! - An operation that failed ends the command non-zero, after the figures.
+//! - An operation that failed, or a member that did not catch up, ends the command non-zero, after the
+//!   figures.
 
 mod bodies;
 mod large;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use kura_client::Client;
 
 use crate::cli::{Exit, Failure, Output, Progress, note};
 
@@ -147,38 +149,58 @@ async fn measure(options: &Options, directory: &Path, output: Output) -> Result<
     };
     let population = Arc::new(population);
     let small = Arc::new(Small::new(clients.clone(), Arc::clone(&population), bodies));
-    let load = Load { clients: options.clients, warm_up: options.warm_up, measured: options.measured };
-    if options.phases.contains(&Phase::Ingest) {
-        let before = Before::look(&place, &progress).await?;
-        let run = small::ingest(&small, load, &place, &progress).await?;
-        report.phases.push(before.phase("ingest", load.clients, true, run, &place, &progress).await?);
-    }
-    if options.phases.contains(&Phase::Read) {
-        let before = Before::look(&place, &progress).await?;
-        let run = small::read(&small, load, &place, &progress).await?;
-        report.phases.push(before.phase("read", load.clients, false, run, &place, &progress).await?);
-    }
-    if options.phases.contains(&Phase::Large) {
-        let large = Large { streams: options.streams, bytes: options.large_bytes, seed: options.seed };
-        let before = Before::look(&place, &progress).await?;
-        let (run, sent) = large.up(&clients, &population, &place, &progress).await?;
-        report.phases.push(before.phase("large up", large.streams, true, run, &place, &progress).await?);
-        let before = Before::look(&place, &progress).await?;
-        let run = large.down(sent, &clients, &population, &place, &progress).await?;
-        report.phases.push(before.phase("large down", large.streams, false, run, &place, &progress).await?);
-    }
-    report.finish(&place).await?;
+    let ended = phases(options, &mut report, &place, &clients, &population, &small, &progress).await;
+    // What was measured is told, whatever came after it.
+    let finished = report.finish(&place).await;
     progress.past(|| report.print(output))?;
     progress.say("stopping");
     place.close().await?;
     drop(progress);
+    ended.and(finished)?;
     judge(&report)
 }
 
-/// Whether all operations went well.
+/// Measures what was asked for, one after the other.
+async fn phases(
+    options: &Options,
+    report: &mut Report,
+    place: &Place,
+    clients: &[Client],
+    population: &Arc<Population>,
+    small: &Arc<Small>,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let load = Load { clients: options.clients, warm_up: options.warm_up, measured: options.measured };
+    if options.phases.contains(&Phase::Ingest) {
+        let before = Before::look(place, progress).await?;
+        let run = small::ingest(small, load, place, progress).await?;
+        report.phases.push(before.phase("ingest", load.clients, true, run, place, progress).await?);
+    }
+    if options.phases.contains(&Phase::Read) {
+        let before = Before::look(place, progress).await?;
+        let run = small::read(small, load, place, progress).await?;
+        report.phases.push(before.phase("read", load.clients, false, run, place, progress).await?);
+    }
+    if options.phases.contains(&Phase::Large) {
+        let large = Large { streams: options.streams, bytes: options.large_bytes, seed: options.seed };
+        let before = Before::look(place, progress).await?;
+        let (run, sent) = large.up(clients, population, place, progress).await?;
+        report.phases.push(before.phase("large up", large.streams, true, run, place, progress).await?);
+        let before = Before::look(place, progress).await?;
+        let run = large.down(sent, clients, population, place, progress).await?;
+        report.phases.push(before.phase("large down", large.streams, false, run, place, progress).await?);
+    }
+    Ok(())
+}
+
+/// Whether all operations went well and every member kept up.
 fn judge(report: &Report) -> Result<(), Failure> {
     if report.errors() == 0 {
-        return Ok(());
+        let behind: Vec<String> = report.behind().collect();
+        return match behind.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::failed(behind.join("; "))),
+        };
     }
     for phase in &report.phases {
         if let Some(first) = &phase.first_error {

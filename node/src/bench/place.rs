@@ -4,10 +4,12 @@
 //! - Connections are spread evenly over the voters: each has one node only, so none moves.
 //! - Processes are looked at only where they are this command's own children.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kura_client::{Client, Config, Endpoint, wire};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Options;
@@ -15,7 +17,7 @@ use super::machine::{Usage, busy_seconds};
 use crate::cli::{Failure, Progress};
 use crate::dev::{self, ClientFile, Cluster};
 
-/// How long members may take to catch up after a phase.
+/// How long members may take to catch up before and after a phase.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -45,6 +47,36 @@ pub(super) struct Used {
 pub(super) struct Disk {
     pub name: String,
     pub bytes: u64,
+}
+
+/// A member that had not applied everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Behind {
+    pub name: String,
+    /// How many entries it lacked; `None` if it did not answer.
+    pub entries: Option<i64>,
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.entries {
+            Some(entries) => write!(f, "{} lacks {entries} entries", self.name),
+            None => write!(f, "{} does not answer", self.name),
+        }
+    }
+}
+
+/// What waiting for every member came to.
+#[derive(Debug, Default)]
+pub(super) struct CaughtUp {
+    /// The last status; `None` if there was none.
+    pub status: Option<wire::StatusReply>,
+    /// How long it took, or was waited.
+    pub waited: Duration,
+    /// Whether there was a leader and nobody was behind in the end.
+    pub complete: bool,
+    /// Who was behind in the end.
+    pub behind: Vec<Behind>,
 }
 
 impl Place {
@@ -90,23 +122,28 @@ impl Place {
         Ok(Used { processes: processes.map_err(cannot)?, busy_seconds: busy_seconds().map_err(cannot)? })
     }
 
-    /// Waits until no member is behind; answers the status and how long that took.
-    pub async fn caught_up(&self, progress: &Progress) -> Result<(wire::StatusReply, Duration), Failure> {
+    /// Waits until no member is behind, or [`CATCH_UP_LIMIT`] has passed.
+    ///
+    /// # Errors
+    /// If the status is refused for good.
+    pub async fn caught_up(&self, progress: &Progress) -> Result<CaughtUp, Failure> {
         let began = Instant::now();
+        let mut now = CaughtUp::default();
         loop {
-            let missing = match self.status.operations().status().await {
-                Ok(reply) => match reply.members.iter().find(|member| !member.reachable || member.lag_entries != 0) {
-                    None if reply.leader_id != 0 => return Ok((reply, began.elapsed())),
-                    None => "there is no leader".into(),
-                    Some(behind) => format!("{} is behind", behind.name),
-                },
-                Err(error) if error.may_retry() => error.to_string(),
+            match self.status.operations().status().await {
+                Ok(reply) => {
+                    now.behind = behind(&reply);
+                    now.complete = now.behind.is_empty() && reply.leader_id != 0;
+                    now.status = Some(reply);
+                }
+                Err(error) if error.may_retry() => now.complete = false,
                 Err(error) => return Err(error.into()),
-            };
-            if began.elapsed() >= CATCH_UP_LIMIT {
-                return Err(Failure::failed(format!("after {} s {missing}", CATCH_UP_LIMIT.as_secs())));
             }
-            progress.say(missing);
+            now.waited = began.elapsed();
+            if now.complete || now.waited >= CATCH_UP_LIMIT {
+                return Ok(now);
+            }
+            progress.say(now.behind.first().map_or_else(|| "there is no leader".to_owned(), Behind::to_string));
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -122,6 +159,13 @@ impl Place {
     }
 }
 
+/// The members that have not applied everything.
+fn behind(status: &wire::StatusReply) -> Vec<Behind> {
+    let late = status.members.iter().filter(|member| !member.reachable || member.lag_entries != 0);
+    late.map(|member| Behind { name: member.name.clone(), entries: member.reachable.then_some(member.lag_entries) })
+        .collect()
+}
+
 /// The disk space of each member.
 pub(super) fn disks(status: &wire::StatusReply) -> Vec<Disk> {
     status.members.iter().map(|member| Disk { name: member.name.clone(), bytes: member.disk_bytes }).collect()
@@ -132,4 +176,23 @@ pub(super) fn temporary() -> PathBuf {
     let on_disk = Path::new("/var/tmp");
     let parent = if on_disk.is_dir() { on_disk.to_owned() } else { std::env::temp_dir() };
     parent.join(format!("kura-bench-{:08x}", rand::random::<u32>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_entries_or_does_not_answer_is_behind() {
+        let member = |name: &str, reachable, lag_entries| wire::MemberStatus {
+            name: name.into(),
+            reachable,
+            lag_entries,
+            ..Default::default()
+        };
+        let members = vec![member("a", true, 0), member("b", true, 7), member("c", false, 0)];
+        let found = behind(&wire::StatusReply { members, ..Default::default() });
+        let words: Vec<String> = found.iter().map(Behind::to_string).collect();
+        assert_eq!(words, ["b lacks 7 entries", "c does not answer"]);
+    }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::load::Run;
 use super::machine::Machine;
-use super::place::{Disk, Place, Used, disks};
+use super::place::{Behind, Disk, Place, Used, disks};
 use crate::cli::{Failure, Output, Progress, bytes, table};
 
 /// A row of the nodes' table that is this process.
@@ -54,8 +54,10 @@ pub(super) struct Phase {
     pub other_cores: Option<f64>,
     /// Plaintext of all operations, with those of the warm-up.
     pub plaintext_bytes: u64,
-    /// How long the last member took afterwards to have applied everything.
+    /// How long the last member took afterwards to have applied everything, or how long was waited.
     pub catch_up_seconds: f64,
+    /// Who had not applied everything even then.
+    pub behind: Vec<Behind>,
     /// Disk bytes per plaintext byte, all members together; only where bodies were written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_per_plaintext: Option<f64>,
@@ -100,8 +102,14 @@ pub(super) struct Before {
 
 impl Before {
     pub async fn look(place: &Place, progress: &Progress) -> Result<Self, Failure> {
-        let (status, _) = place.caught_up(progress).await?;
-        Ok(Self { used: place.used()?, disks: disks(&status) })
+        let now = place.caught_up(progress).await?;
+        match now.status {
+            Some(status) if now.complete => Ok(Self { used: place.used()?, disks: disks(&status) }),
+            _ => {
+                let who = now.behind.first().map_or_else(|| "there is no leader".to_owned(), Behind::to_string);
+                Err(Failure::failed(format!("after {:.0} s {who}", now.waited.as_secs_f64())))
+            }
+        }
     }
 
     /// The figures of the phase that has ended. `writes` tells whether it wrote bodies.
@@ -114,7 +122,7 @@ impl Before {
         place: &Place,
         progress: &Progress,
     ) -> Result<Phase, Failure> {
-        let (status, catch_up) = place.caught_up(progress).await?;
+        let caught_up = place.caught_up(progress).await?;
         let after = place.used()?;
         let Run { done, seconds, used: (begun, ended) } = run;
         let processes = place.processes();
@@ -127,7 +135,7 @@ impl Before {
             memory_bytes_max: nth.map(|nth| after.processes[nth].memory_bytes_max),
         };
         let mut members: Vec<Share> = Vec::new();
-        for Disk { name, bytes } in disks(&status) {
+        for Disk { name, bytes } in caught_up.status.as_ref().map(disks).unwrap_or_default() {
             let former = self.disks.iter().find(|former| former.name == name).map_or(0, |former| former.bytes);
             let nth = processes.iter().position(|(known, _)| *known == name);
             members.push(share(name, nth, Some(bytes as i64 - former as i64)));
@@ -154,7 +162,8 @@ impl Before {
             cpu_ms_per_operation: cpu.filter(|_| done.operations > 0).map(|cpu| cpu * 1e3 / done.operations as f64),
             other_cores: cpu.map(|cpu| ((ended.busy_seconds - begun.busy_seconds - cpu) / seconds).max(0.0)),
             plaintext_bytes: plaintext,
-            catch_up_seconds: catch_up.as_secs_f64(),
+            catch_up_seconds: caught_up.waited.as_secs_f64(),
+            behind: caught_up.behind,
             disk_per_plaintext: per_plaintext(Some(disk as f64)),
             written_per_plaintext: per_plaintext(written.map(|bytes| bytes as f64)),
             members,
@@ -182,6 +191,15 @@ impl Report {
         self.backups = status.members.len() - self.voters;
         self.nodes.push(Node { name: OWN.to_owned(), role: "clients", disk_bytes: None });
         Ok(())
+    }
+
+    /// Who did not catch up after which phase.
+    pub fn behind(&self) -> impl Iterator<Item = String> {
+        let told = |phase: &Phase| {
+            let after = format!("{:.0} s after {}", phase.catch_up_seconds, phase.phase);
+            phase.behind.iter().map(move |behind| format!("{after} {behind}")).collect::<Vec<_>>()
+        };
+        self.phases.iter().flat_map(told)
     }
 
     /// How many operations failed.
@@ -237,7 +255,10 @@ impl Report {
                 format!("{:.1}", phase.max_ms),
                 ratio(phase.disk_per_plaintext),
                 ratio(phase.written_per_plaintext),
-                format!("{:.1}", phase.catch_up_seconds),
+                match phase.behind.is_empty() {
+                    true => format!("{:.1}", phase.catch_up_seconds),
+                    false => format!("over {:.0}", phase.catch_up_seconds),
+                },
                 ratio(phase.cpu_ms_per_operation),
                 ratio(phase.other_cores),
                 if errors.is_empty() { "0".into() } else { errors.join(", ") },

@@ -103,22 +103,22 @@ impl<'g> Attempt<'g> {
         Ok(loaded)
     }
 
-    /// Opens a row sealed by a participant's data key, without expecting it.
-    pub fn look_with<T: Message + Default + 'static>(
+    /// Opens a row sealed by any version of a participant's data key, without expecting it.
+    pub fn look_of<T: Message + Default + 'static>(
         &self,
         key: &RowKey,
-        data: &DataKey,
+        pseudonym: &Pseudonym,
     ) -> Result<Loaded<T>, GatewayError> {
-        self.open_cached(key, |_, context, value| open_row(&data.key, data.version, context, value).ok())
+        self.open_cached(key, |attempt, context, value| attempt.open_data(pseudonym, context, value))
     }
 
-    /// Opens a row sealed by a participant's data key and expects it as it is.
-    pub fn load_with<T: Message + Default + 'static>(
+    /// Opens a row sealed by any version of a participant's data key and expects it as it is.
+    pub fn load_of<T: Message + Default + 'static>(
         &mut self,
         key: &RowKey,
-        data: &DataKey,
+        pseudonym: &Pseudonym,
     ) -> Result<Loaded<T>, GatewayError> {
-        let loaded = self.look_with(key, data)?;
+        let loaded = self.look_of(key, pseudonym)?;
         self.command.expect(key, loaded.revision);
         Ok(loaded)
     }
@@ -155,6 +155,14 @@ impl<'g> Attempt<'g> {
         let header = row::peek_header(value).ok()?;
         let keyring = self.vault.epoch(header.key_version)?;
         open_row(&keyring.registry, keyring.epoch, context, value).ok()
+    }
+
+    /// Opens what a participant's data key sealed, by the version that the value names: rows stay as they
+    /// were sealed when a further version comes.
+    pub fn open_data(&self, pseudonym: &Pseudonym, context: &RowContext<'_>, value: &[u8]) -> Option<Vec<u8>> {
+        let header = row::peek_header(value).ok()?;
+        let data = self.data_key(pseudonym, header.key_version).ok()?;
+        open_row(&data.key, data.version, context, value).ok()
     }
 
     /// Opens a registry row found by a scan.

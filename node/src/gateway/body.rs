@@ -11,7 +11,7 @@ use kura_cluster::id::ContentId;
 use kura_cluster::row::{Manifest, ManifestOpen, Part, PartBlocks, RowKey, StoredRow};
 use kura_cluster::seal::block::{BLOCK_PLAINTEXT_BYTES_MAX, OpenBlockError};
 use kura_cluster::seal::{
-    BlockContext, BlockOpener, BlockSealer, Dictionary, Nonce, RowContext, RowName, SealedBlock, open_row, seal_row,
+    BlockContext, BlockOpener, BlockSealer, Dictionary, Nonce, RowContext, RowName, SealedBlock, seal_row,
 };
 use kura_cluster::{ClusterId, Revision};
 use prost::Message;
@@ -170,12 +170,13 @@ pub fn seal_manifest(key: &RowKey, place: &Place, nonce: &Nonce, open: &Manifest
     value
 }
 
-/// Splits and opens the row value of a manifest. `None` if it does not open or is inconsistent.
+/// Splits the row value of a manifest and has its sealed part opened. `None` if it does not open or is
+/// inconsistent.
 pub fn open_manifest(
     key: &RowKey,
     cluster_id: &ClusterId,
-    data: &DataKey,
     stored: &StoredRow,
+    open_sealed: impl FnOnce(&RowContext<'_>, &[u8]) -> Option<Vec<u8>>,
 ) -> Option<(ManifestOpen, Manifest)> {
     let (&[format, a, b, c, d], rest) = stored.value.split_first_chunk::<5>()?;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -189,7 +190,7 @@ pub fn open_manifest(
         supersedes: stored.header.replaced,
         open_part_sha256: Some(&Sha256::digest(open).into()),
     };
-    let plain = open_row(&data.key, data.version, &context, sealed).ok()?;
+    let plain = open_sealed(&context, sealed)?;
     let (open, manifest) = (ManifestOpen::decode(open).ok()?, Manifest::decode(&plain[..]).ok()?);
     let consistent = open.parts.len() == manifest.parts.len()
         && open.parts.iter().all(|part| part.sha256s.len() == 32 * part.lengths.len());

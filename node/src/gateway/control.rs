@@ -71,7 +71,7 @@ fn change(
     if let Some(known) = &known {
         let data = attempt.data_key(&known.pseudonym, known.row.key_version)?;
         let key = RowKey::record_control(&known.pseudonym, &record_id);
-        let control = attempt.load_with::<RecordControl>(&key, &data)?;
+        let control = attempt.load_of::<RecordControl>(&key, &known.pseudonym)?;
         found = Some((data, key, control));
     }
     let control = found.as_ref().and_then(|(_, _, loaded)| loaded.value.clone());

@@ -9,10 +9,10 @@ use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 use std::sync::Arc;
 
-use super::attempt::{Attempt, DataKey, broken, damaged};
+use super::attempt::{Attempt, broken, damaged};
 use super::caller::CallerRows;
 use super::limits::{ATTEMPTS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
-use super::participant::number;
+use super::participant::{Known, number};
 use super::read::{load_manifest, summary};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
@@ -21,7 +21,7 @@ use super::{Caller, Gateway, GatewayError};
 const SCAN_ROWS: usize = 256;
 
 struct Listing {
-    data: DataKey,
+    pseudonym: Pseudonym,
     participant: Arc<Participant>,
     revision: Revision,
     rows: CallerRows,
@@ -54,9 +54,9 @@ impl Gateway {
                     let decision = decide(&facts);
                     let verdict = Verdict::of(decision, |_| {
                         let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
-                        let data = attempt.data_key(&known.pseudonym, known.row.key_version)?;
                         let tables = TABLES.map(|table| attempt.table_revision(table)).to_vec();
-                        Ok(Listing { data, participant: known.row, revision: known.revision, rows, tables })
+                        let Known { pseudonym, revision, row: participant } = known;
+                        Ok(Listing { pseudonym, participant, revision, rows, tables })
                     })?;
                     Ok((verdict, ReceiptRow::default()))
                 })
@@ -81,7 +81,7 @@ impl Gateway {
     ) -> Result<Option<v1::ListReply>, GatewayError> {
         let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
         let snapshot = attempt.database.snapshot();
-        let pseudonym = listing.data.pseudonym;
+        let pseudonym = listing.pseudonym;
         let present = snapshot.row(&RowKey::participant(&pseudonym)).map_err(broken)?.map(|row| row.header.revision);
         let tables_hold =
             TABLES.iter().zip(&listing.tables).all(|(table, then)| attempt.table_revision(*table) == *then);
@@ -98,7 +98,7 @@ impl Gateway {
                 snapshot.scan(&prefix, after.as_ref().map(|key| &key.as_bytes()[..]), SCAN_ROWS).map_err(broken)?;
             let ended = rows.len() < SCAN_ROWS;
             for (key, stored) in rows {
-                let control = open_control(&attempt, &key, &stored, &listing.data)?;
+                let control = open_control(&attempt, &key, &stored, &pseudonym)?;
                 let record_id = record_of(&key)?;
                 after = Some(key);
                 let record = Some(RecordFacts { control: &control });
@@ -109,7 +109,7 @@ impl Gateway {
                     reply.more = true;
                     return Ok(Some(reply));
                 }
-                let (_, manifest) = load_manifest(&attempt, &listing.data, &record_id, control.version)?;
+                let (_, manifest) = load_manifest(&attempt, &pseudonym, &record_id, control.version)?;
                 reply.last = Bytes::copy_from_slice(&record_id.0);
                 reply.records.push(summary(&record_id, &control, &manifest));
             }
@@ -124,9 +124,9 @@ fn open_control(
     attempt: &Attempt<'_>,
     key: &RowKey,
     stored: &kura_cluster::row::StoredRow,
-    data: &DataKey,
+    pseudonym: &Pseudonym,
 ) -> Result<RecordControl, GatewayError> {
-    use kura_cluster::seal::{RowContext, RowName, open_row};
+    use kura_cluster::seal::{RowContext, RowName};
     let cluster_id = attempt.vault.cluster_id();
     let context = RowContext {
         cluster_id: &cluster_id,
@@ -134,7 +134,7 @@ fn open_control(
         supersedes: stored.header.replaced,
         open_part_sha256: None,
     };
-    let plain = open_row(&data.key, data.version, &context, &stored.value).ok();
+    let plain = attempt.open_data(pseudonym, &context, &stored.value);
     plain.and_then(|plain| prost::Message::decode(&plain[..]).ok()).ok_or_else(|| damaged(key))
 }
 

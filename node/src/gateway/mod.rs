@@ -36,9 +36,13 @@ pub mod stage;
 pub mod sweep;
 pub mod transact;
 
+#[cfg(test)]
+mod tests;
+
 pub use caller::Caller;
 pub use error::GatewayError;
 
+use crate::clock::NOT_COMPARED;
 use crate::state::StateStore;
 use crate::vault::Vault;
 
@@ -54,7 +58,8 @@ pub struct Gateway {
     pub proposer: propose::Proposer,
     /// Whether writes would fit on the disk.
     pub space: Arc<crate::space::Space>,
-    /// How far this node's clock is off the voters' median, in milliseconds.
+    /// How far this node's clock is off the voters' median, in milliseconds, or
+    /// [`NOT_COMPARED`](crate::clock::NOT_COMPARED).
     pub clock_offset_ms: AtomicI64,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
@@ -81,7 +86,7 @@ impl Gateway {
             vault,
             proposer,
             space,
-            clock_offset_ms: AtomicI64::new(0),
+            clock_offset_ms: AtomicI64::new(NOT_COMPARED),
             reach,
             in_flight: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
@@ -112,10 +117,17 @@ impl Gateway {
 
     /// This node's clock, if it can be trusted.
     pub fn now_ms(&self) -> Result<u64, GatewayError> {
-        match self.clock_offset_ms.load(Ordering::Relaxed).unsigned_abs() > limits::CLOCK_OFFSET_MS_MAX {
-            true => Err(GatewayError::Clock),
-            false => Ok(crate::clock::now_ms()),
+        match self.clock_offset_ms.load(Ordering::Relaxed) {
+            NOT_COMPARED => Err(GatewayError::Unavailable { why: "this node has not compared its clock yet".into() }),
+            _ if self.clock_is_off() => Err(GatewayError::Clock),
+            _ => Ok(crate::clock::now_ms()),
         }
+    }
+
+    /// Whether this node's clock is known to be off by more than the limit.
+    pub fn clock_is_off(&self) -> bool {
+        let offset_ms = self.clock_offset_ms.load(Ordering::Relaxed);
+        offset_ms != NOT_COMPARED && offset_ms.unsigned_abs() > limits::CLOCK_OFFSET_MS_MAX
     }
 }
 

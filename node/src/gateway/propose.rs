@@ -63,9 +63,10 @@ pub enum Failure {
     Unknown(String),
 }
 
-struct Pending {
-    command: Bytes,
-    answer: oneshot::Sender<Result<Proposed, Failure>>,
+/// A command on its way and who waits for its outcome.
+pub(super) struct Pending {
+    pub(super) command: Bytes,
+    pub(super) answer: oneshot::Sender<Result<Proposed, Failure>>,
 }
 
 /// How to reach another voter.
@@ -89,7 +90,18 @@ impl Proposer {
     pub fn start(raft: Raft<StateMachine>, id: NodeId, link: Arc<dyn LeaderLink>, vault: VaultSlot) -> Proposer {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
         tokio::spawn(run(raft, id, link, vault, waiting));
+        Proposer::to(queue)
+    }
+
+    fn to(queue: mpsc::Sender<Pending>) -> Proposer {
         Proposer { queue, permits: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES)) }
+    }
+
+    /// A proposer whose commands come out at the other end, for a test to hand on or to hold back.
+    #[cfg(test)]
+    pub(super) fn held() -> (Proposer, mpsc::Receiver<Pending>) {
+        let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        (Proposer::to(queue), waiting)
     }
 
     /// Proposes until there is an outcome or the deadline has passed.

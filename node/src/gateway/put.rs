@@ -126,7 +126,7 @@ pub fn decide_write<T>(
     if let (Some(id), Some(data)) = (&record.version_of, &data) {
         attempt.entry.record_id = Bytes::copy_from_slice(&id.0);
         let key = RowKey::record_control(&data.pseudonym, id);
-        control = Some(attempt.load_with::<RecordControl>(&key, data)?);
+        control = Some(attempt.load_of::<RecordControl>(&key, &data.pseudonym)?);
     }
     let earlier = control.as_ref().and_then(|loaded| loaded.value.clone());
     let act = Act::Write {
@@ -243,7 +243,7 @@ pub fn write_record(
         // Hiding, hold and what replaces it outlast a further version.
         ..earlier.cloned().unwrap_or_default()
     };
-    attempt.put_with(&control_key, &body.place.data, control_revision, &control);
+    attempt.put_with(&control_key, &writing.data, control_revision, &control);
 
     if let Some((key, loaded)) = &writing.document {
         let row = DocumentIdRow {
@@ -268,6 +268,13 @@ pub fn write_record(
     Ok(ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version })
 }
 
+/// What a put asks for, whichever way its body comes: the body is part of it by its hash. `request` has
+/// no parts.
+pub fn asked(request: &v1::PutWholeRequest, body_sha256: &[u8; 32]) -> Result<Asked, GatewayError> {
+    let parts = vec![v1::WholePart { sha256: Bytes::copy_from_slice(body_sha256), ..v1::WholePart::default() }];
+    Asked::parse(request.request.as_ref(), &v1::PutWholeRequest { parts, ..request.clone() })
+}
+
 impl Gateway {
     /// Writes a record whose body came in one message.
     pub async fn put_whole(
@@ -282,12 +289,7 @@ impl Gateway {
             check_sha256(&part.sha256, hash)?;
         }
         let body_hash = body_sha256(&hashes);
-        // The body is part of what was asked, by its hash.
-        let asked_of = v1::PutWholeRequest {
-            parts: vec![v1::WholePart { sha256: Bytes::copy_from_slice(&body_hash), ..v1::WholePart::default() }],
-            ..request.clone()
-        };
-        let asked = Asked::parse(request.request.as_ref(), &asked_of)?;
+        let asked = asked(&request, &body_hash)?;
         let record = NewRecord::parse(&request.participant, request.record.as_ref())?;
         let content_id = ContentId(random::id());
         let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));

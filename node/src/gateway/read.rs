@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use kura_cluster::Pseudonym;
 use kura_cluster::consent::{Act, RecordFacts, decide};
 use kura_cluster::id::{ContentId, RecordId};
 use kura_cluster::row::{Manifest, ManifestOpen, ReceiptRow, RecordControl, RowKey};
@@ -54,6 +55,8 @@ struct Cursor {
 }
 
 struct Permitted {
+    pseudonym: Pseudonym,
+    /// The version that sealed the blocks.
     data: DataKey,
     control: Arc<RecordControl>,
     version: u32,
@@ -80,7 +83,7 @@ impl Gateway {
                 Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
             })
             .await?;
-        let Permitted { data, control, version, open, manifest } = done.value.ok_or(GatewayError::Unknown)?;
+        let Permitted { data, control, version, open, manifest, .. } = done.value.ok_or(GatewayError::Unknown)?;
         asked.version = version;
         let total = manifest.bytes;
         if asked.range_start > total {
@@ -145,7 +148,7 @@ impl Gateway {
                     Verdict::Permitted(basis, found) => {
                         let mut versions = Vec::new();
                         for version in 1..=found.control.version {
-                            let (_, manifest) = load_manifest(attempt, &found.data, &asked.record_id, version)?;
+                            let (_, manifest) = load_manifest(attempt, &found.pseudonym, &asked.record_id, version)?;
                             versions.push(summary(&asked.record_id, &found.control, &manifest));
                         }
                         Verdict::Permitted(basis, versions)
@@ -171,12 +174,11 @@ fn decide_read(
     let known = attempt.participant(&asked.number)?;
     let mut found = None;
     if let Some(known) = &known {
-        let data = attempt.data_key(&known.pseudonym, known.row.key_version)?;
         let key = RowKey::record_control(&known.pseudonym, &asked.record_id);
-        let control = attempt.load_with::<RecordControl>(&key, &data)?.value;
+        let control = attempt.load_of::<RecordControl>(&key, &known.pseudonym)?.value;
         // A version that was never written is no record; the one read names the class.
         let control = control.filter(|control| asked.version <= control.version);
-        found = control.map(|control| (data, control));
+        found = control.map(|control| (known.pseudonym, control));
     }
     if let Some((_, control)) = &found {
         attempt.entry.class = control.class;
@@ -186,23 +188,27 @@ fn decide_read(
     let facts = rows.facts(attempt.now_ms, Act::Read { record }, known.as_ref().map(|k| &*k.row), Some(asked.purpose));
     let decision = decide(&facts);
     Verdict::of(decision, |_| {
-        let (data, control) = found.ok_or(GatewayError::Damaged { what: "record-control" })?;
+        let (pseudonym, control) = found.ok_or(GatewayError::Damaged { what: "record-control" })?;
         let version = if asked.version == 0 { control.version } else { asked.version };
-        let (open, manifest) = load_manifest(attempt, &data, &asked.record_id, version)?;
-        Ok(Permitted { data, control, version, open, manifest })
+        let (open, manifest) = load_manifest(attempt, &pseudonym, &asked.record_id, version)?;
+        let data = attempt.data_key(&pseudonym, open.key_version)?;
+        Ok(Permitted { pseudonym, data, control, version, open, manifest })
     })
 }
 
 /// Manifests are immutable: they need no expectation.
 pub fn load_manifest(
     attempt: &Attempt<'_>,
-    data: &DataKey,
+    pseudonym: &Pseudonym,
     record: &RecordId,
     version: u32,
 ) -> Result<(ManifestOpen, Manifest), GatewayError> {
-    let key = RowKey::record(&data.pseudonym, record, version);
+    let key = RowKey::record(pseudonym, record, version);
     let stored = attempt.database.row(&key).map_err(broken)?.ok_or(GatewayError::Damaged { what: "record" })?;
-    body::open_manifest(&key, &attempt.vault.cluster_id(), data, &stored).ok_or_else(|| super::attempt::damaged(&key))
+    let opened = body::open_manifest(&key, &attempt.vault.cluster_id(), &stored, |context, sealed| {
+        attempt.open_data(pseudonym, context, sealed)
+    });
+    opened.ok_or_else(|| super::attempt::damaged(&key))
 }
 
 /// What a caller is told of a record beside its body.

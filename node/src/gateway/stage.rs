@@ -30,10 +30,11 @@ use super::body::{PartDraft, Place, body_sha256, check_sha256};
 use super::caller::StatedActor;
 use super::limits::{BODY_BYTES_MAX, PARTS_MAX, PROPOSE_TIMEOUT, STAGE_COMMAND_BYTES, STAGE_COMMAND_ROWS};
 use super::propose::{Proposed, Proposer};
-use super::put::{Body, NewRecord, check_part, decide_write, stored_before, write_record};
-use super::transact::{Asked, Verdict, open_receipt};
+use super::put::{self, Body, NewRecord, check_part, decide_write, stored_before, write_record};
+use super::transact::{ANOTHER_REQUEST, GIVEN_UP, Verdict, open_receipt};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
+use crate::vault::Vault;
 
 /// Staging commands on their way at a time.
 const COMMANDS_IN_FLIGHT_MAX: usize = 4;
@@ -42,9 +43,9 @@ const COMMANDS_IN_FLIGHT_MAX: usize = 4;
 pub struct Upload<'g> {
     gateway: &'g Gateway,
     caller: Caller,
-    asked: Asked,
+    /// What is asked for, but for the body.
+    request: v1::PutWholeRequest,
     record: NewRecord,
-    beyond_prefecture: bool,
     place: Place,
     staging: Revision,
     parts: Vec<PartDraft>,
@@ -71,15 +72,25 @@ pub struct Position {
 }
 
 impl Gateway {
-    /// Begins an upload, or goes on with one. A request that is known here to have been committed is
-    /// answered with its receipt instead.
+    /// Begins an upload, or goes on with one. For a request that is known here to have been committed only
+    /// the body's hashes are wanted.
     pub async fn begin_upload(&self, caller: &Caller, begin: v1::PutBegin) -> Result<Begun<'_>, GatewayError> {
-        let asked_of = v1::PutBegin { resume_content: Bytes::new(), ..begin.clone() };
-        let asked = Asked::parse(begin.request.as_ref(), &asked_of)?;
-        if let Some(receipt) = self.known_receipt(caller, &asked)? {
-            return Ok(Begun::Committed(receipt));
-        }
+        let request = v1::PutWholeRequest {
+            actor: begin.actor.clone(),
+            request: begin.request.clone(),
+            participant: begin.participant.clone(),
+            record: begin.record.clone(),
+            parts: Vec::new(),
+            beyond_prefecture: begin.beyond_prefecture,
+        };
         let record = NewRecord::parse(&begin.participant, begin.record.as_ref())?;
+        let without_body = put::asked(&request, &body_sha256([]))?;
+        let vault = self.unsealed()?;
+        let row = without_body.row(&vault, &caller.identity.name);
+        if let Some(stored) = self.store.database().row(&row).map_err(broken)? {
+            let known = RequestRow::decode(stored.value).map_err(|_| super::attempt::damaged(&row))?;
+            return Ok(Begun::Known(Box::new(Repeated::of(request, known, &vault, &row)?)));
+        }
         let resumed =
             (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
         let resumed = resumed.map_err(|e| GatewayError::invalid("resume_content", e))?;
@@ -101,22 +112,23 @@ impl Gateway {
                 let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
                     let data = writing.data;
                     let key = RowKey::staging(&data.pseudonym, &content_id);
-                    let found = attempt.load_with::<StagingRow>(&key, &data)?;
+                    let found = attempt.load_of::<StagingRow>(&key, &data.pseudonym)?;
                     let fresh = row(&data.pseudonym.0, data.version, attempt.now_ms);
                     match (&found.value, resumed) {
-                        (None, None) => attempt.put_with(&key, &data, Revision::ABSENT, &fresh),
+                        (None, None) => {
+                            attempt.put_with(&key, &data, Revision::ABSENT, &fresh);
+                            Ok(data)
+                        }
                         // Rewritten: from here on nothing is staged or committed that another gateway
                         // still has on its way for this upload. What it staged before can be counted.
                         (Some(before), Some(_)) if is_same(before, &fresh) => {
+                            // All blocks of a content are sealed by one version.
+                            let data = attempt.data_key(&data.pseudonym, before.key_version)?;
                             attempt.put_with(&key, &data, found.revision, &**before);
+                            Ok(data)
                         }
-                        _ => {
-                            return Err(GatewayError::NotFound {
-                                what: "an upload of this caller under this content id",
-                            });
-                        }
+                        _ => Err(GatewayError::NotFound { what: "an upload of this caller under this content id" }),
                     }
-                    Ok(data)
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
@@ -126,9 +138,8 @@ impl Gateway {
         let mut upload = Upload {
             gateway: self,
             caller: caller.clone(),
-            asked,
+            request,
             record,
-            beyond_prefecture: begin.beyond_prefecture,
             place: Place { cluster_id, content_id, data },
             staging: done.committed.revision,
             parts: Vec::new(),
@@ -145,37 +156,61 @@ impl Gateway {
         }
         Ok(Begun::Upload(Box::new(upload)))
     }
-
-    /// The receipt of a request that local state remembers as committed.
-    fn known_receipt(&self, caller: &Caller, asked: &Asked) -> Result<Option<v1::Receipt>, GatewayError> {
-        let vault = self.unsealed()?;
-        let row = asked.row(&vault, &caller.identity.name);
-        let Some(stored) = self.store.database().row(&row).map_err(broken)? else { return Ok(None) };
-        let known = RequestRow::decode(stored.value).map_err(|_| super::attempt::damaged(&row))?;
-        if known.absent || known.sha256[..] != asked.sha256 {
-            return Ok(None);
-        }
-        let receipt = open_receipt(&vault, &row, &known.receipt)?;
-        Ok(Some(v1::Receipt {
-            timeline: known.timeline,
-            leader_term: 0,
-            index: known.index,
-            request_id: Bytes::copy_from_slice(&asked.id.0),
-            record_id: receipt.record_id,
-            version: receipt.version,
-            journal_position: known.journal_first,
-            repeated: true,
-            reach: crate::reach::Reached::NotWaited as u32,
-        }))
-    }
 }
 
 /// How an upload begins.
 pub enum Begun<'g> {
     /// Data is wanted.
     Upload(Box<Upload<'g>>),
-    /// An earlier run of the same request was committed.
-    Committed(v1::Receipt),
+    /// The request id was used before.
+    Known(Box<Repeated>),
+}
+
+/// A request that was committed before, until it has named its body: a receipt is told only for the body
+/// that is stored.
+pub struct Repeated {
+    request: v1::PutWholeRequest,
+    sha256: Bytes,
+    receipt: v1::Receipt,
+}
+
+impl Repeated {
+    fn of(
+        request: v1::PutWholeRequest,
+        known: RequestRow,
+        vault: &Vault,
+        row: &RowKey,
+    ) -> Result<Repeated, GatewayError> {
+        if known.absent {
+            return Err(GatewayError::RequestId { why: GIVEN_UP });
+        }
+        let ReceiptRow { record_id, version } = open_receipt(vault, row, &known.receipt)?;
+        let receipt = v1::Receipt {
+            timeline: known.timeline,
+            leader_term: 0,
+            index: known.index,
+            request_id: request.request.as_ref().map(|request| request.id.clone()).unwrap_or_default(),
+            record_id,
+            version,
+            journal_position: known.journal_first,
+            repeated: true,
+            reach: crate::reach::Reached::NotWaited as u32,
+        };
+        Ok(Repeated { request, sha256: known.sha256, receipt })
+    }
+
+    /// The receipt, if all that is asked for is what was committed, the body included.
+    pub fn finish(self, finish: &v1::PutFinish) -> Result<v1::Receipt, GatewayError> {
+        let hashes: Result<Vec<[u8; 32]>, _> = finish.part_sha256.iter().map(|hash| hash[..].try_into()).collect();
+        let hashes = hashes.ok().filter(|hashes| !hashes.is_empty()).ok_or_else(|| {
+            let why = "each part's SHA-256 (32 bytes) is needed: the request was committed before";
+            GatewayError::invalid("part_sha256", why)
+        })?;
+        match put::asked(&self.request, &body_sha256(&hashes))?.sha256 == self.sha256[..] {
+            true => Ok(self.receipt),
+            false => Err(GatewayError::RequestId { why: ANOTHER_REQUEST }),
+        }
+    }
 }
 
 fn is_same(before: &StagingRow, now: &StagingRow) -> bool {
@@ -203,7 +238,7 @@ impl Upload<'_> {
         for number in 0..PARTS_MAX {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
             let key = RowKey::staging_part(&self.place.data.pseudonym, &self.place.content_id, number);
-            let Some(row) = attempt.look_with::<StagingPartRow>(&key, &self.place.data)?.value else { break };
+            let Some(row) = attempt.look_of::<StagingPartRow>(&key, &self.place.data.pseudonym)?.value else { break };
             let mut part = PartDraft::new(row.name.clone(), row.media_type.clone());
             for index in 0.. {
                 let Some(stored) = attempt.database.row(&self.place.block_key(number, index)).map_err(broken)? else {
@@ -389,7 +424,8 @@ impl Upload<'_> {
             check_sha256(given, found)?;
         }
         let body_hash = body_sha256(&hashes);
-        let Upload { gateway, caller, asked, record, beyond_prefecture, place, staging, parts, .. } = self;
+        let asked = put::asked(&self.request, &body_hash)?;
+        let Upload { gateway, caller, request, record, place, staging, parts, .. } = self;
         let parts_count = parts.len();
         let body = Body { place, parts };
         let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
@@ -397,12 +433,6 @@ impl Upload<'_> {
             .transact(&caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();
                 let verdict: Verdict<bool> = decide_write(attempt, &caller, &record, |attempt, writing| {
-                    if writing.data.version != body.place.data.version {
-                        return Err(GatewayError::invalid(
-                            "request",
-                            "the participant's key was rotated during the upload; upload again",
-                        ));
-                    }
                     if let Some(before) = stored_before(&writing, &record, &body_hash)? {
                         // The blocks stay staged under their staging row until the sweeper takes them.
                         receipt = before;
@@ -425,7 +455,7 @@ impl Upload<'_> {
                 Ok((verdict, receipt))
             })
             .await?;
-        let mut receipt = gateway.receipt(&done, &asked, beyond_prefecture).await;
+        let mut receipt = gateway.receipt(&done, &asked, request.beyond_prefecture).await;
         receipt.repeated |= done.value == Some(true);
         Ok(receipt)
     }

@@ -16,7 +16,7 @@ use kura_cluster::row::{ActorRow, JournalEntry, RowKey, StagingRow, Table};
 use kura_cluster::word::{Action, ActorKind};
 use prost::Message;
 
-use super::attempt::{Attempt, DataKey, broken};
+use super::attempt::{Attempt, broken};
 use super::limits::{PROPOSE_TIMEOUT, STAGE_COMMAND_ROWS, STAGING_MS_MAX};
 use super::{Gateway, GatewayError};
 
@@ -40,8 +40,11 @@ impl Gateway {
             let Some(last) = rows.last() else { return Ok(swept) };
             after = Some(last.as_bytes().clone());
             for key in rows.iter().filter(|key| key.as_bytes().len() == UPLOAD_KEY_BYTES) {
-                if self.sweep_upload(key).await? {
-                    swept += 1;
+                match self.sweep_upload(key).await {
+                    Ok(done) => swept += usize::from(done),
+                    // It was logged; the others are swept nevertheless.
+                    Err(GatewayError::Damaged { .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -64,14 +67,14 @@ impl Gateway {
                 ..JournalEntry::default()
             };
             let mut attempt = Attempt::begin(self, &entry)?;
-            let Some(data) = self.key_of(&attempt, &pseudonym)? else { return Ok(false) };
-            let found = attempt.load_with::<StagingRow>(key, &data)?;
+            let found = attempt.load_of::<StagingRow>(key, &pseudonym)?;
             let Some(row) = found.value else { return Ok(false) };
             if !row.aborted {
                 if attempt.now_ms.saturating_sub(row.begun_ms) < STAGING_MS_MAX {
                     return Ok(false);
                 }
                 attempt.entry.object = row.facility.clone();
+                let data = attempt.data_key(&pseudonym, row.key_version)?;
                 attempt.put_with(key, &data, found.revision, &StagingRow { aborted: true, ..(*row).clone() });
                 attempt.permit(Basis::Cluster);
             } else if !draft_deletions(&mut attempt, &pseudonym, &content)? {
@@ -83,11 +86,6 @@ impl Gateway {
                 return Ok(false);
             }
         }
-    }
-
-    fn key_of(&self, attempt: &Attempt<'_>, pseudonym: &Pseudonym) -> Result<Option<DataKey>, GatewayError> {
-        let row = attempt.look::<kura_cluster::row::Participant>(&RowKey::participant(pseudonym))?.value;
-        row.map(|row| attempt.data_key(pseudonym, row.key_version)).transpose()
     }
 
     /// Whether the step took effect; if not, somebody else was faster.

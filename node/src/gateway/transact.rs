@@ -22,6 +22,11 @@ use super::propose::Proposed;
 use super::{Caller, Gateway, GatewayError};
 use crate::raft::types::MemberRole;
 
+/// How a request id was used before.
+pub const ANOTHER_REQUEST: &str = "for a different request";
+/// The same, for one that nothing was committed under.
+pub const GIVEN_UP: &str = "and given up: its outcome was told to be absent";
+
 /// What a decision came to.
 pub enum Verdict<T> {
     /// Permitted: the command holds the writes.
@@ -76,8 +81,7 @@ repeatable!(
     WithdrawRequest,
     HideRequest,
     NarrowRequest,
-    PutWholeRequest,
-    PutBegin
+    PutWholeRequest
 );
 
 macro_rules! repeatable_without_actor {
@@ -196,10 +200,10 @@ impl Gateway {
                 Outcome::Conflict { .. } => pause(number).await,
                 Outcome::Expired => return Err(GatewayError::Expired),
                 Outcome::Refused(Refusal::RequestDiffers) => {
-                    return Err(GatewayError::RequestId { why: "for a different request" });
+                    return Err(GatewayError::RequestId { why: ANOTHER_REQUEST });
                 }
                 Outcome::Refused(Refusal::RequestGivenUp) | Outcome::Absent => {
-                    return Err(GatewayError::RequestId { why: "and given up: its outcome was told to be absent" });
+                    return Err(GatewayError::RequestId { why: GIVEN_UP });
                 }
                 Outcome::Refused(Refusal::KeyDeletionCap) => return Err(GatewayError::KeyDeletionCap),
                 Outcome::Refused(Refusal::Malformed) => {

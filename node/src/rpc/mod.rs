@@ -13,6 +13,9 @@ pub mod registry;
 pub mod role;
 pub mod status;
 
+#[cfg(test)]
+mod words;
+
 use std::sync::Arc;
 
 use kura_proto::v1;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
 use super::role::Call;
-use crate::gateway::stage::{Begun, Position, Upload};
+use crate::gateway::stage::{Begun, Position, Repeated, Upload};
 use crate::gateway::{Caller, GatewayError};
 
 /// Messages on their way to a client, beyond what HTTP/2 holds.
@@ -45,10 +45,7 @@ impl Records for Services {
                 let caller = Caller::parse(identity, begin.actor.as_ref())?;
                 match gateway.begin_upload(&caller, begin).await? {
                     Begun::Upload(upload) => take_upload(*upload, &mut steps, &replies).await,
-                    Begun::Committed(receipt) => {
-                        let _ = replies.send(Ok(v1::PutReply { step: Some(put_reply::Step::Receipt(receipt)) })).await;
-                        Ok(())
-                    }
+                    Begun::Known(repeated) => take_repeated(*repeated, &mut steps, &replies).await,
                 }
             };
             if let Err(status) = result.await {
@@ -118,6 +115,25 @@ impl Records for Services {
         let identity = self.admit(Call::Outcome, &request)?;
         Ok(Response::new(self.gateway.outcome(&identity.name, request.into_inner()).await?))
     }
+}
+
+/// Waits to hear which body a request that was committed before speaks of this time.
+async fn take_repeated(
+    repeated: Repeated,
+    steps: &mut Streaming<v1::PutRequest>,
+    replies: &mpsc::Sender<Result<v1::PutReply, Status>>,
+) -> Result<(), Status> {
+    let tell = async |step| {
+        let _ = replies.send(Ok(v1::PutReply { step: Some(step) })).await;
+    };
+    tell(put_reply::Step::Known(v1::PutKnown {})).await;
+    while let Some(message) = steps.message().await? {
+        if let Some(put_request::Step::Finish(finish)) = message.step {
+            tell(put_reply::Step::Receipt(repeated.finish(&finish)?)).await;
+            return Ok(());
+        }
+    }
+    Err(GatewayError::invalid("step", "the stream ended before finish").into())
 }
 
 /// Takes an upload's steps until it is finished; tells the client what is durable.

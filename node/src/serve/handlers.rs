@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use kura_cluster::Command;
+use kura_cluster::command::encoded_at_ms;
 use kura_cluster::seal::verify_command_mac;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -47,7 +46,7 @@ impl Handlers {
         if !verify_command_mac(&keyring.command_mac, &request.command, &request.mac) {
             return Err((1, "the proposal was not made by an unsealed voter"));
         }
-        let at_ms = Command::decode(request.command.clone()).map_err(|_| (1, "the proposal is not a command"))?.at_ms;
+        let at_ms = encoded_at_ms(&request.command).ok_or((1, "the proposal is not a command"))?;
         let now_ms = node.gateway.now_ms().map_err(|_| (3, "the leader's clock is off"))?;
         if at_ms.abs_diff(now_ms) > 2 * CLOCK_OFFSET_MS_MAX {
             return Err((3, "the proposer's clock is off"));
@@ -209,7 +208,7 @@ fn trouble(node: &Node) -> String {
     if let Err(why) = node.space.check_writes() {
         words.push(why);
     }
-    if node.gateway.now_ms().is_err() {
+    if node.gateway.clock_is_off() {
         words.push("its clock is off".to_owned());
     }
     if *node.log.stalled().borrow() {

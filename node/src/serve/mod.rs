@@ -50,6 +50,8 @@ use crate::state::{DatabaseError, StateMachine, StateStore};
 
 /// How often certificate files are looked at.
 const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon it is noticed that Raft has ended by itself.
+const RAFT_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a stopping leader waits for its successor.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long calls in progress may take after a stop was asked for.
@@ -328,7 +330,9 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
         signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = signals.map_err(|source| ServeError::Io { what: "signals", source })?;
     let mut fatal = node.log.fatal();
-    let mut metrics = node.raft.metrics();
+    let metrics = node.raft.metrics();
+    // Looked at from time to time: waiting for changes would wake this task with every batch of entries.
+    let mut look = tokio::time::interval(RAFT_LOOK_INTERVAL);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -337,13 +341,10 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
                 let why = stopped.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the log writer has ended".into());
                 return Err(ServeError::Fatal(format!("the Raft log failed: {why}. After a failed sync nothing more can be promised; check the disk, then restart or replace this member")));
             }
-            changed = metrics.changed() => {
+            _ = look.tick() => {
                 let state = metrics.borrow_watched().running_state.clone();
                 if let Err(fatal) = state {
                     return Err(ServeError::Fatal(format!("Raft ended: {fatal}")));
-                }
-                if changed.is_err() {
-                    return Err(ServeError::Fatal("Raft ended".into()));
                 }
             }
         }

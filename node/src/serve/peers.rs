@@ -15,12 +15,15 @@ use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 
 use super::Node;
+use crate::clock;
 use crate::gateway::denials::COUNT_INTERVAL;
 use crate::raft::channels::Lane;
 use crate::raft::network::MarkSink;
 use crate::raft::types::{Member, MemberRole, NodeId};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same, before any voter was heard.
+const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 const WAITING_INTERVAL: Duration = Duration::from_millis(20);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks at unfinished uploads.
@@ -95,7 +98,7 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
     let mut request = tonic::Request::new(v1::HelloRequest {
         from: node.id(),
         cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
-        clock_ms: crate::clock::now_ms(),
+        clock_ms: clock::now_ms(),
         mark: node.marks.own_mark(),
     });
     request.set_timeout(HELLO_TIMEOUT);
@@ -126,7 +129,7 @@ pub async fn follow(node: Arc<Node>) {
         let members = others(&node);
         join_all(members.iter().map(|(id, member)| hello(&node, *id, member))).await;
         judge_clock(&node, &members);
-        if node.gateway.now_ms().is_err()
+        if node.gateway.clock_is_off()
             && node.leads()
             && let Some(successor) = super::most_advanced(&node)
         {
@@ -135,7 +138,9 @@ pub async fn follow(node: Arc<Node>) {
         }
         let published = node.store.published();
         node.peers.note_end(published.index(), published.bytes);
-        let next = Instant::now() + INTERVAL;
+        // Until its clock has been compared, this node neither decides nor stands.
+        let compared = node.gateway.clock_offset_ms.load(Ordering::Relaxed) != clock::NOT_COMPARED;
+        let next = Instant::now() + if compared { INTERVAL } else { FIRST_INTERVAL };
         while Instant::now() < next {
             tokio::time::sleep(WAITING_INTERVAL).await;
             if node.gateway.reach.is_awaited() {
@@ -146,29 +151,22 @@ pub async fn follow(node: Arc<Node>) {
     }
 }
 
-/// How far this node's clock is from the voters' median.
+/// Compares this node's clock with the other voters'.
 fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
-    let now_ms = crate::clock::now_ms();
-    let mut offsets: Vec<i64> = members
-        .iter()
-        .filter(|(_, member)| member.role == MemberRole::Voter)
-        .filter_map(|(id, _)| node.peers.heard(*id))
-        .filter(|heard| heard.at.elapsed() < 3 * INTERVAL)
-        .map(|heard| {
-            let since = i64::try_from(heard.at.elapsed().as_millis()).unwrap_or(0);
-            let theirs = i64::try_from(heard.reply.clock_ms).unwrap_or(i64::MAX).saturating_add(since);
-            i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_sub(theirs)
-        })
-        .chain([0])
-        .collect();
-    offsets.sort_unstable();
-    // With an even number the smaller deviation counts: two clocks alone cannot tell which is off.
-    let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
-    let median = if low.unsigned_abs() <= high.unsigned_abs() { low } else { high };
-    let before = node.gateway.clock_offset_ms.swap(median, Ordering::Relaxed);
-    let limit = i64::try_from(crate::gateway::limits::CLOCK_OFFSET_MS_MAX).unwrap_or(i64::MAX);
-    if median.abs() > limit && before.abs() <= limit {
-        tracing::error!(offset_ms = median, "this node's clock is off; it stops deciding until that is mended");
+    let voters = members.iter().filter(|(_, member)| member.role == MemberRole::Voter);
+    let told = voters.map(|(id, _)| {
+        let heard = node.peers.heard(*id)?;
+        Some(clock::Told { clock_ms: heard.reply.clock_ms, age: heard.at.elapsed() })
+    });
+    let Some(offset_ms) = clock::ahead_of_median_ms(clock::now_ms(), told) else { return };
+    let was_off = node.gateway.clock_is_off();
+    node.gateway.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
+    match (was_off, node.gateway.clock_is_off()) {
+        (false, true) => {
+            tracing::error!(offset_ms, "this node's clock is off; it stops deciding until that is mended");
+        }
+        (true, false) => tracing::info!(offset_ms, "this node's clock is right again"),
+        _ => {}
     }
 }
 
@@ -201,8 +199,13 @@ pub async fn beat(node: Arc<Node>) {
     loop {
         tokio::time::sleep(CANARY_INTERVAL).await;
         let index = node.store.published().index();
-        if node.leads() && index == last && node.space.check_reads().is_ok() {
-            let command = Command::new(crate::clock::now_ms()).encode_to_vec();
+        // A leader whose clock is off must not move the cluster's time.
+        if node.leads()
+            && index == last
+            && node.space.check_reads().is_ok()
+            && let Ok(now_ms) = node.gateway.now_ms()
+        {
+            let command = Command::new(now_ms).encode_to_vec();
             let deadline = Instant::now() + CANARY_INTERVAL;
             if let Err(error) = node.gateway.proposer.propose(command.into(), deadline).await {
                 tracing::debug!(%error, "the canary was not committed");

@@ -14,42 +14,37 @@ use openraft::async_runtime::WatchReceiver;
 use super::{Node, peers};
 use crate::space::Level;
 
-const INTERVAL: Duration = Duration::from_secs(2);
-/// Entries kept beyond what is needed, so that a follower that restarts finds them.
-const ENTRIES_KEPT: u64 = 1_000;
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks at the log's size from time to time, for ever.
 pub async fn retain(node: Arc<Node>) {
     let every_bytes = node.config.retention.snapshot_every_mib << 20;
     let cap_bytes = node.config.retention.log_max_mib << 20;
     let log = node.config.data.join("log");
+    // Bytes of commands up to the last snapshot, counted as `Published::bytes` does, since this process
+    // started. What the log held before that counts as new.
+    let mut in_snapshot_bytes: u64 = 0;
+    let mut before_start_bytes = tokio::task::block_in_place(|| directory_bytes(&log));
     let mut alarmed = false;
-    let mut log_end_bytes: Option<u64> = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
-        // A transfer that progresses keeps its snapshot and the log after it, until space runs out.
-        let transferring = !node.transfers.all().is_empty() && node.space.level() == Level::Enough;
-        if bytes < every_bytes || transferring {
-            continue;
-        }
+        let published = node.store.published();
         let metrics = node.raft.metrics().borrow_watched().clone();
         let snapshot = metrics.snapshot.map_or(0, |id| id.index);
-        let applied = node.store.published().index();
-        let purged = metrics.purged.map_or(0, |id| id.index);
-        // Flushing first keeps the checkpoint itself, which holds up applying, short. One snapshot serves
-        // until about as much log again has been written.
-        let due = log_end_bytes.is_none_or(|before| bytes.abs_diff(before) >= every_bytes / 2);
-        if applied > snapshot.saturating_add(ENTRIES_KEPT) && (due || snapshot < purged.saturating_add(ENTRIES_KEPT)) {
-            log_end_bytes = Some(bytes);
+        // A transfer that progresses keeps its snapshot and the log after it, until space runs out.
+        let transferring = !node.transfers.all().is_empty() && node.space.level() == Level::Enough;
+        let new_bytes = before_start_bytes + (published.bytes - in_snapshot_bytes);
+        if new_bytes >= every_bytes && published.index() > snapshot && !transferring {
+            // Flushing first keeps the checkpoint itself, which holds up applying, short.
             let flushed = tokio::task::spawn_blocking({
                 let database = node.store.database();
                 move || database.flush()
             });
-            if !matches!(flushed.await, Ok(Ok(()))) || node.raft.trigger().snapshot().await.is_err() {
-                continue;
+            if matches!(flushed.await, Ok(Ok(()))) && node.raft.trigger().snapshot().await.is_ok() {
+                (before_start_bytes, in_snapshot_bytes) = (0, published.bytes);
             }
         }
+        let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
         let over = bytes > cap_bytes;
         if over && !alarmed {
             tracing::error!(
@@ -60,8 +55,8 @@ pub async fn retain(node: Arc<Node>) {
         }
         alarmed = over;
         let held = if over { u64::MAX } else { lowest_position(&node) };
-        let upto = snapshot.min(held).saturating_sub(ENTRIES_KEPT);
-        if upto > purged {
+        let upto = snapshot.min(held);
+        if upto > metrics.purged.map_or(0, |id| id.index) && !transferring {
             let _ = node.raft.trigger().purge_log(upto).await;
         }
     }

@@ -49,8 +49,11 @@ pub async fn keep_unsealed(node: Arc<Node>) {
                 Err(error) => tell(&mut told, &error.to_string()),
             }
         }
-        if watch.changed().await.is_err() {
-            return;
+        // Until it is unsealed every change matters; later ones are rotations, and no hurry.
+        match opened {
+            Some(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+            None if watch.changed().await.is_err() => return,
+            None => {}
         }
     }
 }
