@@ -265,6 +265,56 @@ vocabulary!(
     Member = 23, "member";
     /// A participant's number was looked up by a facility's own id.
     Resolve = 24, "resolve";
+    /// A card was issued or replaced.
+    Card = 40, "card";
+    /// A participant's number was looked up by a card's serial.
+    ResolveCard = 41, "resolve-card";
+    /// A facility's own ids of a participant were looked up.
+    ReverseResolve = 42, "reverse-resolve";
+    /// A facility's own id was linked to another participant.
+    Relink = 43, "relink";
+    /// A duplicate enrolment became an alias.
+    Alias = 44, "alias";
+    /// Several records were read in one call.
+    GetSeveral = 45, "get-several";
+    /// An emergency was opened.
+    Emergency = 46, "emergency";
+    /// A legal hold was put on a record.
+    Hold = 47, "hold";
+    /// A legal hold was released.
+    Release = 48, "release";
+    /// An act that takes two registrars was proposed.
+    Propose = 49, "propose";
+    /// A proposed act was confirmed and done.
+    Confirm = 50, "confirm";
+    /// A proposed act was rejected or taken back.
+    Reject = 51, "reject";
+    /// The acts in progress were listed.
+    ListActs = 52, "list-acts";
+    /// Something in the review queue was reviewed.
+    Review = 53, "review";
+    /// The review queue was listed.
+    ListReviews = 54, "list-reviews";
+    /// A disaster was declared.
+    Disaster = 55, "disaster";
+    /// A declared disaster was ended early.
+    EndDisaster = 56, "end-disaster";
+    /// An erasure was asked for.
+    AskErasure = 57, "ask-erasure";
+    /// An erasure was approved.
+    ApproveErasure = 58, "approve-erasure";
+    /// An erasure was stopped.
+    StopErasure = 59, "stop-erasure";
+    /// A participant's keys were destroyed.
+    Erase = 60, "erase";
+    /// An erasure was certified: every member had reported.
+    CertifyErasure = 61, "certify-erasure";
+    /// A facility listed its own users' accesses.
+    FacilityAccesses = 62, "facility-accesses";
+    /// An auditor listed the journal.
+    ListJournal = 63, "list-journal";
+    /// The registry was listed.
+    ListRegistry = 64, "list-registry";
 });
 
 #[cfg(test)]

@@ -236,6 +236,146 @@ vocabulary!(
     Member = 23, "member";
     /// A participant's number was looked up by a facility's own id.
     Resolve = 24, "resolve";
+    /// A card was issued or replaced.
+    Card = 40, "card";
+    /// A participant's number was looked up by a card's serial.
+    ResolveCard = 41, "resolve-card";
+    /// A facility's own ids of a participant were looked up.
+    ReverseResolve = 42, "reverse-resolve";
+    /// A facility's own id was linked to another participant.
+    Relink = 43, "relink";
+    /// A duplicate enrolment became an alias.
+    Alias = 44, "alias";
+    /// Several records were read in one call.
+    GetSeveral = 45, "get-several";
+    /// An emergency was opened.
+    Emergency = 46, "emergency";
+    /// A legal hold was put on a record.
+    Hold = 47, "hold";
+    /// A legal hold was released.
+    Release = 48, "release";
+    /// An act that takes two registrars was proposed.
+    Propose = 49, "propose";
+    /// A proposed act was confirmed and done.
+    Confirm = 50, "confirm";
+    /// A proposed act was rejected or taken back.
+    Reject = 51, "reject";
+    /// The acts in progress were listed.
+    ListActs = 52, "list-acts";
+    /// Something in the review queue was reviewed.
+    Review = 53, "review";
+    /// The review queue was listed.
+    ListReviews = 54, "list-reviews";
+    /// A disaster was declared.
+    Disaster = 55, "disaster";
+    /// A declared disaster was ended early.
+    EndDisaster = 56, "end-disaster";
+    /// An erasure was asked for.
+    AskErasure = 57, "ask-erasure";
+    /// An erasure was approved.
+    ApproveErasure = 58, "approve-erasure";
+    /// An erasure was stopped.
+    StopErasure = 59, "stop-erasure";
+    /// A participant's keys were destroyed.
+    Erase = 60, "erase";
+    /// An erasure was certified: every member had reported.
+    CertifyErasure = 61, "certify-erasure";
+    /// A facility listed its own users' accesses.
+    FacilityAccesses = 62, "facility-accesses";
+    /// An auditor listed the journal.
+    ListJournal = 63, "list-journal";
+    /// The registry was listed.
+    ListRegistry = 64, "list-registry";
+});
+
+vocabulary!(
+    /// What two registrars do together.
+    ActKind, "act", {
+    /// A facility is registered or changed.
+    Facility = 1, "facility";
+    /// An application is registered or changed.
+    Application = 2, "application";
+    /// The settings are changed.
+    Settings = 3, "settings";
+    /// A disaster is declared.
+    Disaster = 4, "disaster";
+});
+
+vocabulary!(
+    /// How far an act of two registrars has come.
+    ActState, "act state", {
+    /// Waits for the second.
+    Proposed = 1, "proposed";
+    /// Confirmed and done.
+    Confirmed = 2, "confirmed";
+    /// Rejected, or taken back by who proposed it.
+    Rejected = 3, "rejected";
+});
+
+vocabulary!(
+    /// What lies in the review queue.
+    ReviewKind, "review kind", {
+    /// A grant entered by its own beneficiary.
+    OwnGrant = 1, "own-grant";
+    /// An emergency.
+    Emergency = 2, "emergency";
+});
+
+vocabulary!(
+    /// Whether something was reviewed.
+    ReviewState, "review state", {
+    /// Waits for an auditor.
+    Open = 1, "open";
+    /// Has a verdict.
+    Closed = 2, "closed";
+});
+
+vocabulary!(
+    /// What a review found.
+    ReviewVerdict, "verdict", {
+    /// It was in order.
+    Justified = 1, "justified";
+    /// It was not.
+    Unjustified = 2, "unjustified";
+});
+
+vocabulary!(
+    /// How far an erasure has come.
+    ErasureState, "erasure state", {
+    /// Asked for; waits for a registrar.
+    Asked = 1, "asked";
+    /// Approved; the grace period runs.
+    Approved = 2, "approved";
+    /// Stopped; it can be asked for again.
+    Stopped = 3, "stopped";
+    /// The keys are destroyed; members have yet to report.
+    Pending = 4, "pending";
+    /// Every member has reported.
+    Certified = 5, "certified";
+});
+
+vocabulary!(
+    /// How a record stands to another one.
+    Relation, "relation", {
+    /// Takes its place.
+    Replaces = 1, "replaces";
+    /// Adds to it.
+    Appends = 2, "appends";
+    /// Is another form of it.
+    Transforms = 3, "transforms";
+});
+
+vocabulary!(
+    /// What the cluster found when it checked a detached signature itself.
+    SignatureResult, "signature result", {
+    /// Over these bytes, by a certificate of a configured CA.
+    Valid = 1, "valid";
+    /// Not over these bytes, or damaged.
+    Invalid = 2, "invalid";
+    /// Over these bytes, by a certificate of no configured CA.
+    Untrusted = 3, "untrusted";
+    /// Not in a form that is checked here.
+    Unsupported = 4, "unsupported";
 });
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ numbered!(
     Cluster = 9, "cluster";
     /// An operator's office; never bears on records.
     Operator = 10, "operator";
+    /// An auditor's office.
+    Auditor = 11, "auditor";
 });
 
 numbered!(
@@ -114,6 +116,68 @@ numbered!(
     NotAuthor = 39, "not-author";
     /// An author can narrow, never widen.
     Widens = 40, "widens";
+    /// No reason was given.
+    NoReason = 41, "no-reason";
+    /// No purpose was stated.
+    NoPurpose = 42, "no-purpose";
+    /// The purpose is not one of this kind of actor.
+    PurposeActor = 43, "purpose-actor";
+    /// A proxy signed, and it is not said how they stand to the participant.
+    ProxyRelation = 44, "proxy-relation";
+    /// The new consent is dated before the withdrawal of the last one.
+    BeforeWithdrawal = 45, "before-withdrawal";
+    /// The facility has entered as many grants for itself as it may for now.
+    OwnGrants = 46, "own-grants";
+    /// The facility is not one for emergencies.
+    EmergencyFacility = 47, "emergency-facility";
+    /// The profession is not one for emergencies.
+    EmergencyProfession = 48, "emergency-profession";
+    /// The user, the facility or the application has opened as many emergencies as it may for now.
+    EmergencyCap = 49, "emergency-cap";
+    /// There is no such emergency of this user for this participant.
+    EmergencyUnknown = 50, "emergency-unknown";
+    /// The emergency has expired.
+    EmergencyExpired = 51, "emergency-expired";
+    /// An emergency is for reading records only.
+    EmergencyReadOnly = 52, "emergency-read-only";
+    /// This takes a second registrar.
+    SecondRegistrar = 53, "second-registrar";
+    /// The second person is the first one.
+    SamePerson = 54, "same-person";
+    /// There is no such act.
+    ActUnknown = 55, "act-unknown";
+    /// The act was confirmed or rejected before.
+    ActClosed = 56, "act-closed";
+    /// The act has waited too long for its second registrar.
+    ActExpired = 57, "act-expired";
+    /// What the act would replace has changed since, or what is confirmed is not what was proposed.
+    ActStale = 58, "act-stale";
+    /// The card's serial was given before.
+    CardInUse = 59, "card-in-use";
+    /// There is no such card, or another has taken its place.
+    CardUnknown = 60, "card-unknown";
+    /// Both numbers are of the same enrolment.
+    SameParticipant = 61, "same-participant";
+    /// The participant has not left.
+    StillTakesPart = 62, "still-takes-part";
+    /// The erasure has not come as far, or has come too far.
+    ErasureState = 63, "erasure-state";
+    /// As many participants were erased today as may be.
+    ErasureCap = 64, "erasure-cap";
+    /// The grace period has not ended.
+    GracePeriod = 65, "grace-period";
+    /// Not every member has reported that it holds nothing any more.
+    ErasureReports = 66, "erasure-reports";
+    /// A record is under legal hold.
+    LegalHold = 67, "legal-hold";
+    /// The record is held already, or not held.
+    HoldState = 68, "hold-state";
+    /// There is nothing to review under this id, or it was reviewed.
+    ReviewState = 69, "review-state";
+    /// No disaster is declared.
+    NoDisaster = 70, "no-disaster";
+    /// A participant acts for themselves only.
+    AnotherPerson = 71, "another-person";
 });
 
 impl Denial {
@@ -128,6 +192,8 @@ impl Denial {
                 | Denial::NotAddressee
                 | Denial::Hidden
                 | Denial::NoSuchRecord
+                // Else a participant could tell whether another number is enrolled.
+                | Denial::AnotherPerson
         )
     }
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::Table;
-use crate::id::{ContentId, Pseudonym, RecordId, RequestId};
+use crate::id::{ActId, ContentId, EpisodeId, Pseudonym, RecordId, RequestId, ReviewId};
+use crate::word::ReviewState;
 
 /// Longest row key, table byte included.
 pub const ROW_KEY_BYTES_MAX: usize = 96;
@@ -70,7 +71,7 @@ impl RowKey {
         RowKey::build(Table::Setting, &[name.as_bytes()])
     }
 
-    /// A row under one 32-byte keyed hash: facility, user, application, number, link, document id.
+    /// A row under one 32-byte keyed hash: facility, user, application, number, card, link, document id.
     pub fn hashed(table: Table, hash: &[u8; 32]) -> RowKey {
         RowKey::build(table, &[hash])
     }
@@ -177,6 +178,43 @@ impl RowKey {
         RowKey::build(Table::GrantIndex, &[facility])
     }
 
+    /// An act of two registrars.
+    pub fn act(id: &ActId) -> RowKey {
+        RowKey::build(Table::Act, &[&id.0])
+    }
+
+    /// Something in the review queue: 1 byte (1 open, 2 closed), then its id, which begins with the
+    /// birth time. Closing moves the row, so that the open ones lie together, oldest first.
+    pub fn review(state: ReviewState, id: &ReviewId) -> RowKey {
+        RowKey::build(Table::Review, &[&[state as u8], &id.0])
+    }
+
+    /// The review queue, open or closed.
+    pub fn reviews(state: ReviewState) -> RowKey {
+        RowKey::build(Table::Review, &[&[state as u8]])
+    }
+
+    /// A participant's erasure.
+    pub fn erasure(pseudonym: &Pseudonym) -> RowKey {
+        RowKey::build(Table::Erasure, &[&pseudonym.0])
+    }
+
+    /// The count of a day's erasures; day in Japan since 1970-01-01, 4 bytes big endian.
+    pub fn erasure_day(day: i32) -> RowKey {
+        RowKey::build(Table::Erasure, &[&day.to_be_bytes()])
+    }
+
+    /// An emergency episode.
+    pub fn episode(id: &EpisodeId) -> RowKey {
+        RowKey::build(Table::Emergency, &[&id.0])
+    }
+
+    /// A counter of emergencies, or of grants that a facility entered for itself, by the keyed hash of
+    /// the user, facility or application.
+    pub fn counter(hash: &[u8; 32]) -> RowKey {
+        RowKey::build(Table::Emergency, &[hash])
+    }
+
     /// An approved member by the keyed hash of its name.
     pub fn member(name_hash: &[u8; 32]) -> RowKey {
         RowKey::build(Table::Member, &[name_hash])
@@ -197,6 +235,15 @@ mod tests {
         assert_eq!(hex(RowKey::block(&p, &c, 1, 3)), format!("0f{}{}000100000003", "aa".repeat(16), "cc".repeat(16)));
         assert_eq!(hex(RowKey::inbox_entry(&[1; 32], 5, 6)), format!("11{}000000000000000500000006", "01".repeat(32)));
         assert_eq!(hex(RowKey::journal(9)), "120000000000000009");
+        let (act, review, episode) = (ActId([0xdd; 16]), ReviewId([0xee; 16]), EpisodeId([0xff; 16]));
+        assert_eq!(hex(RowKey::act(&act)), format!("15{}", "dd".repeat(16)));
+        assert_eq!(hex(RowKey::review(ReviewState::Open, &review)), format!("1601{}", "ee".repeat(16)));
+        assert_eq!(hex(RowKey::review(ReviewState::Closed, &review)), format!("1602{}", "ee".repeat(16)));
+        assert_eq!(hex(RowKey::reviews(ReviewState::Closed)), "1602");
+        assert_eq!(hex(RowKey::erasure(&p)), format!("17{}", "aa".repeat(16)));
+        assert_eq!(hex(RowKey::erasure_day(20_000)), "1700004e20");
+        assert_eq!(hex(RowKey::episode(&episode)), format!("18{}", "ff".repeat(16)));
+        assert_eq!(hex(RowKey::counter(&[3; 32])), format!("18{}", "03".repeat(32)));
         assert_eq!(
             hex(RowKey::request(&RequestId([0; 16]), &[2; 32])),
             format!("190000000000000000{}", "02".repeat(32))

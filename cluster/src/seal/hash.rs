@@ -46,6 +46,10 @@ pub enum Domain {
     GrantIndex = 15,
     /// A member of the cluster.
     Member = 16,
+    /// A participant's card, by its serial.
+    Card = 17,
+    /// The facility that enters grants for itself.
+    OwnGrants = 18,
 }
 
 /// The keyed hash of `parts` in a domain.
@@ -89,7 +93,7 @@ mod tests {
     use super::super::testing::{hex, key};
     use super::*;
 
-    const DOMAINS: [Domain; 16] = [
+    const DOMAINS: [Domain; 18] = [
         Domain::Number,
         Domain::LinkFacilityLocal,
         Domain::LinkReverse,
@@ -106,6 +110,8 @@ mod tests {
         Domain::EmergencyApplication,
         Domain::GrantIndex,
         Domain::Member,
+        Domain::Card,
+        Domain::OwnGrants,
     ];
 
     #[test]

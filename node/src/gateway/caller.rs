@@ -154,7 +154,7 @@ pub fn sha256_or_empty(field: &'static str, bytes: &Bytes) -> Result<Bytes, Gate
 /// The caller's side of the facts, as opened rows.
 pub struct CallerRows {
     actor: Actor,
-    credential_sha256: Bytes,
+    person: ActorRow,
     application: Option<Arc<Application>>,
     facility: Option<Arc<Facility>>,
     user: Option<Arc<User>>,
@@ -170,26 +170,23 @@ impl CallerRows {
         }
         let application = load_application(attempt, &caller.identity.name)?;
         let mut rows = CallerRows {
-            actor: Actor::Registrar,
-            credential_sha256: Bytes::new(),
+            actor: Actor::Operator,
+            person: caller.journalled(),
             application,
             facility: None,
             user: None,
             settings,
         };
         match &caller.actor {
-            StatedActor::FacilityUser { facility, user, statement } => {
+            StatedActor::FacilityUser { facility, user, .. } => {
                 rows.actor = Actor::FacilityUser;
-                rows.credential_sha256 = statement.credential_sha256.clone();
                 rows.facility = load_facility(attempt, facility.reveal())?;
                 rows.user = load_user(attempt, facility.reveal(), user.reveal())?;
                 attempt.entry_facilities.push(facility.reveal().into());
             }
-            StatedActor::Participant { statement, .. } => {
-                rows.actor = Actor::Participant;
-                rows.credential_sha256 = statement.credential_sha256.clone();
-            }
-            StatedActor::Office(ActorKind::Registrar) => {}
+            StatedActor::Participant { .. } => rows.actor = Actor::Participant,
+            StatedActor::Office(ActorKind::Registrar) => rows.actor = Actor::Registrar,
+            StatedActor::Office(ActorKind::Auditor) => rows.actor = Actor::Auditor,
             StatedActor::Office(_) => return Err(GatewayError::Role { role: caller.identity.role.to_string() }),
         }
         Ok(rows)
@@ -211,14 +208,16 @@ impl CallerRows {
         Facts {
             now_ms,
             actor: self.actor,
+            person: &self.person,
             act,
             purpose,
-            credential_sha256: self.credential_sha256.clone(),
+            emergency: None,
             application: self.application.as_deref(),
             facility: self.facility.as_deref(),
             user: self.user.as_deref(),
             participant,
             settings: &self.settings,
+            disaster: None,
         }
     }
 }

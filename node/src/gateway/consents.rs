@@ -1,7 +1,7 @@
 //! Enrolment, links, grants, revocations, withdrawal, and showing them.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Basis, Denial, decide, is_granted};
+use kura_cluster::consent::{Act, Basis, ConsentTerms, Denial, decide, is_granted};
 use kura_cluster::id::{FacilityId, LocalId};
 use kura_cluster::row::{
     Grant, GrantIndexRow, LinkRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey, Table,
@@ -34,7 +34,15 @@ impl Gateway {
         }
         let done = self
             .transact(caller, Action::Enrol, Some(&asked), |attempt| {
-                let act = Act::Enrol { signed_day: consent.signed_day, evidence: &consent.evidence };
+                let terms = ConsentTerms {
+                    signed_day: consent.signed_day,
+                    proxy: &consent.proxy,
+                    proxy_relation: &consent.proxy_relation,
+                    evidence: &consent.evidence,
+                    own_records: false,
+                    secondary_use: false,
+                };
+                let act = Act::Enrol { terms, erasure: None };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let entered_by = subject.facility_id().to_owned();
                     let consent = ParticipationConsent {
@@ -43,8 +51,8 @@ impl Gateway {
                         proxy_relation: consent.proxy_relation.clone(),
                         evidence: consent.evidence.clone(),
                         entered_ms: attempt.now_ms,
-                        withdrawn_ms: 0,
                         entered_by,
+                        ..ParticipationConsent::default()
                     };
                     match &subject.known {
                         Some(known) => {
@@ -119,7 +127,8 @@ impl Gateway {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
                 let beneficiary = load_facility(attempt, named.reveal())?;
-                let act = Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence };
+                let act =
+                    Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence, own_grants: None };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let entered_by = subject.facility_id().to_owned();
                     grant(attempt, subject.known()?, &named, entered_by, &request.evidence)
@@ -240,13 +249,13 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: Par
     let pseudonym = Pseudonym(random::id());
     attempt.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
     let number_key = attempt.number_key(number);
-    let number_row = NumberRow { pseudonym: Bytes::copy_from_slice(&pseudonym.0), alias: false };
+    let number_row = NumberRow { pseudonym: Bytes::copy_from_slice(&pseudonym.0), ..NumberRow::default() };
     attempt.put(&number_key, Revision::ABSENT, &number_row);
     let row = Participant {
         number: number.reveal().into(),
         consents: vec![consent],
-        grants: vec![],
         key_version: KEY_VERSION_FIRST,
+        ..Participant::default()
     };
     attempt.put(&RowKey::participant(&pseudonym), Revision::ABSENT, &row);
     let (nonce, key) = (attempt.nonce(), random::key());
@@ -275,6 +284,7 @@ fn link(attempt: &mut Attempt<'_>, known: &Known, facility: &str, local: &LocalI
         facility: facility.into(),
         local_id: local.reveal().into(),
         linked_ms: attempt.now_ms,
+        ..LinkRow::default()
     };
     attempt.put(&key, found.revision, &row);
     let hash = attempt.hash(Domain::LinkReverse, &[facility, local.reveal()]);
@@ -304,10 +314,10 @@ fn grant(
     row.grants.push(Grant {
         facility: named.reveal().into(),
         granted_ms: attempt.now_ms,
-        revoked_ms: 0,
         by_beneficiary: entered_by == named.reveal(),
         entered_by,
         evidence: evidence.into(),
+        ..Grant::default()
     });
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
     let key = grant_index_key(attempt, named, &known.pseudonym);

@@ -1,7 +1,7 @@
 //! Listing what a facility's user may see of a participant's records.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, RecordFacts, decide, present_consent, visible};
+use kura_cluster::consent::{Act, RecordFacts, decide, visible};
 use kura_cluster::id::RecordId;
 use kura_cluster::row::{Participant, ReceiptRow, RecordControl, RowKey, Table};
 use kura_cluster::word::Action;
@@ -88,9 +88,6 @@ impl Gateway {
         if present != Some(listing.revision) || !tables_hold {
             return Ok(None);
         }
-        let (Some(facility), Some(consent)) = (listing.rows.facility(), present_consent(&listing.participant)) else {
-            return Err(GatewayError::Damaged { what: "participant" });
-        };
         let facts = listing.rows.facts(attempt.now_ms, Act::List, Some(&listing.participant), None);
         let prefix = RowKey::record_controls(&pseudonym);
         let mut reply = v1::ListReply::default();
@@ -105,7 +102,7 @@ impl Gateway {
                 let record_id = record_of(&key)?;
                 after = Some(key);
                 let record = Some(RecordFacts { control: &control });
-                if !wanted(request, &control) || visible(&facts, facility, consent, record).is_err() {
+                if !wanted(request, &control) || visible(&facts, record).is_err() {
                     continue;
                 }
                 if reply.records.len() == limit {

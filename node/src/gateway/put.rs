@@ -1,7 +1,7 @@
 //! Writing a record: what both ways in (one message, or a staged upload) commit.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Decision, Denial, RecordFacts, decide};
+use kura_cluster::consent::{Act, RecordFacts, decide};
 use kura_cluster::id::{ContentId, DocumentId, FacilityId, RecordId, UserId};
 use kura_cluster::row::{DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table};
 use kura_cluster::seal::Domain;
@@ -133,17 +133,11 @@ pub fn decide_write<T>(
         class: record.class,
         clinical_day: record.clinical_day,
         addressees: &record.addressees,
-        earlier: earlier.as_deref().map(|control| RecordFacts { control }),
+        earlier: record.version_of.as_ref().map(|_| earlier.as_deref().map(|control| RecordFacts { control })),
+        related: None,
     };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
-    let decision = match decide(&facts) {
-        // Whether there is such a record is nobody's business who may not see it.
-        Decision::Permit { .. } if record.version_of.is_some() && earlier.is_none() => {
-            Decision::Deny { reason: Denial::NoSuchRecord }
-        }
-        decision => decision,
-    };
-    Verdict::of(decision, |_| {
+    Verdict::of(decide(&facts), |_| {
         let (Some(known), Some(data)) = (known, data) else {
             return Err(GatewayError::Damaged { what: "participant" });
         };
@@ -227,7 +221,7 @@ pub fn write_record(
         signature: record.signature.clone(),
         timestamp_token: record.timestamp_token.clone(),
         signature_result: record.signature_result.clone(),
-        confirmer: None,
+        ..Manifest::default()
     };
     let manifest_key = RowKey::record(&pseudonym, &record_id, version);
     let nonce = attempt.nonce();
@@ -246,8 +240,8 @@ pub fn write_record(
         class: record.class.number(),
         clinical_day: record.clinical_day,
         written_ms: at_ms,
-        hidden: earlier.is_some_and(|c| c.hidden),
-        hold: earlier.is_some_and(|c| c.hold),
+        // Hiding, hold and what replaces it outlast a further version.
+        ..earlier.cloned().unwrap_or_default()
     };
     attempt.put_with(&control_key, &writing.data, control_revision, &control);
 

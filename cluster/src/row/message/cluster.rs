@@ -1,4 +1,4 @@
-//! Rows of the cluster itself: what it is, its keys, its members, its settings.
+//! Rows of the cluster itself: what it is, its keys, its members.
 
 use bytes::Bytes;
 use prost::Message;
@@ -105,23 +105,4 @@ pub struct MemberRow {
     /// When the last approval came.
     #[prost(uint64, tag = "8")]
     pub approved_ms: u64,
-}
-
-/// Settings of the network.
-#[derive(Clone, PartialEq, Message)]
-pub struct SettingsRow {
-    /// Classes that each profession may see; a profession that is not listed sees none.
-    #[prost(message, repeated, tag = "1")]
-    pub professions: Vec<ProfessionClasses>,
-}
-
-/// A profession and the classes that it may see.
-#[derive(Clone, PartialEq, Message)]
-pub struct ProfessionClasses {
-    /// [`crate::word::Profession`].
-    #[prost(uint32, tag = "1")]
-    pub profession: u32,
-    /// [`crate::word::Class`]es.
-    #[prost(uint32, repeated, tag = "2")]
-    pub classes: Vec<u32>,
 }

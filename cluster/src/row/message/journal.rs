@@ -80,6 +80,18 @@ pub struct JournalEntry {
     /// First byte asked for, of a resumed or partial read.
     #[prost(uint64, tag = "16")]
     pub range_start: u64,
+    /// The emergency episode, 16 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "17")]
+    pub episode_id: Bytes,
+    /// Records given out in an access to several: 16 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "18")]
+    pub record_ids: Vec<Bytes>,
+    /// The act, review or erasure that it belongs to, 16 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "19")]
+    pub act_id: Bytes,
+    /// Records that were asked for in the same access and refused: 16 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "20")]
+    pub refused_record_ids: Vec<Bytes>,
 }
 
 /// What a client needs to be told again about a remembered request.

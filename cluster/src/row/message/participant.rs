@@ -1,7 +1,9 @@
-//! Rows of a participant: number, consents and grants, data keys, links.
+//! Rows of a participant: number, consents and grants, cards, data keys, links.
 
 use bytes::Bytes;
 use prost::Message;
+
+use super::ActorRow;
 
 /// A number's row: which participant it names.
 #[derive(Clone, PartialEq, Message)]
@@ -12,6 +14,12 @@ pub struct NumberRow {
     /// Whether this number is an alias of another that stays.
     #[prost(bool, tag = "2")]
     pub alias: bool,
+    /// When it became an alias, or 0.
+    #[prost(uint64, tag = "3")]
+    pub aliased_ms: u64,
+    /// The participant that it named before, 16 bytes, or empty: that enrolment's own row stays there.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub former_pseudonym: Bytes,
 }
 
 /// A participant.
@@ -29,6 +37,20 @@ pub struct Participant {
     /// Current version of the data key.
     #[prost(uint32, tag = "4")]
     pub key_version: u32,
+    /// Serial of the present card, or empty.
+    #[prost(string, tag = "5")]
+    pub card_serial: String,
+    /// Duplicate enrolments that became aliases of this one, oldest first.
+    #[prost(message, repeated, tag = "6")]
+    pub aliases: Vec<Alias>,
+    /// The participant (16 bytes) of whom this enrolment is a duplicate, or empty. If set, nothing is
+    /// decided on this row any more: consent and grants are the other's.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub alias_of: Bytes,
+    /// Records under legal hold. Putting and releasing one rewrites this row, so that an erasure that
+    /// expects it cannot miss a hold.
+    #[prost(uint32, tag = "8")]
+    pub held_records: u32,
 }
 
 /// A consent to take part.
@@ -55,6 +77,21 @@ pub struct ParticipationConsent {
     /// Facility that entered it.
     #[prost(string, tag = "7")]
     pub entered_by: String,
+    /// User who entered it.
+    #[prost(string, tag = "8")]
+    pub entered_by_user: String,
+    /// Consent to keep records of the participant's own making. Reserved: refused today.
+    #[prost(bool, tag = "9")]
+    pub own_records: bool,
+    /// Consent to secondary use. Reserved: refused today.
+    #[prost(bool, tag = "10")]
+    pub secondary_use: bool,
+    /// Facility that entered the withdrawal, or empty for the participant.
+    #[prost(string, tag = "11")]
+    pub withdrawn_by: String,
+    /// Reference to the withdrawal's evidence.
+    #[prost(string, tag = "12")]
+    pub withdrawal_evidence: String,
 }
 
 /// A facility that the participant named.
@@ -78,6 +115,18 @@ pub struct Grant {
     /// Reference to the evidence.
     #[prost(string, tag = "6")]
     pub evidence: String,
+    /// User who entered it, or empty for the participant.
+    #[prost(string, tag = "7")]
+    pub entered_by_user: String,
+    /// Facility that entered the revocation, or empty for the participant.
+    #[prost(string, tag = "8")]
+    pub revoked_by: String,
+    /// Reference to the revocation's evidence.
+    #[prost(string, tag = "9")]
+    pub revocation_evidence: String,
+    /// Its row in the review queue, 16 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub review_id: Bytes,
 }
 
 /// A participant who granted a facility.
@@ -120,4 +169,77 @@ pub struct LinkRow {
     /// When it was linked.
     #[prost(uint64, tag = "4")]
     pub linked_ms: u64,
+    /// User who linked it.
+    #[prost(string, tag = "5")]
+    pub linked_by_user: String,
+    /// Whom it named before, oldest first; at most [`LINK_EVENTS_MAX`].
+    #[prost(message, repeated, tag = "6")]
+    pub former: Vec<LinkEvent>,
+}
+
+/// Times that a facility's own id may be linked anew.
+pub const LINK_EVENTS_MAX: usize = 64;
+
+/// That a facility's own id was linked to another participant.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinkEvent {
+    /// Whom it named until then, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// Since when.
+    #[prost(uint64, tag = "2")]
+    pub linked_ms: u64,
+    /// Until when.
+    #[prost(uint64, tag = "3")]
+    pub relinked_ms: u64,
+    /// User who linked it anew.
+    #[prost(string, tag = "4")]
+    pub relinked_by_user: String,
+    /// The reason given.
+    #[prost(string, tag = "5")]
+    pub reason: String,
+}
+
+/// A duplicate enrolment that became an alias.
+#[derive(Clone, PartialEq, Message)]
+pub struct Alias {
+    /// The number that became an alias.
+    #[prost(string, tag = "1")]
+    pub number: String,
+    /// The duplicate enrolment, 16 bytes: its records lie under it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub pseudonym: Bytes,
+    /// When.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// The registrar.
+    #[prost(string, tag = "4")]
+    pub registrar: String,
+    /// Reference to the evidence.
+    #[prost(string, tag = "5")]
+    pub evidence: String,
+}
+
+/// A card by its serial, which is apart from the number: a lost card is replaced under another serial,
+/// and no serial is ever given twice. Lies in the number table under a hash domain of its own.
+#[derive(Clone, PartialEq, Message)]
+pub struct CardRow {
+    /// Whose, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// The serial.
+    #[prost(string, tag = "2")]
+    pub serial: String,
+    /// When it was issued.
+    #[prost(uint64, tag = "3")]
+    pub issued_ms: u64,
+    /// When another took its place, or 0: it is the present one.
+    #[prost(uint64, tag = "4")]
+    pub replaced_ms: u64,
+    /// Who issued it.
+    #[prost(message, optional, tag = "5")]
+    pub issued_by: Option<ActorRow>,
+    /// Evidence or reason given.
+    #[prost(string, tag = "6")]
+    pub evidence: String,
 }

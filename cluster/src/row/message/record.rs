@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::ActorRow;
+
 /// What may change about a record after writing.
 #[derive(Clone, PartialEq, Message)]
 pub struct RecordControl {
@@ -30,6 +32,18 @@ pub struct RecordControl {
     /// When the highest version was written.
     #[prost(uint64, tag = "8")]
     pub written_ms: u64,
+    /// Since when it is held, or 0.
+    #[prost(uint64, tag = "9")]
+    pub hold_ms: u64,
+    /// The registrar who put the hold.
+    #[prost(message, optional, tag = "10")]
+    pub hold_by: Option<ActorRow>,
+    /// Reference to the hold's evidence.
+    #[prost(string, tag = "11")]
+    pub hold_evidence: String,
+    /// The record (16 bytes) that replaces it, or empty.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub replaced_by: Bytes,
 }
 
 /// The open part of a manifest: what a blind member needs to account for blocks.
@@ -105,6 +119,18 @@ pub struct Manifest {
     /// Who confirmed it.
     #[prost(message, optional, tag = "15")]
     pub confirmer: Option<Person>,
+    /// [`crate::word::Relation`] to another record, or 0.
+    #[prost(uint32, tag = "16")]
+    pub relation: u32,
+    /// The other record, 16 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "17")]
+    pub related_record_id: Bytes,
+    /// Its version, or 0 for the highest.
+    #[prost(uint32, tag = "18")]
+    pub related_version: u32,
+    /// What this cluster found when it checked the signature itself.
+    #[prost(message, optional, tag = "19")]
+    pub signature_check: Option<SignatureCheck>,
 }
 
 /// A named part of a body.
@@ -173,4 +199,21 @@ pub struct InboxRow {
     /// The participant's number, for the facility that it is addressed to.
     #[prost(string, tag = "5")]
     pub number: String,
+}
+
+/// What this cluster found when it checked a signature itself.
+#[derive(Clone, PartialEq, Message)]
+pub struct SignatureCheck {
+    /// [`crate::word::SignatureResult`].
+    #[prost(uint32, tag = "1")]
+    pub result: u32,
+    /// When.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+    /// SHA-256 of the signer's certificate, or empty.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub signer_sha256: Bytes,
+    /// Time in the timestamp token, or 0.
+    #[prost(uint64, tag = "4")]
+    pub timestamp_ms: u64,
 }

@@ -50,6 +50,9 @@ pub struct User {
     /// SHA-256 of the credential (a physician's certificate), or empty.
     #[prost(bytes = "bytes", tag = "6")]
     pub credential_sha256: Bytes,
+    /// May list the accesses of the facility's users.
+    #[prost(bool, tag = "7")]
+    pub lists_accesses: bool,
 }
 
 /// An application server.

@@ -1,0 +1,127 @@
+//! Emergency access and the declared disaster.
+//!
+//! Invariants
+//! - It stands in for grants and addressees and for nothing else: consent date, withdrawal, hiding and
+//!   the profession × class table hold as ever.
+//! - It reads records and does nothing else.
+//! - What it rests on ends, and the permit names the earliest end.
+
+use super::participant::taking_part;
+use super::{Basis, Denial, Emergency, EmergencyCounters, Facts, Ground, Ruling, caller};
+use crate::row::{CounterRow, DisasterRow, Facility, User};
+use crate::word::{Class, Profession};
+
+/// How many a counter holds at a time; a window that is over, and an absent row, hold none.
+pub fn count_within(counter: Option<&CounterRow>, window_ms: u64, now_ms: u64) -> u32 {
+    counter.filter(|row| now_ms < row.began_ms.saturating_add(window_ms)).map_or(0, |row| row.count)
+}
+
+/// A counter after one more.
+pub fn count_after(counter: Option<&CounterRow>, window_ms: u64, now_ms: u64) -> CounterRow {
+    match (counter, count_within(counter, window_ms, now_ms)) {
+        (Some(row), count) if count > 0 => CounterRow { began_ms: row.began_ms, count: count.saturating_add(1) },
+        _ => CounterRow { began_ms: now_ms, count: 1 },
+    }
+}
+
+/// Whether a disaster is declared at a time, and not ended.
+pub fn is_in_force(disaster: &DisasterRow, now_ms: u64) -> bool {
+    disaster.ended_by.is_none() && (disaster.from_ms..disaster.until_ms).contains(&now_ms)
+}
+
+/// Whether records of a class come first in a listing under an emergency.
+pub fn is_urgent(class: Class) -> bool {
+    class == Class::Allergy
+}
+
+/// Opens an emergency.
+pub fn open(
+    facts: &Facts<'_>,
+    facility: &Facility,
+    user: &User,
+    reason: &str,
+    counters: &EmergencyCounters<'_>,
+) -> Ruling {
+    caller::purpose(facts)?;
+    let entitled = entitled(facts, facility, user)?;
+    if reason.is_empty() {
+        return Err(Denial::NoReason);
+    }
+    let capped = within_caps(facts, counters)?;
+    taking_part(facts)?;
+    Ok(Ground { basis: Basis::Emergency, valid_until_ms: earliest(&[entitled, capped]) })
+}
+
+/// Goes on under an emergency that was opened before.
+pub fn enter(facts: &Facts<'_>, facility: &Facility, user: &User, emergency: &Emergency<'_>) -> Ruling {
+    let through = facts.application.map_or("", |a| &a.name[..]);
+    let own = |whose: &(&str, &str, &str)| *whose == (&facility.id[..], &user.id[..], through);
+    let episode =
+        emergency.episode.filter(|e| own(&(&e.facility, &e.user, &e.application))).ok_or(Denial::EmergencyUnknown)?;
+    let entitled = entitled(facts, facility, user)?;
+    if facts.now_ms >= episode.expires_ms {
+        return Err(Denial::EmergencyExpired);
+    }
+    taking_part(facts)?;
+    if facts.participant.is_none_or(|p| p.number != episode.number) {
+        return Err(Denial::EmergencyUnknown);
+    }
+    Ok(Ground { basis: Basis::Emergency, valid_until_ms: earliest(&[entitled, episode.expires_ms]) })
+}
+
+/// Ends the declared disaster, also before it has begun.
+pub fn end_disaster(facts: &Facts<'_>) -> Result<(), Denial> {
+    match facts.disaster {
+        Some(disaster) if disaster.ended_by.is_none() && facts.now_ms < disaster.until_ms => Ok(()),
+        _ => Err(Denial::NoDisaster),
+    }
+}
+
+/// Whether facility and user are for emergencies, by themselves or through a disaster: then its end.
+fn entitled(facts: &Facts<'_>, facility: &Facility, user: &User) -> Result<u64, Denial> {
+    let disaster = in_force(facts);
+    let mut until_ms = 0;
+    if !facility.emergency {
+        let widened = disaster
+            .filter(|d| d.facilities.contains(&facility.id) || d.facility_kinds.contains(&facility.kind))
+            .ok_or(Denial::EmergencyFacility)?;
+        until_ms = widened.until_ms;
+    }
+    if user.profession != Profession::Physician.number() {
+        let widened =
+            disaster.filter(|d| d.professions.contains(&user.profession)).ok_or(Denial::EmergencyProfession)?;
+        return Ok(widened.until_ms);
+    }
+    // That the credential used is the registered one was seen to; here there must be one.
+    if facts.settings.emergency_credential && user.credential_sha256.is_empty() {
+        return Err(Denial::Credential);
+    }
+    Ok(until_ms)
+}
+
+/// Whether user, facility and application have some left; the end of the disaster if only it gives more.
+fn within_caps(facts: &Facts<'_>, counters: &EmergencyCounters<'_>) -> Result<u64, Denial> {
+    let settings = facts.settings;
+    let mut until_ms = 0;
+    for (counter, most) in [
+        (counters.user, settings.emergency_user_max),
+        (counters.facility, settings.emergency_facility_max),
+        (counters.application, settings.emergency_application_max),
+    ] {
+        let count = count_within(counter, settings.emergency_window_ms, facts.now_ms);
+        if count >= most {
+            let raised = |d: &&DisasterRow| count < most.saturating_mul(d.caps_factor);
+            until_ms = in_force(facts).filter(raised).ok_or(Denial::EmergencyCap)?.until_ms;
+        }
+    }
+    Ok(until_ms)
+}
+
+fn in_force<'a>(facts: &Facts<'a>) -> Option<&'a DisasterRow> {
+    facts.disaster.filter(|disaster| is_in_force(disaster, facts.now_ms))
+}
+
+/// The earliest of some ends; 0 is no end.
+fn earliest(ends: &[u64]) -> u64 {
+    ends.iter().copied().filter(|end| *end != 0).min().unwrap_or(0)
+}

@@ -1,0 +1,114 @@
+//! The registry: what one registrar may change alone, and what takes two.
+
+use super::{Basis, Denial, Facts, Ground, Ruling, Settings};
+use crate::id::Revision;
+use crate::row::{ActRow, ActorRow, Application, Facility, ReviewRow};
+use crate::word::{AccessLine, ActState, ReviewState, Status};
+
+/// A change of the registry or the settings.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// Of a facility.
+    Facility {
+        /// As it is registered, if it is.
+        before: Option<&'a Facility>,
+        /// As it shall be.
+        after: &'a Facility,
+    },
+    /// Of a facility's user.
+    User,
+    /// Of an application.
+    Application {
+        /// As it is registered, if it is.
+        before: Option<&'a Application>,
+        /// As it shall be.
+        after: &'a Application,
+    },
+    /// Of the settings.
+    Settings {
+        /// As they are.
+        before: &'a Settings,
+        /// As they shall be.
+        after: &'a Settings,
+    },
+    /// A disaster is declared, or a declared one replaced.
+    Disaster,
+}
+
+impl Change<'_> {
+    /// Whether it widens access for many, and so takes two registrars. Suspending and narrowing take one,
+    /// and so does what concerns a single facility or user without emergencies.
+    pub fn needs_two(&self) -> bool {
+        match self {
+            Change::Facility { before, after } => {
+                let may = |f: &Facility| f.emergency && is_active(f.status);
+                let flagged = after.emergency && !before.is_some_and(|b| b.emergency);
+                flagged || (may(after) && !before.is_some_and(may))
+            }
+            Change::User => false,
+            Change::Application { before: None, .. } => true,
+            Change::Application { before: Some(before), after } => {
+                let added = after.facilities.iter().any(|facility| !before.facilities.contains(facility));
+                let line = after.access_line != before.access_line && after.access_line != AccessLine::SslVpn.number();
+                let participants = after.participants && !before.participants;
+                let back = is_active(after.status) && !is_active(before.status);
+                added || line || participants || back
+            }
+            Change::Settings { before, after } => !before.covers(after),
+            Change::Disaster => true,
+        }
+    }
+}
+
+fn is_active(status: u32) -> bool {
+    status == Status::Active.number()
+}
+
+/// Whether two actors are one person: the same name at the same place, or the same credential. Nobody
+/// becomes a second person by a second certificate of the same name, or under another name with the same
+/// key.
+pub fn is_same_person(one: &ActorRow, other: &ActorRow) -> bool {
+    let name = (one.kind, &one.facility, &one.name) == (other.kind, &other.facility, &other.name);
+    let credential = !one.credential_sha256.is_empty() && one.credential_sha256 == other.credential_sha256;
+    name || credential
+}
+
+/// A change by one registrar.
+pub fn register(change: &Change<'_>) -> Result<(), Denial> {
+    if change.needs_two() { Err(Denial::SecondRegistrar) } else { Ok(()) }
+}
+
+/// The second registrar: another person, in time, on what was proposed and on what it was proposed for.
+pub fn confirm(facts: &Facts<'_>, act: Option<&ActRow>, base: Revision, payload_sha256: &[u8]) -> Ruling {
+    let act = proposed(act)?;
+    if facts.now_ms >= act.expires_ms {
+        return Err(Denial::ActExpired);
+    }
+    // An act without its proposer is damaged: nobody is then known to be another person.
+    if act.proposed_by.as_ref().is_none_or(|by| is_same_person(by, facts.person)) {
+        return Err(Denial::SamePerson);
+    }
+    let proposed_for = Revision { timeline: act.base_timeline, index: act.base_index };
+    if base != proposed_for || act.payload_sha256 != payload_sha256 {
+        return Err(Denial::ActStale);
+    }
+    Ok(Ground { basis: Basis::Registrar, valid_until_ms: act.expires_ms })
+}
+
+/// Rejects an act, or takes it back: any registrar, at any time before it is closed.
+pub fn reject(act: Option<&ActRow>) -> Result<(), Denial> {
+    proposed(act).map(|_| ())
+}
+
+fn proposed(act: Option<&ActRow>) -> Result<&ActRow, Denial> {
+    let act = act.ok_or(Denial::ActUnknown)?;
+    if act.state == ActState::Proposed.number() { Ok(act) } else { Err(Denial::ActClosed) }
+}
+
+/// A verdict is given once.
+pub fn review(review: Option<&ReviewRow>) -> Result<(), Denial> {
+    match review.is_some_and(|review| review.state == ReviewState::Open.number()) {
+        true => Ok(()),
+        false => Err(Denial::ReviewState),
+    }
+}

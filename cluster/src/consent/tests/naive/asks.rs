@@ -1,0 +1,202 @@
+//! What the lines of the list ask of the facts.
+
+use super::super::{Act, Change, Facts};
+use crate::row::{ActorRow, CounterRow, DisasterRow, ErasureRow, Facility, Participant, RecordControl};
+use crate::word::Relation;
+
+pub fn here<'a>(f: &Facts<'a>) -> &'a Facility {
+    f.facility.unwrap()
+}
+
+pub fn day_of(at_ms: u64) -> i64 {
+    // Japan is nine hours ahead.
+    (at_ms as i64 / 3_600_000 + 9) / 24
+}
+
+pub fn today(f: &Facts<'_>) -> i64 {
+    day_of(f.now_ms)
+}
+
+pub fn signed_day(f: &Facts<'_>) -> i64 {
+    let Act::Enrol { terms, .. } = f.act else { unreachable!() };
+    terms.signed_day.into()
+}
+
+pub fn is_in(p: &Participant) -> bool {
+    p.alias_of.is_empty() && p.consents.last().is_some_and(|c| c.withdrawn_ms == 0)
+}
+
+pub fn names(p: &Participant, facility: &str) -> bool {
+    p.grants.iter().filter(|g| g.facility == facility).any(|g| g.revoked_ms == 0)
+}
+
+pub fn consent_day(f: &Facts<'_>) -> i64 {
+    f.participant.unwrap().consents.last().unwrap().signed_day.into()
+}
+
+pub fn evidence<'a>(f: &Facts<'a>) -> &'a str {
+    match f.act {
+        Act::Grant { evidence, .. }
+        | Act::Revoke { evidence }
+        | Act::Withdraw { evidence }
+        | Act::IssueCard { evidence, .. }
+        | Act::Alias { evidence, .. }
+        | Act::Hold { evidence, .. }
+        | Act::Release { evidence, .. }
+        | Act::AskErasure { evidence, .. } => evidence,
+        _ => unreachable!(),
+    }
+}
+
+/// The record that is read, held or released.
+pub fn record<'a>(f: &Facts<'a>) -> Option<&'a RecordControl> {
+    match f.act {
+        Act::Read { record } | Act::Hold { record, .. } | Act::Release { record, .. } => record.map(|r| r.control),
+        _ => unreachable!(),
+    }
+}
+
+/// The record that is changed, if this changes one, if it is there.
+pub fn changed<'a>(f: &Facts<'a>) -> Option<Option<&'a RecordControl>> {
+    match f.act {
+        Act::Write { earlier, .. } => earlier.map(|record| record.map(|r| r.control)),
+        Act::Hide { record } | Act::Narrow { record, .. } => Some(record.map(|r| r.control)),
+        _ => unreachable!(),
+    }
+}
+
+pub fn changes(f: &Facts<'_>, so: fn(&Facts<'_>, &RecordControl) -> bool) -> bool {
+    changed(f).flatten().is_some_and(|record| so(f, record))
+}
+
+pub fn related<'a>(f: &Facts<'a>) -> Option<(Relation, Option<&'a RecordControl>)> {
+    let Act::Write { related, .. } = f.act else { unreachable!() };
+    related.map(|r| (r.relation, r.record.map(|r| r.control)))
+}
+
+pub fn refers(f: &Facts<'_>, so: fn(&Facts<'_>, Relation, &RecordControl) -> bool) -> bool {
+    related(f).is_some_and(|(relation, record)| record.is_some_and(|record| so(f, relation, record)))
+}
+
+pub fn foreign(f: &Facts<'_>, r: &RecordControl) -> bool {
+    r.author_facility != here(f).id
+}
+
+pub fn hidden_from_facility(f: &Facts<'_>, r: &RecordControl) -> bool {
+    foreign(f, r) && r.hidden
+}
+
+pub fn not_addressed(f: &Facts<'_>, r: &RecordControl) -> bool {
+    foreign(f, r) && !r.addressees.is_empty() && r.addressees.iter().all(|a| *a != here(f).id)
+}
+
+pub fn too_old(f: &Facts<'_>, r: &RecordControl) -> bool {
+    i64::from(r.clinical_day) < consent_day(f)
+}
+
+/// By the documented default table, as far as the walk goes: physicians and nurses see every class;
+/// technicians letters, laboratory results, images, allergies and check-ups; clerks nothing.
+pub fn unseen_class(f: &Facts<'_>, r: &RecordControl) -> bool {
+    let seen: &[u32] = match f.user.unwrap().profession {
+        1 | 4 => &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+        5 => &[1, 3, 6, 7, 9],
+        _ => &[],
+    };
+    !seen.contains(&r.class)
+}
+
+pub fn reaches_more(after: &[String], before: &[String]) -> bool {
+    !before.is_empty() && (after.is_empty() || after.iter().any(|a| !before.contains(a)))
+}
+
+pub fn class(f: &Facts<'_>) -> u32 {
+    let Act::Write { class, .. } = f.act else { unreachable!() };
+    class.number()
+}
+
+pub fn clinical_day(f: &Facts<'_>) -> i64 {
+    let Act::Write { clinical_day, .. } = f.act else { unreachable!() };
+    clinical_day.into()
+}
+
+pub fn addressees<'a>(f: &Facts<'a>) -> &'a [String] {
+    match f.act {
+        Act::Write { addressees, .. } | Act::Narrow { addressees, .. } => addressees,
+        _ => unreachable!(),
+    }
+}
+
+pub fn in_emergency(f: &Facts<'_>) -> bool {
+    f.emergency.is_some() || matches!(f.act, Act::OpenEmergency { .. })
+}
+
+pub fn disaster<'a>(f: &Facts<'a>) -> Option<&'a DisasterRow> {
+    f.disaster.filter(|d| d.ended_by.is_none() && d.from_ms <= f.now_ms && f.now_ms < d.until_ms)
+}
+
+pub fn facility_entitled(f: &Facts<'_>) -> bool {
+    let by_disaster =
+        |d: &DisasterRow| d.facilities.iter().any(|id| *id == here(f).id) || d.facility_kinds.contains(&here(f).kind);
+    here(f).emergency || disaster(f).is_some_and(by_disaster)
+}
+
+/// Emergencies opened lately, each with its cap.
+pub fn opened(f: &Facts<'_>) -> [(u64, u64); 3] {
+    let Act::OpenEmergency { counters, .. } = f.act else { unreachable!() };
+    let settings = f.settings;
+    let count = |row| counted(row, f.now_ms, settings.emergency_window_ms);
+    [
+        (count(counters.user), settings.emergency_user_max.into()),
+        (count(counters.facility), settings.emergency_facility_max.into()),
+        (count(counters.application), settings.emergency_application_max.into()),
+    ]
+}
+
+pub fn counted(row: Option<&CounterRow>, now_ms: u64, window_ms: u64) -> u64 {
+    match row {
+        Some(row) if row.began_ms + window_ms > now_ms => row.count.into(),
+        _ => 0,
+    }
+}
+
+pub fn erasure<'a>(f: &Facts<'a>) -> Option<&'a ErasureRow> {
+    match f.act {
+        Act::AskErasure { erasure, .. }
+        | Act::ApproveErasure { erasure }
+        | Act::StopErasure { erasure }
+        | Act::Erase { erasure, .. }
+        | Act::CertifyErasure { erasure, .. } => erasure,
+        _ => unreachable!(),
+    }
+}
+
+pub fn same(one: Option<&ActorRow>, other: &ActorRow) -> bool {
+    let Some(one) = one else { return false };
+    let key = &one.credential_sha256;
+    if !key.is_empty() && *key == other.credential_sha256 {
+        return true;
+    }
+    one.kind == other.kind && one.facility == other.facility && one.name == other.name
+}
+
+pub fn for_many(change: &Change<'_>) -> bool {
+    match change {
+        Change::User => false,
+        Change::Disaster => true,
+        Change::Facility { before, after } => {
+            let (flagged, used) = before.map_or((false, false), |b| (b.emergency, b.emergency && b.status == 1));
+            after.emergency && (!flagged || (after.status == 1 && !used))
+        }
+        Change::Application { before, after } => match before {
+            None => true,
+            Some(before) => {
+                (after.access_line == 1 && before.access_line == 2)
+                    || (after.participants && !before.participants)
+                    || (after.status == 1 && before.status != 1)
+                    || !after.facilities.iter().all(|facility| before.facilities.contains(facility))
+            }
+        },
+        // Its own test walks the settings one by one.
+        Change::Settings { before, after } => after.emergency_user_max > before.emergency_user_max,
+    }
+}

@@ -1,0 +1,112 @@
+//! Rows of erasure: its state, what members reported, and how many were begun on a day.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::ActorRow;
+
+/// Members and exports that a certificate names at most, each list.
+pub const ERASURE_NAMES_MAX: usize = 256;
+
+/// The erasure of one participant. It stays for ever as the proof that there was one.
+#[derive(Clone, PartialEq, Message)]
+pub struct ErasureRow {
+    /// Whose, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// [`crate::word::ErasureState`].
+    #[prost(uint32, tag = "2")]
+    pub state: u32,
+    /// Who asked for it.
+    #[prost(message, optional, tag = "3")]
+    pub asked_by: Option<ActorRow>,
+    /// When.
+    #[prost(uint64, tag = "4")]
+    pub asked_ms: u64,
+    /// Reference to the evidence.
+    #[prost(string, tag = "5")]
+    pub evidence: String,
+    /// Who approved it: a registrar, never who asked.
+    #[prost(message, optional, tag = "6")]
+    pub approved_by: Option<ActorRow>,
+    /// When, or 0. The grace period begins here.
+    #[prost(uint64, tag = "7")]
+    pub approved_ms: u64,
+    /// From then on the keys may be destroyed; it can be stopped until they are.
+    #[prost(uint64, tag = "8")]
+    pub grace_until_ms: u64,
+    /// Who stopped it.
+    #[prost(message, optional, tag = "9")]
+    pub stopped_by: Option<ActorRow>,
+    /// When, or 0.
+    #[prost(uint64, tag = "10")]
+    pub stopped_ms: u64,
+    /// Why.
+    #[prost(string, tag = "11")]
+    pub stop_reason: String,
+    /// When the keys were destroyed, or 0.
+    #[prost(uint64, tag = "12")]
+    pub erased_ms: u64,
+    /// Timeline of the command that destroyed them.
+    #[prost(uint64, tag = "13")]
+    pub erased_timeline: u64,
+    /// Highest log index that still held a put of a key: members report against it.
+    #[prost(uint64, tag = "14")]
+    pub keys_last_index: u64,
+    /// What members reported, one each.
+    #[prost(message, repeated, tag = "15")]
+    pub reports: Vec<ErasureReport>,
+    /// Exports and generations that still hold the keys; at most [`ERASURE_NAMES_MAX`].
+    #[prost(string, repeated, tag = "16")]
+    pub exports: Vec<String>,
+    /// Members that were removed without having reported.
+    #[prost(string, repeated, tag = "17")]
+    pub unreported_members: Vec<String>,
+    /// When every member had reported, or 0.
+    #[prost(uint64, tag = "18")]
+    pub certified_ms: u64,
+}
+
+/// A member's word that nothing of a key is left on its disks.
+#[derive(Clone, PartialEq, Message)]
+pub struct ErasureReport {
+    /// The member's name.
+    #[prost(string, tag = "1")]
+    pub member: String,
+    /// Its Raft id.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// Its log is purged up to here.
+    #[prost(uint64, tag = "3")]
+    pub purged_index: u64,
+    /// The log was compacted and its write-ahead log rolled since.
+    #[prost(bool, tag = "4")]
+    pub log_compacted: bool,
+    /// The column family of keys was compacted since.
+    #[prost(bool, tag = "5")]
+    pub keys_compacted: bool,
+    /// No checkpoint or snapshot of before is left.
+    #[prost(bool, tag = "6")]
+    pub checkpoints_gone: bool,
+    /// When.
+    #[prost(uint64, tag = "7")]
+    pub at_ms: u64,
+}
+
+impl ErasureReport {
+    /// Whether the member holds nothing any more of keys whose last put lies at `keys_last_index`.
+    pub fn is_complete(&self, keys_last_index: u64) -> bool {
+        self.purged_index >= keys_last_index && self.log_compacted && self.keys_compacted && self.checkpoints_gone
+    }
+}
+
+/// How many participants were erased on a day: the daily cap.
+#[derive(Clone, PartialEq, Message)]
+pub struct ErasureDayRow {
+    /// Day in Japan, days since 1970-01-01.
+    #[prost(sint32, tag = "1")]
+    pub day: i32,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub erased: u32,
+}

@@ -1,0 +1,254 @@
+//! The field numbers and wire types of rows: they are the format.
+
+use bytes::Bytes;
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+
+use super::*;
+
+/// Field numbers and wire types of an encoded message, in order: `v` varint, `b` bytes or message.
+fn fields(message: &impl Message) -> String {
+    let encoded = message.encode_to_vec();
+    let mut rest = &encoded[..];
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let (tag, kind) = decode_key(&mut rest).unwrap();
+        skip_field(kind, tag, &mut rest, DecodeContext::default()).unwrap();
+        let letter = match kind {
+            WireType::Varint => 'v',
+            WireType::LengthDelimited => 'b',
+            other => panic!("rows hold no {other:?}"),
+        };
+        found.push(format!("{tag}{letter}"));
+    }
+    found.join(" ")
+}
+
+fn bytes() -> Bytes {
+    Bytes::from_static(b"x")
+}
+
+fn text() -> String {
+    "x".into()
+}
+
+fn actor() -> Option<ActorRow> {
+    Some(ActorRow { kind: 1, ..ActorRow::default() })
+}
+
+#[test]
+fn rows_of_two_person_acts_and_reviews_are_frozen() {
+    let act = ActRow {
+        id: bytes(),
+        kind: 1,
+        state: 1,
+        object: text(),
+        payload: bytes(),
+        payload_sha256: bytes(),
+        base_timeline: 1,
+        base_index: 1,
+        proposed_by: actor(),
+        proposed_ms: 1,
+        closed_by: actor(),
+        closed_ms: 1,
+        expires_ms: 1,
+        reason: text(),
+    };
+    assert_eq!(fields(&act), "1b 2v 3v 4b 5b 6b 7v 8v 9b 10v 11b 12v 13v 14b");
+    let review = ReviewRow {
+        id: bytes(),
+        kind: 1,
+        state: 1,
+        queued_ms: 1,
+        pseudonym: bytes(),
+        number: text(),
+        actor: actor(),
+        reason: text(),
+        episode_id: bytes(),
+        facility: text(),
+        reviewer: actor(),
+        reviewed_ms: 1,
+        verdict: 1,
+        note: text(),
+    };
+    assert_eq!(fields(&review), "1b 2v 3v 4v 5b 6b 7b 8b 9b 10b 11b 12v 13v 14b");
+    assert_eq!(fields(&CounterRow { began_ms: 1, count: 1 }), "1v 2v");
+}
+
+#[test]
+fn rows_of_emergencies_are_frozen() {
+    let episode = EpisodeRow {
+        id: bytes(),
+        pseudonym: bytes(),
+        number: text(),
+        facility: text(),
+        user: text(),
+        application: text(),
+        reason: text(),
+        opened_ms: 1,
+        expires_ms: 1,
+        review_id: bytes(),
+    };
+    assert_eq!(fields(&episode), "1b 2b 3b 4b 5b 6b 7b 8v 9v 10b");
+    let disaster = DisasterRow {
+        name: text(),
+        from_ms: 1,
+        until_ms: 1,
+        professions: vec![1],
+        facility_kinds: vec![1],
+        facilities: vec![text()],
+        caps_factor: 1,
+        proposed_by: actor(),
+        confirmed_by: actor(),
+        ended_by: actor(),
+    };
+    assert_eq!(fields(&disaster), "1b 2v 3v 4b 5b 6b 7v 8b 9b 10b");
+}
+
+#[test]
+fn rows_of_erasures_are_frozen() {
+    let report = ErasureReport {
+        member: text(),
+        raft_id: 1,
+        purged_index: 1,
+        log_compacted: true,
+        keys_compacted: true,
+        checkpoints_gone: true,
+        at_ms: 1,
+    };
+    assert_eq!(fields(&report), "1b 2v 3v 4v 5v 6v 7v");
+    let erasure = ErasureRow {
+        pseudonym: bytes(),
+        state: 1,
+        asked_by: actor(),
+        asked_ms: 1,
+        evidence: text(),
+        approved_by: actor(),
+        approved_ms: 1,
+        grace_until_ms: 1,
+        stopped_by: actor(),
+        stopped_ms: 1,
+        stop_reason: text(),
+        erased_ms: 1,
+        erased_timeline: 1,
+        keys_last_index: 1,
+        reports: vec![report],
+        exports: vec![text()],
+        unreported_members: vec![text()],
+        certified_ms: 1,
+    };
+    assert_eq!(fields(&erasure), "1b 2v 3b 4v 5b 6b 7v 8v 9b 10v 11b 12v 13v 14v 15b 16b 17b 18v");
+    assert_eq!(fields(&ErasureDayRow { day: 1, erased: 1 }), "1v 2v");
+}
+
+#[test]
+fn rows_of_settings_are_frozen() {
+    let settings = SettingsRow {
+        professions: vec![ProfessionClasses { profession: 1, classes: vec![1] }],
+        emergency_ms: Some(0),
+        emergency_window_ms: Some(0),
+        emergency_user_max: Some(0),
+        emergency_facility_max: Some(0),
+        emergency_application_max: Some(0),
+        emergency_credential: Some(false),
+        disaster_ms_max: Some(0),
+        erasure_grace_ms: Some(0),
+        erasures_day_max: Some(0),
+        act_ms: Some(0),
+        own_grants_max: Some(0),
+        own_grants_window_ms: Some(0),
+        participants_read: Some(false),
+        accesses_show_person: Some(false),
+    };
+    // What is set to nothing is told from what is not set.
+    assert_eq!(fields(&settings), "1b 2v 3v 4v 5v 6v 7v 8v 9v 10v 11v 12v 13v 14v 15v");
+    assert_eq!(fields(&SettingsRow::default()), "");
+}
+
+#[test]
+fn rows_of_participants_are_frozen() {
+    let consent = ParticipationConsent {
+        signed_day: 1,
+        proxy: text(),
+        proxy_relation: text(),
+        evidence: text(),
+        entered_ms: 1,
+        withdrawn_ms: 1,
+        entered_by: text(),
+        entered_by_user: text(),
+        own_records: true,
+        secondary_use: true,
+        withdrawn_by: text(),
+        withdrawal_evidence: text(),
+    };
+    assert_eq!(fields(&consent), "1v 2b 3b 4b 5v 6v 7b 8b 9v 10v 11b 12b");
+    let grant = Grant {
+        facility: text(),
+        granted_ms: 1,
+        revoked_ms: 1,
+        entered_by: text(),
+        by_beneficiary: true,
+        evidence: text(),
+        entered_by_user: text(),
+        revoked_by: text(),
+        revocation_evidence: text(),
+        review_id: bytes(),
+    };
+    assert_eq!(fields(&grant), "1b 2v 3v 4b 5v 6b 7b 8b 9b 10b");
+    let alias = Alias { number: text(), pseudonym: bytes(), at_ms: 1, registrar: text(), evidence: text() };
+    assert_eq!(fields(&alias), "1b 2b 3v 4b 5b");
+    let participant = Participant {
+        number: text(),
+        consents: vec![consent],
+        grants: vec![grant],
+        key_version: 1,
+        card_serial: text(),
+        aliases: vec![alias],
+        alias_of: bytes(),
+        held_records: 1,
+    };
+    assert_eq!(fields(&participant), "1b 2b 3b 4v 5b 6b 7b 8v");
+    let event =
+        LinkEvent { pseudonym: bytes(), linked_ms: 1, relinked_ms: 1, relinked_by_user: text(), reason: text() };
+    assert_eq!(fields(&event), "1b 2v 3v 4b 5b");
+    let link = LinkRow {
+        pseudonym: bytes(),
+        facility: text(),
+        local_id: text(),
+        linked_ms: 1,
+        linked_by_user: text(),
+        former: vec![event],
+    };
+    assert_eq!(fields(&link), "1b 2b 3b 4v 5b 6b");
+    let card = CardRow {
+        pseudonym: bytes(),
+        serial: text(),
+        issued_ms: 1,
+        replaced_ms: 1,
+        issued_by: actor(),
+        evidence: text(),
+    };
+    assert_eq!(fields(&card), "1b 2b 3v 4v 5b 6b");
+    let number = NumberRow { pseudonym: bytes(), alias: true, aliased_ms: 1, former_pseudonym: bytes() };
+    assert_eq!(fields(&number), "1b 2v 3v 4b");
+}
+
+#[test]
+fn a_report_is_complete_only_if_nothing_is_left() {
+    let complete = ErasureReport {
+        purged_index: 7,
+        log_compacted: true,
+        keys_compacted: true,
+        checkpoints_gone: true,
+        ..ErasureReport::default()
+    };
+    assert!(complete.is_complete(7));
+    assert!(!complete.is_complete(8));
+    for missing in [
+        ErasureReport { log_compacted: false, ..complete.clone() },
+        ErasureReport { keys_compacted: false, ..complete.clone() },
+        ErasureReport { checkpoints_gone: false, ..complete.clone() },
+    ] {
+        assert!(!missing.is_complete(7));
+    }
+}
