@@ -125,9 +125,8 @@ fn a_snapshot_is_borne_out_by_others_than_its_sender() {
         sender: 1,
     };
     let said = |who: usize, index, rows| all[who - 1].encoded(head(index, rows));
-    let heard = |claim, heads: Vec<Bytes>| {
-        hear(&claim, heads.into_iter(), members.iter().map(|(id, member)| (*id, member)))
-    };
+    let heard =
+        |claim, heads: Vec<Bytes>| hear(&claim, heads.into_iter(), members.iter().map(|(id, member)| (*id, member)));
     assert_eq!(heard(claim(1), vec![]), Testimony::Nobody);
     assert_eq!(heard(claim(1), vec![said(1, 10, 1)]), Testimony::Nobody, "the sender's own word");
     assert_eq!(heard(claim(1), vec![said(2, 11, 1)]), Testimony::Nobody, "another index");

@@ -370,7 +370,7 @@ fn membership_message(membership: &Membership) -> MembershipMessage {
                     MemberRole::Backup => 2,
                 },
                 key_sha256: member.key_sha256.to_vec(),
-                next_key_sha256: member.next_key_sha256.map(Vec::from).unwrap_or_default(),
+                next_key_sha256: member.next_key_sha256.as_deref().map(Vec::from).unwrap_or_default(),
             })
             .collect(),
     }
@@ -411,7 +411,7 @@ fn read_membership(bytes: &[u8]) -> Result<Membership, CodecError> {
             let key_sha256 = fingerprint(&member.key_sha256)?;
             let next_key_sha256 = match &member.next_key_sha256[..] {
                 [] => None,
-                bytes => Some(fingerprint(bytes)?),
+                bytes => Some(Box::new(fingerprint(bytes)?)),
             };
             let MemberMessage { node_id, name, address, .. } = member;
             Ok((node_id, Member { name, address, role, key_sha256, next_key_sha256 }))

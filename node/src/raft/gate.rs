@@ -302,9 +302,10 @@ impl View<'_> {
     /// Every member of the memberships that count.
     fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         let vouched = Some(&*self.vouched).filter(|vouched| is_newer(vouched, self.membership));
-        [Some(self.membership), vouched].into_iter().flatten().flat_map(|stored| {
-            stored.membership().nodes().map(|(id, member)| (*id, member))
-        })
+        [Some(self.membership), vouched]
+            .into_iter()
+            .flatten()
+            .flat_map(|stored| stored.membership().nodes().map(|(id, member)| (*id, member)))
     }
 
     fn knows_members(&self) -> bool {

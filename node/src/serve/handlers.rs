@@ -224,6 +224,10 @@ fn trouble(node: &Node) -> String {
     if *node.log.stalled().borrow() {
         words.push("its log waits for disk space".to_owned());
     }
+    let own_key = node.tls.identity().key_sha256;
+    if node.member(node.id()).is_some_and(|member| !member.keys().any(|key| key == own_key)) {
+        words.push("its key is not the one that was approved for it".to_owned());
+    }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));
     }

@@ -160,13 +160,12 @@ fn memberships_that_nobody_writes_are_refused() {
 }
 
 fn any_membership() -> impl Strategy<Value = Membership> {
-    let member =
-        (".{0,20}", ".{0,30}", any::<bool>(), any::<[u8; 32]>(), any::<Option<[u8; 32]>>()).prop_map(
-            |(name, address, backup, key_sha256, next_key_sha256)| {
-                let role = if backup { MemberRole::Backup } else { MemberRole::Voter };
-                Member { name, address, role, key_sha256, next_key_sha256 }
-            },
-        );
+    let member = (".{0,20}", ".{0,30}", any::<bool>(), any::<[u8; 32]>(), any::<Option<[u8; 32]>>()).prop_map(
+        |(name, address, backup, key_sha256, next_key_sha256)| {
+            let role = if backup { MemberRole::Backup } else { MemberRole::Voter };
+            Member { name, address, role, key_sha256, next_key_sha256: next_key_sha256.map(Box::new) }
+        },
+    );
     let members = prop::collection::btree_map(any::<u64>(), member, 1..6);
     (members, any::<prop::sample::Selector>(), 1..3_usize).prop_map(|(members, pick, sets)| {
         let voters = BTreeSet::from([*pick.select(members.keys())]);

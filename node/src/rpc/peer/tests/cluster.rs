@@ -176,8 +176,15 @@ impl Node {
         let channels = Channels::of(&format!("n{id}/voter"));
         let marks = Arc::new(Marks { kept: Mutex::default(), own: Mutex::new(mark(id)) });
         let (transfers, hashes) = (Arc::new(Transfers::default()), Arc::new(FileHashes::default()));
-        let factory =
-            NetworkFactory::new(id, cluster_id, channels.clone(), marks.clone(), transfers.clone(), hashes.clone(), Arc::default());
+        let factory = NetworkFactory::new(
+            id,
+            cluster_id,
+            channels.clone(),
+            marks.clone(),
+            transfers.clone(),
+            hashes.clone(),
+            Arc::default(),
+        );
         let state = Arc::new(Mutex::new(State::default()));
         let machine = MemoryMachine { directory: directory.path().into(), state: state.clone() };
         let config = Arc::new(config.validate().unwrap());
