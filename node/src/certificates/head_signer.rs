@@ -2,7 +2,7 @@
 //!
 //! A node has one identity key, the one that was approved and that stands in the membership. Its heads
 //! are signed with that, so that nothing else has to be made, approved, kept and renewed
-//! (docs/decisions/0013).
+//! (docs/decisions/0014).
 
 use std::sync::Arc;
 

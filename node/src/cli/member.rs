@@ -15,6 +15,9 @@ use super::output::{Output, Progress, hexadecimal, note};
 use super::status;
 use crate::certificates::{Identity, Role, summarize_request};
 
+/// The step at which someone has to act on the member's machine.
+const NEW_KEY_AWAITED: &str = "waiting for the new key";
+
 /// `kura member …`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -232,8 +235,13 @@ pub(crate) async fn add_quietly(operations: &Operations, name: &str) -> Result<(
 
 async fn follow(mut steps: Listing<wire::MemberProgress, OperationError>, name: &str) -> Result<(), Failure> {
     let progress = Progress::spinner();
+    let mut told = false;
     while let Some(step) = steps.next().await {
         let wire::MemberProgress { step, matched_index, target_index, .. } = step?;
+        if step == NEW_KEY_AWAITED && !told {
+            told = true;
+            progress.keep(&format!("both keys of {name} count now: put its new key and certificate in place"));
+        }
         progress.say(match target_index {
             0 => format!("{name}: {step}"),
             _ => format!("{name}: {step}, entry {matched_index} of {target_index}"),
