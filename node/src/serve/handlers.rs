@@ -9,6 +9,7 @@ use kura_cluster::command::encoded_at_ms;
 use kura_cluster::seal::verify_command_mac;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
