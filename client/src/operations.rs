@@ -75,8 +75,9 @@ impl Operations {
         Err(OperationError::from_fault(failure.fault))
     }
 
-    /// Approves a member to join: its name as in its certificate, the SHA-256 of its certificate (DER),
-    /// and where it is. A voter takes an operator and a registrar, a backup an operator.
+    /// Approves a member to join: its name as in its certificate, the SHA-256 of its public key
+    /// (SubjectPublicKeyInfo, DER), and where it is. A voter takes an operator and a registrar, a backup an
+    /// operator.
     ///
     /// # Errors
     /// [`OperationError`].
@@ -87,14 +88,31 @@ impl Operations {
         key_sha256: [u8; 32],
         address: &str,
     ) -> Result<v1::ApproveMemberReply, OperationError> {
-        limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
         limit::outside_id("address", address).map_err(OperationError::from_invalid)?;
-        let ask = v1::ApproveMemberRequest {
-            name: name.to_owned(),
-            role: role.number(),
-            key_sha256: Bytes::copy_from_slice(&key_sha256),
-            address: address.to_owned(),
-        };
+        let key_sha256 = Bytes::copy_from_slice(&key_sha256);
+        let (name, address) = (name.to_owned(), address.to_owned());
+        self.approve(v1::ApproveMemberRequest { name, role: role.number(), key_sha256, address, renew_key: false })
+            .await
+    }
+
+    /// Approves another public key for an approved member, to which [`Self::renew_key`] then moves it. It
+    /// takes the same people as the member itself did.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn approve_next_key(
+        &self,
+        name: &str,
+        role: MemberRole,
+        key_sha256: [u8; 32],
+    ) -> Result<v1::ApproveMemberReply, OperationError> {
+        let key_sha256 = Bytes::copy_from_slice(&key_sha256);
+        let (name, role, address) = (name.to_owned(), role.number(), String::new());
+        self.approve(v1::ApproveMemberRequest { name, role, key_sha256, address, renew_key: true }).await
+    }
+
+    async fn approve(&self, ask: v1::ApproveMemberRequest) -> Result<v1::ApproveMemberReply, OperationError> {
+        limit::outside_id("name", &ask.name).map_err(OperationError::from_invalid)?;
         // Approving again changes nothing, so this one may be repeated.
         let attempt = |channel| {
             let ask = ask.clone();
@@ -114,6 +132,21 @@ impl Operations {
         let steps = self.once(|channel| {
             let ask = ask.clone();
             async move { Ok(operations(channel).add_member(ask).await?.into_inner()) }
+        });
+        Ok(progress(steps.await?))
+    }
+
+    /// Moves a member to the key that was approved for it: both keys count until the member shows the new
+    /// one, then that one alone. Shows its progress; asked again, it goes on where it was.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn renew_key(&self, name: &str) -> Result<Listing<v1::MemberProgress, OperationError>, OperationError> {
+        limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
+        let ask = v1::RenewKeyRequest { name: name.to_owned() };
+        let steps = self.once(|channel| {
+            let ask = ask.clone();
+            async move { Ok(operations(channel).renew_key(ask).await?.into_inner()) }
         });
         Ok(progress(steps.await?))
     }

@@ -25,6 +25,7 @@ use rustls_pki_types::{DnsName, ServerName};
 use tonic::transport::Channel;
 use tower::service_fn;
 
+use connect::Expected;
 pub use connect::{ConnectError, connect_error};
 pub use files::{
     FILE_BYTES_MAX, TlsContents, TlsFileError, TlsFiles, TlsMaterial, certificates, crypto_provider, read_bounded,
@@ -49,7 +50,7 @@ pub struct Endpoint {
     pub address: String,
 }
 
-/// Time limits of a channel.
+/// Time limits of a channel, and whom it may reach.
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     /// From the start of dialling to the node's first byte.
@@ -58,6 +59,9 @@ pub struct ChannelOptions {
     pub keepalive_interval: Duration,
     /// How long a ping's answer may take before the connection is given up.
     pub keepalive_timeout: Duration,
+    /// The public keys that the node may show: SHA-256 of their SubjectPublicKeyInfo. `None`: any that a CA
+    /// of the bundle has signed for the node's name. Members know each other's keys and name them.
+    pub keys_sha256: Option<Vec<[u8; 32]>>,
 }
 
 impl Default for ChannelOptions {
@@ -66,6 +70,7 @@ impl Default for ChannelOptions {
             connect_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
+            keys_sha256: None,
         }
     }
 }
@@ -184,6 +189,11 @@ impl ClientTls {
         self.failed_reloads.load(Ordering::Relaxed)
     }
 
+    /// SHA-256 over the files in use: equal to that of another part of this process that uses the same.
+    pub fn files_digest(&self) -> [u8; 32] {
+        self.loaded().digest
+    }
+
     /// A channel to one node. It dials when first used, and again whenever the connection is lost;
     /// a failure to connect reaches the call as `UNAVAILABLE`, with a [`ConnectError`] behind it
     /// (see [`connect_error`]). Must be called within a Tokio runtime.
@@ -205,6 +215,7 @@ impl ClientTls {
             .map_err(|_| name_refused())?;
         let tls = Arc::clone(self);
         let endpoint = Arc::new(endpoint.clone());
+        let expected = Expected { server_name, keys_sha256: options.keys_sha256.clone() };
         let limit = options.connect_timeout;
         Ok(tonic::transport::Endpoint::from(uri)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -214,7 +225,7 @@ impl ClientTls {
             .keep_alive_timeout(options.keepalive_timeout)
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(service_fn(move |_: Uri| {
-                connect::connect(Arc::clone(&tls), Arc::clone(&endpoint), server_name.clone(), limit)
+                connect::connect(Arc::clone(&tls), Arc::clone(&endpoint), expected.clone(), limit)
             })))
     }
 }

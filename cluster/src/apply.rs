@@ -25,6 +25,7 @@ use crate::command::{
 };
 use crate::id::Revision;
 use crate::row::{ClusterRow, RowHeader, RowKey, StoredRow, Table};
+use crate::timeline::check_successor;
 use crate::tree;
 
 mod summary;
@@ -108,6 +109,9 @@ impl<'a, V: View> Batch<'a, V> {
         if !self.expectations_hold(&command)? {
             return Ok(Outcome::Conflict { evaluated_at: index });
         }
+        if !self.cluster_row_follows(&command)? {
+            return Ok(Outcome::Refused(Refusal::Timeline));
+        }
         if !self.count_key_deletions(&command) {
             return Ok(Outcome::Refused(Refusal::KeyDeletionCap));
         }
@@ -175,6 +179,31 @@ impl<'a, V: View> Batch<'a, V> {
             if found.unwrap_or(Revision::ABSENT) != expected {
                 return Ok(false);
             }
+        }
+        Ok(true)
+    }
+
+    /// Whether what a command does to the cluster's own row is what the recovery key has signed.
+    fn cluster_row_follows(&self, command: &Command) -> Result<bool, V::Error> {
+        let mut writes = command.writes.iter().filter(|w| table_of(&w.row) == Some(Table::Cluster)).peekable();
+        if writes.peek().is_none() {
+            return Ok(true);
+        }
+        let key = RowKey::cluster();
+        let mut before = match self.row(key.as_bytes())? {
+            Some(stored) => match ClusterRow::decode(stored.value) {
+                Ok(row) => Some(row),
+                Err(_) => return Ok(false),
+            },
+            None => None,
+        };
+        for write in writes {
+            let put = write.kind() == WriteKind::Put && write.row == *key.as_bytes();
+            let Some(after) = ClusterRow::decode(write.value.clone()).ok().filter(|_| put) else { return Ok(false) };
+            if check_successor(before.as_ref(), &after).is_err() {
+                return Ok(false);
+            }
+            before = Some(after);
         }
         Ok(true)
     }

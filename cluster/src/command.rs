@@ -202,14 +202,15 @@ pub enum Refusal {
     RequestGivenUp = 3,
     /// The day's cap on deletions of keys is reached.
     KeyDeletionCap = 4,
+    /// The cluster's own row would lose, change or gain what the recovery key has not signed.
+    Timeline = 5,
 }
 
 impl Refusal {
     /// The refusal of a number on the wire.
     pub fn from_number(number: u32) -> Option<Refusal> {
-        [Refusal::Malformed, Refusal::RequestDiffers, Refusal::RequestGivenUp, Refusal::KeyDeletionCap]
-            .into_iter()
-            .find(|r| *r as u32 == number)
+        use Refusal::*;
+        [Malformed, RequestDiffers, RequestGivenUp, KeyDeletionCap, Timeline].into_iter().find(|r| *r as u32 == number)
     }
 }
 

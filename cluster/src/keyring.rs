@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::id::{ClusterId, Pseudonym};
-use crate::row::{KeyringRow, ParticipantKeyRow, TimelineCertificate};
+use crate::row::{KeyringRow, ParticipantKeyRow};
 use crate::seal::{DoesNotOpen, Key, Nonce, unwrap_key, wrap_key};
 
 /// The keys of one epoch, opened.
@@ -103,41 +103,6 @@ fn data_key_context(cluster: &ClusterId, pseudonym: &Pseudonym, version: u32) ->
     [&b"data"[..], &cluster.0, &pseudonym.0, &version.to_be_bytes()].concat()
 }
 
-/// What the recovery key signs of a timeline: a tag, then every field with fixed lengths.
-pub fn timeline_statement(cluster: &ClusterId, certificate: &TimelineCertificate) -> Vec<u8> {
-    let mut bytes = b"kura-timeline-1".to_vec();
-    bytes.extend_from_slice(&cluster.0);
-    for number in [certificate.timeline, certificate.began_index, certificate.at_ms, certificate.voters.len() as u64] {
-        bytes.extend_from_slice(&number.to_be_bytes());
-    }
-    for voter in &certificate.voters {
-        bytes.extend_from_slice(&(voter.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(voter);
-    }
-    bytes
-}
-
-/// Signs a timeline with the private half of the recovery key (32 bytes, Ed25519 seed).
-pub fn sign_timeline(recovery: &Key, cluster: &ClusterId, certificate: &mut TimelineCertificate) {
-    use ed25519_dalek::Signer;
-    let key = ed25519_dalek::SigningKey::from_bytes(recovery.expose_bytes());
-    let signature = key.sign(&timeline_statement(cluster, certificate));
-    certificate.signature = Bytes::copy_from_slice(&signature.to_bytes());
-}
-
-/// The public half of a recovery key.
-pub fn recovery_public_key(recovery: &Key) -> [u8; 32] {
-    ed25519_dalek::SigningKey::from_bytes(recovery.expose_bytes()).verifying_key().to_bytes()
-}
-
-/// Whether the recovery key signed a timeline.
-pub fn timeline_is_signed(public_key: &[u8], cluster: &ClusterId, certificate: &TimelineCertificate) -> bool {
-    let Ok(public_key) = public_key.try_into() else { return false };
-    let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&public_key) else { return false };
-    let Ok(signature) = ed25519_dalek::Signature::from_slice(&certificate.signature) else { return false };
-    key.verify_strict(&timeline_statement(cluster, certificate), &signature).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,18 +139,5 @@ mod tests {
         assert!(keyring().unwrap_data_key(&cluster, &one, &row).unwrap() == key(33));
         assert!(keyring().unwrap_data_key(&cluster, &two, &row).is_err());
         assert!(keyring().unwrap_data_key(&cluster, &one, &ParticipantKeyRow { version: 2, ..row }).is_err());
-    }
-
-    #[test]
-    fn a_timeline_is_signed_whole() {
-        let cluster = ClusterId([7; 16]);
-        let mut certificate =
-            TimelineCertificate { timeline: 1, began_index: 5, voters: vec![vec![1; 32].into()], ..Default::default() };
-        sign_timeline(&key(6), &cluster, &mut certificate);
-        let public = recovery_public_key(&key(6));
-        assert!(timeline_is_signed(&public, &cluster, &certificate));
-        assert!(!timeline_is_signed(&public, &ClusterId([8; 16]), &certificate));
-        certificate.began_index = 6;
-        assert!(!timeline_is_signed(&public, &cluster, &certificate));
     }
 }

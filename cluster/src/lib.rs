@@ -8,9 +8,11 @@
 //! - [`row`]: tables, row keys, and the messages that rows hold once opened
 //! - [`seal`]: ciphers, key wrapping, keyed hashes, sealed rows and blocks
 //! - [`keyring`]: the epoch keys under the root key
+//! - [`timeline`]: the recovery key's certificates of the cluster's fence numbers
 //! - [`command`]: the replicated optimistic transaction and its outcome
 //! - [`digest`], [`tree`]: additive row digests and the journal's Merkle tree
 //! - [`apply`]: the deterministic state machine, over a [`apply::View`]
+//! - [`head`]: what a member has at a log index, signed by it
 //! - [`consent`]: facts in, `Permit` or `Deny` out
 //!
 //! Invariants
@@ -21,10 +23,12 @@ pub mod apply;
 pub mod command;
 pub mod consent;
 pub mod digest;
+pub mod head;
 pub mod id;
 pub mod keyring;
 pub mod row;
 pub mod seal;
+pub mod timeline;
 pub mod tree;
 pub mod word;
 

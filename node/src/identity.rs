@@ -1,10 +1,15 @@
-//! Who this data directory belongs to: cluster, Raft id, name. Written once by `init` or `join`.
+//! Who this data directory belongs to: cluster, Raft id, name; and whom it trusts from its first start:
+//! the recovery key, and the members of the day on which it joined. Written once by `init` or `join`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use kura_cluster::ClusterId;
+use kura_cluster::timeline::{RecoveryPublicKey, Trust};
 use prost::Message;
+
+use crate::raft::codec;
+use crate::raft::types::StoredMembership;
 
 const FORMAT: u32 = 1;
 const FILE: &str = "identity";
@@ -53,6 +58,10 @@ pub struct NodeIdentity {
     pub name: String,
     /// Timeline at which it joined.
     pub timeline: u64,
+    /// Certifies the cluster's timelines.
+    pub recovery_public_key: RecoveryPublicKey,
+    /// The membership when it joined: who may lead it until its own log says more. Empty for the first.
+    pub membership: StoredMembership,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,6 +78,10 @@ struct IdentityMessage {
     name: String,
     #[prost(uint64, tag = "6")]
     timeline: u64,
+    #[prost(bytes = "vec", tag = "7")]
+    recovery_public_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "8")]
+    membership: Vec<u8>,
 }
 
 impl NodeIdentity {
@@ -82,14 +95,24 @@ impl NodeIdentity {
         };
         let message = IdentityMessage::decode(&bytes[..]).ok().filter(|m| m.format == FORMAT && m.raft_id != 0);
         let message = message.ok_or_else(|| IdentityFileError::Form { path: path.clone() })?;
-        let cluster_id = ClusterId::from_slice(&message.cluster_id).map_err(|_| IdentityFileError::Form { path })?;
+        let form = || IdentityFileError::Form { path: path.clone() };
+        let cluster_id = ClusterId::from_slice(&message.cluster_id).map_err(|_| form())?;
+        let recovery_public_key = message.recovery_public_key[..].try_into().map_err(|_| form())?;
+        let membership = codec::decode_stored_membership(&message.membership).map_err(|_| form())?;
         Ok(NodeIdentity {
             cluster_id,
             cluster_name: message.cluster_name,
             raft_id: message.raft_id,
             name: message.name,
             timeline: message.timeline,
+            recovery_public_key,
+            membership,
         })
+    }
+
+    /// Whose state this member may hold.
+    pub fn trust(&self) -> Trust {
+        Trust { cluster_id: self.cluster_id, recovery_public_key: self.recovery_public_key }
     }
 
     /// Whether a data directory has an identity.
@@ -108,6 +131,8 @@ impl NodeIdentity {
             raft_id: self.raft_id,
             name: self.name.clone(),
             timeline: self.timeline,
+            recovery_public_key: self.recovery_public_key.to_vec(),
+            membership: codec::encode_stored_membership(&self.membership),
         };
         let write = || {
             std::fs::create_dir_all(data)?;
@@ -138,6 +163,8 @@ mod tests {
             raft_id: 2,
             name: "voter-2".into(),
             timeline: 0,
+            recovery_public_key: [4; 32],
+            membership: StoredMembership::default(),
         };
         identity.write(&data).unwrap();
         assert_eq!(NodeIdentity::read(&data).unwrap(), identity);

@@ -13,9 +13,10 @@ use bytes::Bytes;
 use kura_cluster::apply::Summary;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::Basis;
-use kura_cluster::keyring::{Keyring, recovery_public_key, sign_timeline};
+use kura_cluster::keyring::Keyring;
 use kura_cluster::row::{ActorRow, ClusterRow, JournalEntry, MemberRow, RowKey, TimelineCertificate};
 use kura_cluster::seal::{Domain, Key, RowContext, RowName, index_hash, seal_row};
+use kura_cluster::timeline::{recovery_public_key, sign_timeline};
 use kura_cluster::word::{Action, ActorKind};
 use kura_cluster::{ClusterId, Command, Outcome, Revision};
 use prost::Message;
@@ -24,13 +25,14 @@ use tonic::transport::Channel;
 use crate::certificates::{Identity, Role};
 use crate::config::NodeConfig;
 use crate::gateway::attempt::JOURNAL_PREFIX;
+use crate::heads::Heads;
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::log_store::LogStore;
 use crate::raft::marks::LogIdentity;
 use crate::raft::network::{MarkSink, NetworkFactory};
 use crate::raft::open::OpenError;
-use crate::raft::types::{CommandBytes, Member, MemberRole, NodeId};
+use crate::raft::types::{CommandBytes, Member, MemberRole, NodeId, StoredMembership};
 use crate::random::{self, Nonces};
 use crate::snapshot::{FileHashes, Transfers};
 use crate::state::{DatabaseError, StateMachine};
@@ -109,19 +111,22 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         let why = format!("has the role {}, the first member must be a voter", certificate.role);
         return Err(InitError::Certificate { path: config.tls.certificate.clone(), why });
     }
+    let recovery = random::key();
     let identity = NodeIdentity {
         cluster_id: ClusterId(random::id()),
         cluster_name: options.cluster_name.clone(),
         raft_id: FIRST_RAFT_ID,
         name: config.name.clone(),
         timeline: 0,
+        recovery_public_key: recovery_public_key(&recovery),
+        membership: StoredMembership::default(),
     };
     identity.write(&config.data)?;
     let root = random::key();
     write_root_key(&root_file, &root)?;
 
     let log = LogStore::open(&config.data.join("log"), log_identity(&identity), &[])?;
-    let machine = StateMachine::open(&config.data, log.watch().synced())?;
+    let machine = StateMachine::open(&config.data, identity.trust(), log.watch().synced())?;
     let store = machine.store();
     let network = NetworkFactory::new(
         FIRST_RAFT_ID,
@@ -130,6 +135,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         Arc::new(NoPeers),
         Arc::new(Transfers::default()),
         Arc::new(FileHashes::default()),
+        Arc::new(Heads::default()),
     );
     let failed = |error: &dyn std::fmt::Display| InitError::Raft(error.to_string());
     let raft = crate::raft::start::start(FIRST_RAFT_ID, network, log, machine).await.map_err(InitError::Raft)?;
@@ -138,6 +144,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         address: config.advertised().to_owned(),
         role: MemberRole::Voter,
         key_sha256: certificate.key_sha256,
+        next_key_sha256: None,
     };
     raft.initialize(BTreeMap::from([(FIRST_RAFT_ID, member.clone())])).await.map_err(|e| failed(&e))?;
     raft.runtime_config().elect(true);
@@ -146,7 +153,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         .await
         .map_err(|e| failed(&e))?;
 
-    let command = first_command(&identity, &root, &member);
+    let command = first_command(&identity, &root, &recovery, &member);
     let response = raft.client_write(CommandBytes(command.encode_to_vec().into())).await.map_err(|e| failed(&e))?;
     match response.data.0 {
         Some(Outcome::Committed(_)) => {}
@@ -164,11 +171,10 @@ pub fn log_identity(identity: &NodeIdentity) -> LogIdentity {
 }
 
 /// What makes a new log a cluster's.
-pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, member: &Member) -> Command {
+pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &Key, member: &Member) -> Command {
     let now_ms = crate::clock::now_ms();
     let cluster_id = identity.cluster_id;
     let mut nonces = Nonces::new();
-    let recovery = random::key();
     let keyring = Keyring {
         epoch: 1,
         registry: random::key(),
@@ -185,14 +191,14 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, member: &Member
         voters: vec![Bytes::copy_from_slice(&member.key_sha256)],
         signature: Bytes::new(),
     };
-    sign_timeline(&recovery, &cluster_id, &mut timeline);
+    sign_timeline(recovery, &cluster_id, &mut timeline);
     let cluster = ClusterRow {
         format: 1,
         cluster_id: Bytes::copy_from_slice(&cluster_id.0),
         name: identity.cluster_name.clone(),
         request_window_ms: limits.request_window_ms,
         key_deletions_per_day_max: limits.key_deletions_per_day_max,
-        recovery_public_key: Bytes::copy_from_slice(&recovery_public_key(&recovery)),
+        recovery_public_key: Bytes::copy_from_slice(&identity.recovery_public_key),
         timelines: vec![timeline],
     };
     let approved = MemberRow {
@@ -204,6 +210,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, member: &Member
         registrar: "init".into(),
         address: member.address.clone(),
         approved_ms: now_ms,
+        ..MemberRow::default()
     };
     let entry = JournalEntry {
         at_ms: now_ms,
@@ -235,7 +242,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, member: &Member
     let mut command = Command::new(now_ms);
     command.expect(&RowKey::cluster(), Revision::ABSENT);
     command.put(&RowKey::cluster(), cluster.encode_to_vec());
-    command.put(&RowKey::keyring(1), keyring.wrap(root, &cluster_id, &recovery, || nonces.take()).encode_to_vec());
+    command.put(&RowKey::keyring(1), keyring.wrap(root, &cluster_id, recovery, || nonces.take()).encode_to_vec());
     command.put(&member_key, member_row);
     command.journal.push(JournalAppend { entry: entry.into(), index: vec![] });
     command

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use kura_client::tls::{ChannelOptions, ClientTls, Endpoint, TlsFileError};
 use kura_cluster::ClusterId;
+use kura_cluster::row::ClusterRow;
+use kura_cluster::timeline::{TimelineError, Trust};
 use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
+use prost::Message;
 use zeroize::Zeroize;
 
 use crate::certificates::Role;
 use crate::config::NodeConfig;
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::init::{InitError, own_identity};
+use crate::raft::codec;
 use crate::vault::{VaultError, write_root_key};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +52,14 @@ pub enum JoinError {
         peer: String,
         /// Which field.
         what: &'static str,
+    },
+    /// A member says that it is on a timeline that the recovery key has not certified.
+    #[error("{peer}: {source}")]
+    Timeline {
+        /// Who.
+        peer: String,
+        /// What is wrong.
+        source: TimelineError,
     },
     /// See [`TlsFileError`].
     #[error(transparent)]
@@ -105,6 +117,12 @@ async fn join_through(
     if reply.raft_id == 0 {
         return Err(malformed("Raft id"));
     }
+    let row = ClusterRow::decode(reply.cluster_row.clone()).map_err(|_| malformed("cluster row"))?;
+    let recovery_public_key = row.recovery_public_key[..].try_into().map_err(|_| malformed("recovery key"))?;
+    Trust { cluster_id, recovery_public_key }
+        .check_state(Some(&row), reply.timeline)
+        .map_err(|source| JoinError::Timeline { peer: endpoint.name.clone(), source })?;
+    let membership = codec::decode_stored_membership(&reply.membership).map_err(|_| malformed("membership"))?;
     if let Some(path) = root_file
         && !path.exists()
     {
@@ -123,6 +141,8 @@ async fn join_through(
         raft_id: reply.raft_id,
         name: config.name.clone(),
         timeline: reply.timeline,
+        recovery_public_key,
+        membership,
     };
     identity.write(&config.data)?;
     Ok(JoinReport { raft_id: reply.raft_id, cluster_name: reply.cluster_name, root_key: root_file.cloned() })

@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod dev;
 pub mod gateway;
+pub mod heads;
 pub mod identity;
 pub mod init;
 pub mod join;

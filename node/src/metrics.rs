@@ -8,7 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::serve::{Node, own_hello};
+use crate::heads::Agreement;
+use crate::serve::{Node, heads, own_hello};
 
 /// Serves `/metrics` until the node stops.
 pub async fn serve(address: String, node: Arc<Node>) {
@@ -59,8 +60,28 @@ pub fn text(node: &Node) -> String {
         ("kura_journal_entries", "Entries in the journal", number(published.summary.journal.size())),
         ("kura_log_syncs", "Syncs of the Raft log since the start", number(node.log.wal_syncs())),
     ];
+    let agreements = heads::agreements(node);
+    let count = |is: fn(&Agreement) -> bool| agreements.values().filter(|agreement| is(agreement)).count() as i64;
+    let compared = [
+        ("kura_head_index", "Log index of this node's newest head", number(node.heads.newest())),
+        (
+            "kura_members_equal",
+            "Other members whose signed digest is this node's at the same log index",
+            count(|agreement| matches!(agreement, Agreement::Equal { .. })),
+        ),
+        (
+            "kura_members_different",
+            "Other members whose signed digest is not this node's at the same log index",
+            count(|agreement| matches!(agreement, Agreement::Different { .. })),
+        ),
+        (
+            "kura_members_unknown",
+            "Other members with whom no digest could be compared lately",
+            count(|agreement| matches!(agreement, Agreement::Unknown { .. })),
+        ),
+    ];
     let mut registry = Registry::default();
-    for (name, help, value) in gauges {
+    for (name, help, value) in gauges.into_iter().chain(compared) {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);
         registry.register(name, help, gauge);

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -78,6 +80,16 @@ pub enum ConnectError {
         address: String,
         /// The names in the certificate.
         presented: String,
+    },
+    /// The node's certificate is for the right name, but not for a key that it may have.
+    #[error(
+        "what answers as {name} at {address} shows another key than the one that was approved for {name}: put back the certificate of the approved key, or have the new key approved"
+    )]
+    NodeKeyWrong {
+        /// The node's name.
+        name: String,
+        /// The address that was dialled.
+        address: String,
     },
     /// The node's certificate is on a revocation list of ours.
     #[error("the certificate of node {name} is revoked: the node needs a new one")]
@@ -166,13 +178,32 @@ pub fn connect_error(status: &tonic::Status) -> Option<&ConnectError> {
     None
 }
 
+/// What the node at the other end has to show.
+#[derive(Clone)]
+pub(super) struct Expected {
+    pub(super) server_name: ServerName<'static>,
+    /// See [`super::ChannelOptions::keys_sha256`].
+    pub(super) keys_sha256: Option<Vec<[u8; 32]>>,
+}
+
+impl Expected {
+    fn admits(&self, certificate: Option<&CertificateDer<'_>>) -> bool {
+        let Some(keys) = &self.keys_sha256 else { return true };
+        let shown = certificate.and_then(|der| ParsedCertificate::try_from(der).ok());
+        shown.is_some_and(|shown| {
+            let key: [u8; 32] = Sha256::digest(shown.subject_public_key_info()).into();
+            keys.contains(&key)
+        })
+    }
+}
+
 pub(super) async fn connect(
     tls: Arc<ClientTls>,
     endpoint: Arc<Endpoint>,
-    server_name: ServerName<'static>,
+    expected: Expected,
     limit: Duration,
 ) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
-    tokio::time::timeout(limit, handshake(tls, &endpoint, server_name)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(limit, handshake(tls, &endpoint, expected)).await.unwrap_or_else(|_| {
         Err(ConnectError::TimedOut {
             name: endpoint.name.clone(),
             address: endpoint.address.clone(),
@@ -184,7 +215,7 @@ pub(super) async fn connect(
 async fn handshake(
     tls: Arc<ClientTls>,
     endpoint: &Endpoint,
-    server_name: ServerName<'static>,
+    expected: Expected,
 ) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
     tls.refresh().await;
     let unreachable =
@@ -192,11 +223,14 @@ async fn handshake(
     let stream = TcpStream::connect(&endpoint.address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let mut stream = TlsConnector::from(tls.config())
-        .connect(server_name, stream)
+        .connect(expected.server_name.clone(), stream)
         .await
         .map_err(|error| explain(endpoint, error))?;
     if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
         return Err(not_a_node(endpoint, "it does not offer HTTP/2".into()));
+    }
+    if !expected.admits(stream.get_ref().1.peer_certificates().and_then(<[_]>::first)) {
+        return Err(ConnectError::NodeKeyWrong { name: endpoint.name.clone(), address: endpoint.address.clone() });
     }
     let nothing = stream.fill_buf().await.map_err(|error| explain(endpoint, error))?.is_empty();
     if nothing {

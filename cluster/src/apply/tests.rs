@@ -367,6 +367,51 @@ prop_compose! {
     }
 }
 
+#[test]
+fn the_clusters_row_takes_no_timeline_that_the_recovery_key_has_not_signed() {
+    use crate::row::TimelineCertificate;
+    use crate::seal::Key;
+    use crate::timeline::{recovery_public_key, sign_timeline};
+
+    let cluster = crate::ClusterId([7; 16]);
+    let row = |signers: &[u8]| {
+        let timelines = (0..).zip(signers).map(|(timeline, signer)| {
+            let mut certificate = TimelineCertificate { timeline, ..TimelineCertificate::default() };
+            sign_timeline(&Key::from_bytes(&mut [*signer; 32]), &cluster, &mut certificate);
+            certificate
+        });
+        let key = recovery_public_key(&Key::from_bytes(&mut [6; 32]));
+        ClusterRow {
+            cluster_id: Bytes::copy_from_slice(&cluster.0),
+            recovery_public_key: Bytes::copy_from_slice(&key),
+            timelines: timelines.collect(),
+            ..ClusterRow::default()
+        }
+    };
+    let put = |row: ClusterRow| {
+        let mut command = Command::new(1);
+        command.put(&RowKey::cluster(), row.encode_to_vec());
+        command
+    };
+    let refused = Outcome::Refused(Refusal::Timeline);
+    let mut member = Member::default();
+    assert_eq!(member.apply(&put(row(&[9]))), refused, "the first row, signed by another key");
+    assert!(matches!(member.apply(&put(row(&[6]))), Outcome::Committed(_)));
+    let kept = member.rows.0.clone();
+    let mut deletes = Command::new(1);
+    deletes.delete(&RowKey::cluster());
+    let mut elsewhere = Command::new(1);
+    let key = RowKey::from_bytes(Bytes::from_static(b"\x01other"));
+    elsewhere.put(&key, row(&[6]).encode_to_vec());
+    let mut garbage = Command::new(1);
+    garbage.put(&RowKey::cluster(), &b"\xff"[..]);
+    for command in [put(row(&[6, 9])), put(row(&[])), deletes, elsewhere, garbage] {
+        assert_eq!(member.apply(&command), refused);
+    }
+    assert_eq!(member.rows.0, kept);
+    assert!(matches!(member.apply(&put(row(&[6, 6]))), Outcome::Committed(_)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

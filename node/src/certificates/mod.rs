@@ -14,6 +14,7 @@
 mod authority;
 mod expiry;
 mod files;
+mod head_signer;
 mod identity;
 mod incoming;
 mod request;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use authority::{Approval, Authority, AuthorityError, AuthorityFiles, DAYS_MAX, Issued};
 pub use expiry::{Expiry, certificate_expiry};
+pub use head_signer::HeadSigner;
 pub use identity::{Identity, IdentityError, NAME_CHARACTERS_MAX, Role, Serial, check_cluster, check_name};
 pub use incoming::{
     HANDSHAKE_TIMEOUT, IncomingLimits, PENDING_HANDSHAKES_MAX, PeerInfo, TlsConnection, tls_incoming, tls_incoming_with,

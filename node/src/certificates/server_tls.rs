@@ -27,6 +27,7 @@ use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::head_signer::HeadSigner;
 use super::identity::{Identity, IdentityError, Role, Serial};
 use super::revocation::{RevocationError, Revoked};
 
@@ -97,6 +98,7 @@ struct Loaded {
     config: Arc<ServerConfig>,
     identity: Arc<Identity>,
     revoked: Revoked,
+    signer: Option<Arc<HeadSigner>>,
     digest: [u8; 32],
 }
 
@@ -211,6 +213,16 @@ impl ReloadingTls {
         Arc::clone(&self.loaded.load().identity)
     }
 
+    /// SHA-256 over the files in use; see [`kura_client::tls::ClientTls::files_digest`].
+    pub fn files_digest(&self) -> [u8; 32] {
+        self.loaded.load().digest
+    }
+
+    /// Signs heads with the private key in use; `None` if its kind cannot.
+    pub fn head_signer(&self) -> Option<Arc<HeadSigner>> {
+        self.loaded.load().signer.clone()
+    }
+
     /// Whether a certificate is on a revocation list in use. In memory, cheap enough for every request.
     pub fn is_revoked(&self, serial: &Serial) -> bool {
         self.loaded.load().revoked.serials.contains(serial)
@@ -246,6 +258,12 @@ fn judge(files: &TlsFiles, material: TlsMaterial, digest: [u8; 32]) -> Result<Lo
     if revoked.next_update.is_some_and(|next| next < OffsetDateTime::now_utc().unix_timestamp()) {
         tracing::warn!("a revocation list is past its next update: it stays in force, but should be renewed");
     }
+    let signer = HeadSigner::new(&material.private_key).map(Arc::new);
+    if signer.is_none() {
+        tracing::warn!(
+            "this node's key is neither ECDSA P-256 nor Ed25519: it signs no heads, and others cannot compare with it"
+        );
+    }
     let provider = crypto_provider();
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .with_crls(material.revocation_lists.into_iter().map(|(_, list)| list))
@@ -266,7 +284,7 @@ fn judge(files: &TlsFiles, material: TlsMaterial, digest: [u8; 32]) -> Result<Lo
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Loaded { config: Arc::new(config), identity: Arc::new(identity), revoked, digest })
+    Ok(Loaded { config: Arc::new(config), identity: Arc::new(identity), revoked, signer, digest })
 }
 
 /// Makes the checks that a peer with the same bundle will make.

@@ -15,6 +15,9 @@ use super::output::{Output, Progress, hexadecimal, note};
 use super::status;
 use crate::certificates::{Identity, Role, summarize_request};
 
+/// The step at which someone has to act on the member's machine.
+const NEW_KEY_AWAITED: &str = "waiting for the new key";
+
 /// `kura member …`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -28,6 +31,8 @@ pub enum Command {
     AddBackup(NameArguments),
     /// Remove a member.
     Remove(NameArguments),
+    /// Move a member to the new key that was approved with `approve --renew-key`; waits until it shows it.
+    RenewKey(NameArguments),
     /// Replace a member by another in one membership change; shows how the new one catches up.
     Replace(ReplaceArguments),
     /// Hand leadership to another voter.
@@ -40,8 +45,11 @@ pub struct ApproveArguments {
     /// The member's certificate or its request (PEM): its name, role and key.
     file: PathBuf,
     /// Where peers and clients reach it, host:port.
-    #[arg(long)]
-    address: String,
+    #[arg(long, required_unless_present = "renew_key")]
+    address: Option<String>,
+    /// Approve the file's key as the next key of a member that there is already.
+    #[arg(long, conflicts_with = "address")]
+    renew_key: bool,
     /// The fingerprint of its public key, as told by telephone; compared with the file's.
     #[arg(long, value_name = "HEX")]
     key_sha256: Option<String>,
@@ -94,6 +102,12 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             note(&format!("{} is no longer a member; its directory can be deleted", arguments.name));
             status::print_members(&operations.status().await?, output)
         }
+        Command::RenewKey(arguments) => {
+            let operations = arguments.client.connect().await?.operations();
+            follow(operations.renew_key(&arguments.name).await?, &arguments.name).await?;
+            note(&format!("{} has its new key; the old one is nobody's any more", arguments.name));
+            status::print_members(&operations.status().await?, output)
+        }
         Command::Replace(arguments) => {
             let operations = arguments.client.connect().await?.operations();
             follow(operations.replace_member(&arguments.old, &arguments.new).await?, &arguments.new).await?;
@@ -127,7 +141,10 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
     }
     let operations = arguments.client.connect().await?.operations();
     let Candidate { name, role, key_sha256: key } = candidate;
-    let reply = operations.approve_member(&name, member_role(role), key, &arguments.address).await?;
+    let reply = match &arguments.address {
+        Some(address) => operations.approve_member(&name, member_role(role), key, address).await?,
+        None => operations.approve_next_key(&name, member_role(role), key).await?,
+    };
     let approved = Approved {
         name,
         role: role.word(),
@@ -138,6 +155,9 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
         complete: reply.complete,
     };
     let next = match (approved.complete, approved.operator_approved) {
+        (true, _) if arguments.renew_key => {
+            "kura member renew-key, and meanwhile the new key and certificate on the member's machine"
+        }
         (true, _) => "on the member's machine: kura join, then kura serve; then kura member add-…",
         (false, true) => "a registrar approves the same file",
         (false, false) => "an operator approves the same file",
@@ -215,8 +235,13 @@ pub(crate) async fn add_quietly(operations: &Operations, name: &str) -> Result<(
 
 async fn follow(mut steps: Listing<wire::MemberProgress, OperationError>, name: &str) -> Result<(), Failure> {
     let progress = Progress::spinner();
+    let mut told = false;
     while let Some(step) = steps.next().await {
         let wire::MemberProgress { step, matched_index, target_index, .. } = step?;
+        if step == NEW_KEY_AWAITED && !told {
+            told = true;
+            progress.keep(&format!("both keys of {name} count now: put its new key and certificate in place"));
+        }
         progress.say(match target_index {
             0 => format!("{name}: {step}"),
             _ => format!("{name}: {step}, entry {matched_index} of {target_index}"),

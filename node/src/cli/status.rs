@@ -102,6 +102,9 @@ pub(crate) fn unsettled(reply: &wire::StatusReply) -> Option<String> {
         if member.digest_index != first.digest_index || member.state_digest.is_empty() {
             return Some(format!("{name} and {} have not told digests of the same index", first.name));
         }
+        if member.agreement == 2 {
+            return Some(format!("{name} differs at index {}", member.agreement_index));
+        }
         if member.state_digest != first.state_digest {
             return Some(format!("{name} and {} differ at index {}", first.name, first.digest_index));
         }
@@ -154,6 +157,7 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
         "applied",
         "lag",
         "digest",
+        "agrees",
         "disk",
         "free",
         "certificate",
@@ -172,6 +176,7 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
             known(member.applied_index.to_string()),
             if member.lag_entries < 0 { "?".into() } else { member.lag_entries.to_string() },
             known(format!("{} at {}", short(&member.state_digest), member.digest_index)),
+            agreement(member),
             known(bytes(member.disk_bytes)),
             known(bytes(member.disk_free_bytes)),
             known(format!("{} days", member.certificate_not_after_ms.saturating_sub(now_ms()) / DAY_MS)),
@@ -180,6 +185,17 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
         ]);
     }
     output.text(&rows.to_string())
+}
+
+/// How a member's signed head compares with the answering node's.
+fn agreement(member: &wire::MemberStatus) -> String {
+    match (member.agreement, member.agreement_index) {
+        (0, _) => "(asked)".into(),
+        (1, index) => format!("equal at {index}"),
+        (2, index) => format!("DIFFERENT at {index}: {}", member.different_tables.join(" ")),
+        (_, 0) => "UNKNOWN".into(),
+        (_, index) => format!("UNKNOWN since {index}"),
+    }
 }
 
 fn role(number: u32) -> &'static str {
@@ -246,6 +262,9 @@ struct Member {
     lag_entries: i64,
     state_digest: String,
     digest_index: u64,
+    agreement: &'static str,
+    agreement_index: u64,
+    different_tables: Vec<String>,
     disk_bytes: u64,
     disk_free_bytes: u64,
     certificate_not_after_ms: u64,
@@ -269,6 +288,14 @@ impl From<&wire::MemberStatus> for Member {
             lag_entries: member.lag_entries,
             state_digest: hexadecimal(&member.state_digest),
             digest_index: member.digest_index,
+            agreement: match member.agreement {
+                0 => "asked",
+                1 => "equal",
+                2 => "different",
+                _ => "unknown",
+            },
+            agreement_index: member.agreement_index,
+            different_tables: member.different_tables.clone(),
             disk_bytes: member.disk_bytes,
             disk_free_bytes: member.disk_free_bytes,
             certificate_not_after_ms: member.certificate_not_after_ms,

@@ -1,5 +1,5 @@
-//! Members approved to join: an operator's approval for a backup, an operator's and a registrar's for a
-//! voter, since it will receive the root key.
+//! Members approved to join, and the keys to which they may change: an operator's approval for a backup,
+//! an operator's and a registrar's for a voter, since it will receive the root key.
 
 use std::time::Instant;
 
@@ -27,6 +27,13 @@ pub fn is_approved(row: &MemberRow) -> bool {
     !row.operator.is_empty() && (row.role == BACKUP || !row.registrar.is_empty())
 }
 
+/// Whether another key has been given every approval that the member itself needed.
+fn is_next_key_approved(row: &MemberRow) -> bool {
+    !row.next_key_sha256.is_empty()
+        && !row.next_operator.is_empty()
+        && (row.role == BACKUP || !row.next_registrar.is_empty())
+}
+
 impl Gateway {
     /// Approves a member to join. The first approval assigns the Raft id; approving something else under
     /// the same name begins anew, under a new id.
@@ -36,6 +43,9 @@ impl Gateway {
         request: v1::ApproveMemberRequest,
     ) -> Result<v1::ApproveMemberReply, GatewayError> {
         check_name(&request.name).map_err(|e| GatewayError::invalid("name", e))?;
+        if request.renew_key {
+            return self.approve_next_key(caller, request).await;
+        }
         bounded("address", &request.address)?;
         if !matches!(request.role, VOTER | BACKUP) {
             return Err(GatewayError::invalid("role", "is 1 (voter) or 2 (backup)"));
@@ -88,6 +98,91 @@ impl Gateway {
             registrar_approved: !row.registrar.is_empty(),
             complete: is_approved(&row),
         })
+    }
+
+    /// Approves another key for a member that is approved. It takes the same people: whoever has the key is
+    /// the member.
+    async fn approve_next_key(
+        &self,
+        caller: &Caller,
+        request: v1::ApproveMemberRequest,
+    ) -> Result<v1::ApproveMemberReply, GatewayError> {
+        if request.key_sha256.len() != 32 {
+            return Err(GatewayError::invalid("key_sha256", "a SHA-256 has 32 bytes"));
+        }
+        let role = caller.identity.role;
+        let done = self
+            .transact(caller, Action::Member, None, |attempt| {
+                attempt.entry.object = format!("next key of {}", request.name);
+                let key = RowKey::member(&attempt.hash(Domain::Member, &[&request.name]));
+                let found = attempt.look::<MemberRow>(&key)?;
+                let approved = found.value.as_deref().filter(|row| is_approved(row) && row.role == request.role);
+                let Some(row) = approved else {
+                    return Err(GatewayError::NotFound { what: "an approved member of this name and role" });
+                };
+                let mut row = row.clone();
+                if row.key_sha256 == request.key_sha256 {
+                    return Err(GatewayError::invalid("key_sha256", "is the key that the member has already"));
+                }
+                if row.next_key_sha256 != request.key_sha256 {
+                    row.next_key_sha256 = request.key_sha256.clone();
+                    (row.next_operator, row.next_registrar) = (String::new(), String::new());
+                }
+                let basis = match role {
+                    Role::Operator => {
+                        row.next_operator = caller.identity.name.clone();
+                        Basis::Operator
+                    }
+                    Role::Registrar => {
+                        row.next_registrar = caller.identity.name.clone();
+                        Basis::Registrar
+                    }
+                    _ => return Ok((Verdict::Denied(Denial::ActorMayNot), ReceiptRow::default())),
+                };
+                row.approved_ms = attempt.now_ms;
+                attempt.put(&key, found.revision, &row);
+                Ok((Verdict::Permitted(basis, row), ReceiptRow::default()))
+            })
+            .await?;
+        let row = done.value.ok_or(GatewayError::Unknown)?;
+        Ok(v1::ApproveMemberReply {
+            raft_id: row.raft_id,
+            operator_approved: !row.next_operator.is_empty(),
+            registrar_approved: !row.next_registrar.is_empty(),
+            complete: is_next_key_approved(&row),
+        })
+    }
+
+    /// The key to which a member may change: approved, and not its own yet.
+    pub fn approved_next_key(&self, name: &str) -> Result<Option<[u8; 32]>, GatewayError> {
+        let row = self.approved_member(name)?.filter(is_next_key_approved);
+        Ok(row.and_then(|row| row.next_key_sha256[..].try_into().ok()))
+    }
+
+    /// Makes the approved next key the member's own: with it the root key is handed over from now on.
+    pub async fn take_next_key(&self, caller: &Caller, name: &str, key_sha256: [u8; 32]) -> Result<(), GatewayError> {
+        self.transact(caller, Action::Member, None, |attempt| {
+            attempt.entry.object = format!("new key of {name}");
+            let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
+            let found = attempt.look::<MemberRow>(&key)?;
+            let approved = found.value.as_deref().filter(|row| row.next_key_sha256[..] == key_sha256);
+            let Some(row) = approved.filter(|row| is_next_key_approved(row)) else {
+                return Err(GatewayError::NotFound { what: "an approved next key" });
+            };
+            let row = MemberRow {
+                key_sha256: row.next_key_sha256.clone(),
+                operator: row.next_operator.clone(),
+                registrar: row.next_registrar.clone(),
+                next_key_sha256: bytes::Bytes::new(),
+                next_operator: String::new(),
+                next_registrar: String::new(),
+                ..row.clone()
+            };
+            attempt.put(&key, found.revision, &row);
+            Ok((Verdict::Permitted(Basis::Operator, ()), ReceiptRow::default()))
+        })
+        .await
+        .map(|_| ())
     }
 
     /// An approved member, by name. Local: the asker proves itself by its certificate.

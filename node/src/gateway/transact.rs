@@ -206,7 +206,7 @@ impl Gateway {
                     return Err(GatewayError::RequestId { why: GIVEN_UP });
                 }
                 Outcome::Refused(Refusal::KeyDeletionCap) => return Err(GatewayError::KeyDeletionCap),
-                Outcome::Refused(Refusal::Malformed) => {
+                Outcome::Refused(Refusal::Malformed | Refusal::Timeline) => {
                     tracing::error!("a command of this gateway was refused as malformed");
                     return Err(GatewayError::Damaged { what: "command" });
                 }

@@ -5,10 +5,11 @@
 //!   delays a heartbeat and a snapshot delays neither.
 //! - Connections are made when first used and shared by all who speak to that member on that lane.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use kura_client::tls::{ChannelOptions, ClientTls, Endpoint};
 use tonic::transport::Channel;
 
@@ -47,18 +48,38 @@ struct Kept {
     channel: Channel,
     /// The certificate files in use when it was opened.
     generation: u64,
+    /// The keys that the member could show then.
+    keys_sha256: Vec<[u8; 32]>,
 }
 
-/// Connections under mutual TLS: a member is who its certificate's name says.
+/// Connections under mutual TLS: a member is who its certificate's name says and has the key that was
+/// approved for it.
 pub struct TlsChannels {
     tls: Arc<ClientTls>,
     kept: Mutex<HashMap<(String, String, Lane), Kept>>,
+    /// The members' keys as the newest memberships have them, by name.
+    keys: ArcSwap<BTreeMap<String, Vec<[u8; 32]>>>,
 }
 
 impl TlsChannels {
     /// With this node's certificate.
     pub fn new(tls: Arc<ClientTls>) -> Self {
-        Self { tls, kept: Mutex::new(HashMap::new()) }
+        Self { tls, kept: Mutex::new(HashMap::new()), keys: ArcSwap::default() }
+    }
+
+    /// Learns the members' keys. Those who ask for connections (openraft keeps what a membership said when
+    /// it began to replicate) may have older ones.
+    pub fn learn<'m>(&self, members: impl Iterator<Item = &'m Member>) {
+        let mut keys: BTreeMap<String, Vec<[u8; 32]>> = BTreeMap::new();
+        for member in members {
+            let known = keys.entry(member.name.clone()).or_default();
+            for key in member.keys().filter(|key| !known.contains(key)).collect::<Vec<_>>() {
+                known.push(key);
+            }
+        }
+        if **self.keys.load() != keys {
+            self.keys.store(Arc::new(keys));
+        }
     }
 }
 
@@ -66,9 +87,12 @@ impl PeerChannels for TlsChannels {
     fn channel(&self, member: &Member, lane: Lane) -> Result<Channel, String> {
         let key = (member.name.clone(), member.address.clone(), lane);
         let generation = self.tls.generation();
+        let learnt = self.keys.load().get(&member.name).cloned();
+        let keys_sha256 = learnt.unwrap_or_else(|| member.keys().collect());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = kept.get(&key)
             && found.generation == generation
+            && found.keys_sha256 == keys_sha256
         {
             return Ok(found.channel.clone());
         }
@@ -77,12 +101,13 @@ impl PeerChannels for TlsChannels {
             connect_timeout: CONNECT_TIMEOUT,
             keepalive_interval: KEEPALIVE_INTERVAL,
             keepalive_timeout: KEEPALIVE_TIMEOUT,
+            keys_sha256: Some(keys_sha256.clone()),
         };
         let channel = self.tls.channel(&endpoint, &options).map_err(|error| error.to_string())?;
         if kept.len() >= CHANNELS_MAX {
             kept.clear();
         }
-        kept.insert(key, Kept { channel: channel.clone(), generation });
+        kept.insert(key, Kept { channel: channel.clone(), generation, keys_sha256 });
         Ok(channel)
     }
 }

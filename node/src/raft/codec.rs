@@ -104,6 +104,9 @@ pub struct MemberMessage {
     /// 32 bytes: SHA-256 of its public key (SubjectPublicKeyInfo, DER).
     #[prost(bytes = "vec", tag = "5")]
     pub key_sha256: Vec<u8>,
+    /// 32 bytes: SHA-256 of the public key to which it changes; empty if to none.
+    #[prost(bytes = "vec", tag = "6")]
+    pub next_key_sha256: Vec<u8>,
 }
 
 /// A membership as it is written.
@@ -367,6 +370,7 @@ fn membership_message(membership: &Membership) -> MembershipMessage {
                     MemberRole::Backup => 2,
                 },
                 key_sha256: member.key_sha256.to_vec(),
+                next_key_sha256: member.next_key_sha256.as_deref().map(Vec::from).unwrap_or_default(),
             })
             .collect(),
     }
@@ -401,10 +405,16 @@ fn read_membership(bytes: &[u8]) -> Result<Membership, CodecError> {
                 2 => MemberRole::Backup,
                 value => return Err(CodecError::Choice { form: "member's role", value }),
             };
-            let key_sha256 = <[u8; 32]>::try_from(&member.key_sha256[..])
-                .map_err(|_| refused("a certificate fingerprint is not 32 bytes".into()))?;
+            let fingerprint = |bytes: &[u8]| {
+                <[u8; 32]>::try_from(bytes).map_err(|_| refused("a key's fingerprint is not 32 bytes".into()))
+            };
+            let key_sha256 = fingerprint(&member.key_sha256)?;
+            let next_key_sha256 = match &member.next_key_sha256[..] {
+                [] => None,
+                bytes => Some(Box::new(fingerprint(bytes)?)),
+            };
             let MemberMessage { node_id, name, address, .. } = member;
-            Ok((node_id, Member { name, address, role, key_sha256 }))
+            Ok((node_id, Member { name, address, role, key_sha256, next_key_sha256 }))
         })
         .collect::<Result<_, _>>()?;
     Membership::new(voters, members).map_err(|error| refused(error.to_string()))

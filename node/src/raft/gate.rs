@@ -7,19 +7,21 @@
 //!   the node neither votes nor takes entries.
 //! - A backup never leads, never stands and never proposes: neither with its certificate, nor under
 //!   its id or its name.
-//! - A caller whose id is in our membership shows the certificate of that member. An id that is not
-//!   there is no reason to refuse a *leader* or a *candidate* with a voter's certificate: our
-//!   membership may be older than theirs, and only what they send makes it newer. A node that has
-//!   fallen behind by a membership change would otherwise be shut out for good, and with it, when
-//!   others are down, the majority. Removed voters are kept out by their revoked certificates, and
-//!   meanwhile by terms, the lease and pre-vote. *Proposals* are judged by the leader, whose
-//!   membership is the newest: there the caller must be one of its voters. Whom an operator and a
-//!   registrar have approved to join, and to have the root key, is a row of the state: those who
-//!   answer these calls look there.
+//! - A caller whose id is in our membership shows that member's name *and the key that was approved for
+//!   it*: a certificate of the right name with another key is nobody.
+//! - Our membership may be older than a leader's or a candidate's, and only what they send makes it
+//!   newer. So a newer membership counts, too, that a voter whom we know has told us, or that we were
+//!   given when we joined ([`Gate::vouch`]). Whoever is in neither is refused as a leader or candidate;
+//!   a node without any membership takes a voter's certificate. Removed voters are kept out by their
+//!   revoked certificates, and meanwhile by terms, the lease and pre-vote.
+//! - *Proposals* are judged by the leader, whose membership is the newest: there the caller must be one
+//!   of its voters. Whom an operator and a registrar have approved to join, and to have the root key,
+//!   is a row of the state: those who answer these calls look there.
 //! - When free space is spent, the reserve included, entries and snapshots are refused, heartbeats are
 //!   not: the node keeps its leader and recovers without an election.
 
 use std::fmt;
+use std::sync::Arc;
 
 use kura_cluster::ClusterId;
 use tokio::sync::watch;
@@ -27,7 +29,7 @@ use tonic::Status;
 
 use super::codec::CodecError;
 use super::marks::Mark;
-use super::types::{MemberRole, Membership, NodeId};
+use super::types::{Member, MemberRole, NodeId, StoredMembership};
 use super::wire::Envelope;
 use crate::certificates::Serial;
 
@@ -50,6 +52,8 @@ pub enum Call {
     Propose,
     /// Marks, clock and positions.
     Hello,
+    /// Signed heads.
+    Heads,
     /// The root key.
     HandRootKey,
     /// A Raft id.
@@ -58,7 +62,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Append,
         Self::Heartbeat,
         Self::Vote,
@@ -67,6 +71,7 @@ impl Call {
         Self::Snapshot,
         Self::Propose,
         Self::Hello,
+        Self::Heads,
         Self::HandRootKey,
         Self::Join,
     ];
@@ -97,6 +102,7 @@ impl fmt::Display for Call {
             Self::Snapshot => "snapshot",
             Self::Propose => "proposal",
             Self::Hello => "hello",
+            Self::Heads => "heads",
             Self::HandRootKey => "root key handover",
             Self::Join => "join",
         })
@@ -128,14 +134,16 @@ pub enum Standing {
 }
 
 /// What [`judge`] goes by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct View<'a> {
     /// This node's Raft id.
     pub me: NodeId,
     /// This node's cluster; `None` until it knows.
     pub cluster_id: Option<ClusterId>,
     /// The newest membership in this node's log; empty on a new node.
-    pub membership: &'a Membership,
+    pub membership: &'a StoredMembership,
+    /// A membership that was vouched for; it counts if it is newer.
+    pub vouched: Arc<StoredMembership>,
     /// See [`Standing`].
     pub standing: Standing,
     /// Whether free space is spent, the reserve included.
@@ -160,6 +168,18 @@ pub enum Refusal {
         /// The id that the caller gave.
         id: NodeId,
         /// The name in its certificate.
+        name: String,
+    },
+    /// The name is a member's, the key is not the one that was approved for it.
+    #[error("{name} shows another key than the one that was approved for it")]
+    OtherKey {
+        /// The name in the certificate.
+        name: String,
+    },
+    /// A leader or a candidate that is in no membership known here.
+    #[error("{name} is no member, as far as this node knows")]
+    Stranger {
+        /// The name in the certificate.
         name: String,
     },
     /// A proposal by someone who is not among the voters.
@@ -192,9 +212,12 @@ impl From<Refusal> for Status {
         let words = refusal.to_string();
         match refusal {
             Refusal::Revoked => Status::unauthenticated(words),
-            Refusal::NotANode | Refusal::Backup(_) | Refusal::OtherName { .. } | Refusal::NotAVoter(_) => {
-                Status::permission_denied(words)
-            }
+            Refusal::NotANode
+            | Refusal::Backup(_)
+            | Refusal::OtherName { .. }
+            | Refusal::OtherKey { .. }
+            | Refusal::Stranger { .. }
+            | Refusal::NotAVoter(_) => Status::permission_denied(words),
             Refusal::OtherCluster | Refusal::OtherReceiver { .. } | Refusal::Lost => Status::failed_precondition(words),
             Refusal::Closed => Status::unavailable(words),
             Refusal::SpaceSpent(_) => Status::resource_exhausted(words),
@@ -210,17 +233,13 @@ pub fn judge(call: Call, caller: &Caller, envelope: Option<&Envelope>, view: Vie
     let role = caller.role.ok_or(Refusal::NotANode)?;
     if call.is_for_voters() {
         let named_backup =
-            view.membership.nodes().any(|(_, member)| member.name == caller.name && member.role == MemberRole::Backup);
+            view.members().any(|(_, member)| member.name == caller.name && member.role == MemberRole::Backup);
         if role == MemberRole::Backup || named_backup {
             return Err(Refusal::Backup(call));
         }
     }
     if let Some(envelope) = envelope {
-        if let Some(member) = view.membership.get_node(&envelope.from)
-            && member.name != caller.name
-        {
-            return Err(Refusal::OtherName { id: envelope.from, name: caller.name.clone() });
-        }
+        judge_sender(call, caller, envelope.from, &view)?;
         if view.cluster_id.is_some_and(|id| envelope.cluster_id[..] != id.0) {
             return Err(Refusal::OtherCluster);
         }
@@ -229,10 +248,19 @@ pub fn judge(call: Call, caller: &Caller, envelope: Option<&Envelope>, view: Vie
         }
     }
     if call == Call::Propose {
-        let is_caller = |id: &NodeId| view.membership.get_node(id).is_some_and(|member| member.name == caller.name);
-        if !view.membership.voter_ids().any(|id| is_caller(&id)) {
+        let membership = view.membership.membership();
+        let mut voters = membership.voter_ids().filter_map(|id| membership.get_node(&id));
+        if !voters.any(|member| member.is_shown_by(&caller.name, &caller.key_sha256)) {
             return Err(Refusal::NotAVoter(caller.name.clone()));
         }
+    }
+    // The pieces of a snapshot name no sender.
+    if call.is_leaders()
+        && envelope.is_none()
+        && view.knows_members()
+        && !view.members().any(|(_, member)| member.is_shown_by(&caller.name, &caller.key_sha256))
+    {
+        return Err(Refusal::Stranger { name: caller.name.clone() });
     }
     if call.is_leaders() {
         match view.standing {
@@ -245,6 +273,49 @@ pub fn judge(call: Call, caller: &Caller, envelope: Option<&Envelope>, view: Vie
         return Err(Refusal::SpaceSpent(call));
     }
     Ok(())
+}
+
+/// Whether the caller is the member that its message says it is.
+fn judge_sender(call: Call, caller: &Caller, from: NodeId, view: &View<'_>) -> Result<(), Refusal> {
+    let name = || caller.name.clone();
+    let mut known = view.members().filter(|(id, _)| *id == from).map(|(_, member)| member).peekable();
+    if known.peek().is_some() {
+        let mut named = known.filter(|member| member.name == caller.name).peekable();
+        if named.peek().is_none() {
+            return Err(Refusal::OtherName { id: from, name: name() });
+        }
+        return match named.any(|member| member.is_shown_by(&caller.name, &caller.key_sha256)) {
+            true => Ok(()),
+            false => Err(Refusal::OtherKey { name: name() }),
+        };
+    }
+    if call.is_leaders() && view.knows_members() {
+        return Err(Refusal::Stranger { name: name() });
+    }
+    // A member that is being added asks under an id that is not known here yet, never under a known name.
+    let mut named = view.members().filter(|(_, member)| member.name == caller.name).peekable();
+    let is_nobody = named.peek().is_some() && !named.any(|(_, m)| m.is_shown_by(&caller.name, &caller.key_sha256));
+    if is_nobody { Err(Refusal::OtherKey { name: name() }) } else { Ok(()) }
+}
+
+impl View<'_> {
+    /// Every member of the memberships that count.
+    fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        let vouched = Some(&*self.vouched).filter(|vouched| is_newer(vouched, self.membership));
+        [Some(self.membership), vouched]
+            .into_iter()
+            .flatten()
+            .flat_map(|stored| stored.membership().nodes().map(|(id, member)| (*id, member)))
+    }
+
+    fn knows_members(&self) -> bool {
+        self.members().next().is_some()
+    }
+}
+
+/// Whether a membership comes from a later entry than another.
+fn is_newer(one: &StoredMembership, other: &StoredMembership) -> bool {
+    one.log_id() > other.log_id()
 }
 
 /// Whether a log that has got to `own` has lost something that a peer's `kept` mark stands for.
@@ -261,6 +332,7 @@ pub fn has_lost(own: &[u8], kept: &[u8]) -> Result<bool, CodecError> {
 #[derive(Debug)]
 pub struct Gate {
     me: NodeId,
+    vouched: watch::Sender<Arc<StoredMembership>>,
     cluster_id: watch::Sender<Option<ClusterId>>,
     standing: watch::Sender<Standing>,
     space_spent: watch::Sender<bool>,
@@ -271,6 +343,7 @@ impl Gate {
     pub fn new(me: NodeId, cluster_id: Option<ClusterId>) -> Self {
         Self {
             me,
+            vouched: watch::Sender::default(),
             cluster_id: watch::Sender::new(cluster_id),
             standing: watch::Sender::new(Standing::Closed),
             space_spent: watch::Sender::new(false),
@@ -298,6 +371,24 @@ impl Gate {
         self.cluster_id.send_replace(Some(cluster_id));
     }
 
+    /// A membership that comes from someone to be trusted: from the cluster when this node joined it, or
+    /// from a voter that showed the key under which this node knows it. The newest one is kept.
+    pub fn vouch(&self, membership: StoredMembership) {
+        self.vouched.send_if_modified(|vouched| {
+            let newer = is_newer(&membership, vouched);
+            if newer {
+                *vouched = Arc::new(membership);
+            }
+            newer
+        });
+    }
+
+    /// The members of a vouched membership, if it is newer than the own one: they are asked, too.
+    pub fn vouched_beyond(&self, membership: &StoredMembership) -> Option<Arc<StoredMembership>> {
+        let vouched = Arc::clone(&self.vouched.borrow());
+        is_newer(&vouched, membership).then_some(vouched)
+    }
+
     /// Free space is spent, or there is some again.
     pub fn set_space_spent(&self, spent: bool) {
         self.space_spent.send_replace(spent);
@@ -310,11 +401,12 @@ impl Gate {
     }
 
     /// This node's view, with the membership that its log holds now.
-    pub fn view<'a>(&self, membership: &'a Membership) -> View<'a> {
+    pub fn view<'a>(&self, membership: &'a StoredMembership) -> View<'a> {
         View {
             me: self.me,
             cluster_id: *self.cluster_id.borrow(),
             membership,
+            vouched: Arc::clone(&self.vouched.borrow()),
             standing: *self.standing.borrow(),
             space_spent: *self.space_spent.borrow(),
         }

@@ -37,6 +37,7 @@ use tonic::{Response, Status};
 use super::channels::{Lane, PeerChannels};
 use super::types::{CommittedLeaderId, Member, NodeId, TypeConfig, Vote};
 use super::wire::{self, Append, Appended, Envelope};
+use crate::heads::Heads;
 use crate::snapshot::{FileHashes, Snapshot, SnapshotSender, Transfers};
 
 /// Bytes of one message to or from a peer, but for snapshot manifests. The log reader makes appends
@@ -79,6 +80,7 @@ struct Shared {
     marks: Arc<dyn MarkSink>,
     transfers: Arc<Transfers>,
     hashes: Arc<FileHashes>,
+    heads: Arc<Heads>,
 }
 
 /// Makes a [`Network`] for each member that openraft speaks to.
@@ -89,7 +91,7 @@ pub struct NetworkFactory {
 
 impl NetworkFactory {
     /// For the member `me` of a cluster. `transfers` shows the snapshots being sent; `hashes` is
-    /// best shared with the receiving side.
+    /// best shared with the receiving side; `heads` bear out the snapshots.
     pub fn new(
         me: NodeId,
         cluster_id: ClusterId,
@@ -97,9 +99,10 @@ impl NetworkFactory {
         marks: Arc<dyn MarkSink>,
         transfers: Arc<Transfers>,
         hashes: Arc<FileHashes>,
+        heads: Arc<Heads>,
     ) -> Self {
         let cluster_id = Bytes::copy_from_slice(&cluster_id.0);
-        Self { shared: Arc::new(Shared { me, cluster_id, channels, marks, transfers, hashes }) }
+        Self { shared: Arc::new(Shared { me, cluster_id, channels, marks, transfers, hashes, heads }) }
     }
 
     fn network(&self, target: NodeId, member: &Member, append_lane: Lane) -> Network {
@@ -241,6 +244,7 @@ impl NetSnapshot<TypeConfig> for Network {
             vote,
             transfers: Arc::clone(&self.shared.transfers),
             hashes: Arc::clone(&self.shared.hashes),
+            heads: Arc::clone(&self.shared.heads),
         };
         tokio::select! {
             sent = sender.send(&snapshot.snapshot) => match sent {

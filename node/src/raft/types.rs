@@ -113,6 +113,21 @@ pub struct Member {
     pub role: MemberRole,
     /// SHA-256 of its public key (SubjectPublicKeyInfo, DER), as it was approved.
     pub key_sha256: [u8; 32],
+    /// While it changes its key: the approved new one. Until that is done both are its own. Boxed, since
+    /// it is rare and openraft's errors carry members about.
+    pub next_key_sha256: Option<Box<[u8; 32]>>,
+}
+
+impl Member {
+    /// The keys (SHA-256 of SubjectPublicKeyInfo) with which it may show itself.
+    pub fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
+        [Some(self.key_sha256), self.next_key_sha256.as_deref().copied()].into_iter().flatten()
+    }
+
+    /// Whether a node that shows this name and key is this member.
+    pub fn is_shown_by(&self, name: &str, key_sha256: &[u8; 32]) -> bool {
+        self.name == name && self.keys().any(|key| key == *key_sha256)
+    }
 }
 
 impl fmt::Display for Member {

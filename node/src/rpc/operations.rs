@@ -1,12 +1,12 @@
 //! `kura.v1.Operations`: status and membership. Shows and touches no record.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod keys;
+mod status;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-use kura_cluster::row::Table;
 use kura_proto::v1::operations_client::OperationsClient;
 use kura_proto::v1::operations_server::Operations;
 use kura_proto::v1::{self};
@@ -20,9 +20,9 @@ use super::admit;
 use super::role::Call;
 use crate::certificates::{Identity, Role, check_name};
 use crate::gateway::{Caller, GatewayError};
-use crate::raft::channels::Lane;
-use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
-use crate::serve::{Node, most_advanced, peers};
+use crate::raft::channels::{Lane, PeerChannels};
+use crate::raft::types::{Member, MemberRole, NodeId};
+use crate::serve::{Node, most_advanced};
 
 /// Between two looks at a member that catches up.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
@@ -53,7 +53,10 @@ impl OperationsService {
         let voter = admit(&self.0.tls, Call::Forward, request)?;
         let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
         let membership = membership.membership();
-        let is_member = membership.voter_ids().filter_map(|id| membership.get_node(&id)).any(|m| m.name == voter.name);
+        let is_member = membership
+            .voter_ids()
+            .filter_map(|id| membership.get_node(&id))
+            .any(|m| m.is_shown_by(&voter.name, &voter.key_sha256));
         if !is_member || check_name(operator).is_err() {
             return Err(GatewayError::Role { role: "voter (of no present member)".into() }.into());
         }
@@ -80,7 +83,7 @@ impl OperationsService {
         })?;
         let role = if row.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
         let key_sha256 = row.key_sha256[..].try_into().unwrap_or_default();
-        Ok((row.raft_id, Member { name: row.name, address: row.address, role, key_sha256 }))
+        Ok((row.raft_id, Member { name: row.name, address: row.address, role, key_sha256, next_key_sha256: None }))
     }
 
     fn id_of(&self, name: &str) -> Result<NodeId, Status> {
@@ -209,10 +212,11 @@ fn relay(mut stream: tonic::Streaming<v1::MemberProgress>) -> Response<Progress>
 impl Operations for OperationsService {
     type AddMemberStream = Progress;
     type ReplaceMemberStream = Progress;
+    type RenewKeyStream = Progress;
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         admit(&self.0.tls, Call::Status, &request)?;
-        Ok(Response::new(status(&self.0).await))
+        Ok(Response::new(status::status(&self.0).await))
     }
 
     async fn approve_member(
@@ -279,6 +283,18 @@ impl Operations for OperationsService {
         Ok(in_background(|tell| async move { service.add(&request.new, Some(&request.old), &tell).await }))
     }
 
+    async fn renew_key(&self, request: Request<v1::RenewKeyRequest>) -> Result<Response<Progress>, Status> {
+        let caller = self.caller(Call::ChangeMembership, &request)?;
+        let request = request.into_inner();
+        if let Some(mut leader) = self.leader()? {
+            return Ok(relay(leader.renew_key(forwarded(request, &caller)).await?.into_inner()));
+        }
+        let service = self.clone();
+        Ok(in_background(
+            |tell| async move { keys::renew(&service.0, &caller, service.id_of(&request.name)?, &tell).await },
+        ))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,
@@ -311,109 +327,5 @@ impl Operations for OperationsService {
             tokio::time::sleep(CATCH_UP_INTERVAL).await;
         }
         Ok(Response::new(v1::TransferLeaderReply { leader: node.member(to).map(|m| m.name).unwrap_or_default() }))
-    }
-}
-
-/// The cluster as this node sees it: members are asked at this moment, and who does not answer is
-/// unknown, not as it was.
-pub async fn status(node: &Node) -> v1::StatusReply {
-    let metrics = node.raft.metrics().borrow_watched().clone();
-    let others = peers::others(node);
-    let answers =
-        join_all(others.iter().map(|(id, member)| async move { (*id, peers::hello(node, *id, member).await.ok()) }))
-            .await;
-    let mut replies: BTreeMap<NodeId, Option<v1::HelloReply>> = answers.into_iter().collect();
-    replies.insert(node.id(), Some(crate::serve::own_hello(node)));
-    let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
-    let members = metrics.membership_config.membership().nodes().map(|(id, member)| {
-        member_status(*id, member, metrics.current_leader, last, replies.get(id).and_then(Option::as_ref))
-    });
-    let published = node.store.published();
-    v1::StatusReply {
-        cluster_name: node.identity.cluster_name.clone(),
-        cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
-        timeline: published.summary.timeline,
-        node: node.config.name.clone(),
-        leader_id: metrics.current_leader.unwrap_or(0),
-        term: metrics.current_term,
-        members: members.collect(),
-        committed_index: metrics.local_committed.map_or(0, |id| id.index),
-        replication_point: Some(replication_point(node, &metrics, last, &replies)),
-        journal_size: published.summary.journal.size(),
-        journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
-        tables: Table::ALL
-            .iter()
-            .map(|table| {
-                let summary = published.summary.table(*table);
-                v1::TableStatus {
-                    name: table.word().into(),
-                    rows: summary.rows,
-                    digest: Bytes::copy_from_slice(&summary.digest.to_bytes()),
-                }
-            })
-            .collect(),
-    }
-}
-
-fn member_status(
-    id: NodeId,
-    member: &Member,
-    leader: Option<NodeId>,
-    last: u64,
-    reply: Option<&v1::HelloReply>,
-) -> v1::MemberStatus {
-    let known = reply.cloned().unwrap_or_default();
-    let clock_ms = i64::try_from(crate::clock::now_ms()).unwrap_or(0);
-    v1::MemberStatus {
-        raft_id: id,
-        name: member.name.clone(),
-        address: member.address.clone(),
-        role: if member.role == MemberRole::Voter { 1 } else { 2 },
-        reachable: reply.is_some(),
-        leader: leader == Some(id),
-        unsealed: known.unsealed,
-        applied_index: known.applied_index,
-        synced_index: known.synced_index,
-        lag_entries: reply.map_or(-1, |reply| i64::try_from(last.saturating_sub(reply.applied_index)).unwrap_or(-1)),
-        state_digest: known.state_digest,
-        digest_index: known.digest_index,
-        disk_bytes: known.disk_bytes,
-        disk_free_bytes: known.disk_free_bytes,
-        certificate_not_after_ms: known.certificate_not_after_ms,
-        version: known.version,
-        clock_offset_ms: reply.map_or(0, |reply| i64::try_from(reply.clock_ms).unwrap_or(0) - clock_ms),
-        trouble: known.trouble,
-    }
-}
-
-/// How far the best backup is behind the log; unknown is unknown.
-fn replication_point(
-    node: &Node,
-    metrics: &RaftMetrics,
-    last: u64,
-    replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
-) -> v1::ReplicationPoint {
-    const KNOWN: u32 = 1;
-    const UNKNOWN: u32 = 2;
-    const NO_BACKUP: u32 = 3;
-    let membership = metrics.membership_config.membership();
-    let backups: Vec<NodeId> =
-        membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, _)| *id).collect();
-    if backups.is_empty() {
-        return v1::ReplicationPoint { state: NO_BACKUP, ..v1::ReplicationPoint::default() };
-    }
-    let best = backups.iter().filter_map(|id| replies.get(id)?.as_ref()).map(|reply| reply.synced_index).max();
-    match best {
-        None => v1::ReplicationPoint { state: UNKNOWN, ..v1::ReplicationPoint::default() },
-        Some(index) => match node.peers.lag_at(index) {
-            Some((since, bytes_behind)) => v1::ReplicationPoint {
-                state: KNOWN,
-                index,
-                entries_behind: last.saturating_sub(index),
-                bytes_behind,
-                seconds_behind: since.as_secs(),
-            },
-            None => v1::ReplicationPoint { state: UNKNOWN, index, ..v1::ReplicationPoint::default() },
-        },
     }
 }

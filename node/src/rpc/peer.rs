@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use kura_proto::v1;
 use kura_proto::v1::peer_server::{Peer, PeerServer};
@@ -44,6 +45,9 @@ pub trait PeerHandlers: Send + Sync + 'static {
         requests: Streaming<v1::ProposeRequest>,
     ) -> Result<ReplyStream<v1::ProposeReply>, Status>;
 
+    /// This member's signed heads. Answered also while the gate is closed.
+    async fn heads(&self, request: v1::HeadsRequest) -> Result<v1::HeadsReply, Status>;
+
     /// Marks, clock and positions. Answered also while the gate is closed.
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status>;
 
@@ -61,9 +65,10 @@ pub trait PeerHandlers: Send + Sync + 'static {
     /// Whether this node may stand for election: an unsealed voter.
     fn may_stand(&self) -> bool;
 
-    /// Whether this node takes such a snapshot: its timeline, and its digest as another member
-    /// signed it. Asked before anything of it is sent.
-    async fn admit_snapshot(&self, manifest: &SnapshotManifest) -> Result<(), Status>;
+    /// Whether this node takes such a snapshot from the member `from`: its timeline, and its digest as
+    /// another member signed it, in one of the encoded `heads` or one that is held here. Asked before
+    /// anything of it is sent.
+    async fn admit_snapshot(&self, from: NodeId, manifest: &SnapshotManifest, heads: &[Bytes]) -> Result<(), Status>;
 
     /// Where this node's state database is now: an offered snapshot's files are looked for there.
     fn state_directory(&self) -> Option<PathBuf>;
@@ -156,7 +161,7 @@ where
         let membership = self.membership();
         let judged = match self.handlers.is_revoked(caller) {
             true => Err(Refusal::Revoked),
-            false => judge(call, caller, envelope, self.gate.view(membership.membership())),
+            false => judge(call, caller, envelope, self.gate.view(&membership)),
         };
         judged.inspect_err(|refusal| {
             tracing::debug!(%call, name = %caller.name, %refusal, "a peer's call was refused");
@@ -254,7 +259,8 @@ where
         self.parts.check(Call::Propose, &caller, None)?;
         let membership = self.parts.membership();
         let membership = membership.membership();
-        let is_caller = |id: &NodeId| membership.get_node(id).is_some_and(|member| member.name == caller.name);
+        let is_caller =
+            |id: &NodeId| membership.get_node(id).is_some_and(|m| m.is_shown_by(&caller.name, &caller.key_sha256));
         let Some(from) = membership.voter_ids().find(is_caller) else {
             return Err(Refusal::NotAVoter(caller.name).into());
         };
@@ -270,13 +276,22 @@ where
         self.parts.handlers.hello(&caller, request).await.map(Response::new)
     }
 
+    async fn heads(&self, request: Request<v1::HeadsRequest>) -> Result<Response<v1::HeadsReply>, Status> {
+        let caller = self.parts.caller(&request)?;
+        let request = request.into_inner();
+        let to = *self.parts.raft.node_id();
+        let envelope = Envelope { from: request.from, to, cluster_id: request.cluster_id.clone() };
+        self.parts.check(Call::Heads, &caller, Some(&envelope))?;
+        self.parts.handlers.heads(request).await.map(Response::new)
+    }
+
     async fn hand_root_key(&self, request: Request<v1::RootKeyRequest>) -> Result<Response<v1::RootKeyReply>, Status> {
         let caller = self.parts.caller(&request)?;
         self.parts.check(Call::HandRootKey, &caller, None)?;
         let request = request.into_inner();
         own_name(&caller, &request.name)?;
         let membership = self.parts.membership();
-        let view = self.parts.gate.view(membership.membership());
+        let view = self.parts.gate.view(&membership);
         if view.cluster_id.is_none_or(|id| request.cluster_id[..] != id.0) {
             return Err(Refusal::OtherCluster.into());
         }

@@ -9,15 +9,17 @@ use kura_cluster::command::encoded_at_ms;
 use kura_cluster::seal::verify_command_mac;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, standing};
+use super::{Node, heads, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
 use crate::gateway::propose::{Failure, write_reply};
+use crate::raft::codec;
 use crate::raft::gate::{Caller, Standing};
 use crate::raft::network::MarkSink;
 use crate::raft::types::{MemberRole, NodeId};
@@ -126,7 +128,11 @@ impl PeerHandlers for Handlers {
         if caller.role != Some(role) || approved.key_sha256[..] != caller.key_sha256[..] {
             return Err(Status::permission_denied("this member was approved with another certificate or role"));
         }
+        let row = node.store.database().cluster_row().map_err(|error| Status::internal(error.to_string()))?;
+        let membership = node.raft.metrics().borrow_watched().membership_config.clone();
         Ok(v1::JoinReply {
+            membership: codec::encode_stored_membership(&membership).into(),
+            cluster_row: row.unwrap_or_default().encode_to_vec().into(),
             raft_id: approved.raft_id,
             cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
             cluster_name: node.identity.cluster_name.clone(),
@@ -142,12 +148,12 @@ impl PeerHandlers for Handlers {
         standing::may_stand(&self.0)
     }
 
-    async fn admit_snapshot(&self, manifest: &SnapshotManifest) -> Result<(), Status> {
-        let ours = self.0.store.published().summary.timeline;
-        match manifest.timeline < ours {
-            true => Err(Status::failed_precondition("the snapshot is of an older timeline")),
-            false => Ok(()),
-        }
+    async fn heads(&self, request: v1::HeadsRequest) -> Result<v1::HeadsReply, Status> {
+        Ok(v1::HeadsReply { heads: self.0.heads.after(request.after_index) })
+    }
+
+    async fn admit_snapshot(&self, from: NodeId, manifest: &SnapshotManifest, offered: &[Bytes]) -> Result<(), Status> {
+        heads::admit_snapshot(&self.0, from, manifest, offered)
     }
 
     fn state_directory(&self) -> Option<PathBuf> {
@@ -180,6 +186,11 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         kept_mark: node.marks.kept_mark(asker).unwrap_or_default(),
         timeline: published.summary.timeline,
         term: metrics.current_term,
+        membership: codec::encode_stored_membership(&metrics.membership_config).into(),
+        key_sha256: match node.tls.files_digest() == node.client_tls.files_digest() {
+            true => Bytes::copy_from_slice(&node.tls.identity().key_sha256),
+            false => Bytes::new(),
+        },
     }
 }
 
@@ -196,6 +207,13 @@ fn trouble(node: &Node) -> String {
     }
     if *node.log.stalled().borrow() {
         words.push("its log waits for disk space".to_owned());
+    }
+    let own_key = node.tls.identity().key_sha256;
+    if node.member(node.id()).is_some_and(|member| !member.keys().any(|key| key == own_key)) {
+        words.push("its key is not the one that was approved for it".to_owned());
+    }
+    for (name, index, tables) in heads::differences(node) {
+        words.push(format!("its state is not {name}'s at index {index} ({tables})"));
     }
     words.join("; ")
 }

@@ -6,6 +6,7 @@
 //! over, openraft stopped, state flushed.
 
 mod handlers;
+pub mod heads;
 mod logging;
 pub mod marks;
 pub mod peers;
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use kura_client::tls::{ClientTls, TlsFileError};
-use kura_cluster::ClusterId;
 use kura_proto::v1::consents_server::ConsentsServer;
 use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
@@ -32,6 +32,7 @@ use crate::config::NodeConfig;
 use crate::gateway::Gateway;
 use crate::gateway::group::Group;
 use crate::gateway::propose::{LeaderLink, Proposer};
+use crate::heads::Heads;
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::init::log_identity;
 use crate::raft::channels::{Lane, PeerChannels, TlsChannels};
@@ -46,7 +47,6 @@ use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
 use crate::snapshot::{FileHashes, SnapshotReceiver, Transfers};
 use crate::space::{Marks as SpaceMarks, Space};
-use crate::state::machine::cluster_id;
 use crate::state::{DatabaseError, StateMachine, StateStore};
 
 /// How often certificate files are looked at.
@@ -75,14 +75,6 @@ pub enum ServeError {
         found: String,
         /// Whom the configuration names.
         expected: String,
-    },
-    /// The state is another cluster's.
-    #[error(
-        "{data}: the state belongs to another cluster than the identity beside it; put back what belongs together, or replace this member"
-    )]
-    OtherCluster {
-        /// The data directory.
-        data: String,
     },
     /// See [`TlsLoadError`].
     #[error(transparent)]
@@ -139,17 +131,21 @@ pub struct Node {
     /// Who may say what over the peer service.
     pub gate: Arc<Gate>,
     /// Connections to members.
-    pub channels: Arc<dyn PeerChannels>,
+    pub channels: Arc<TlsChannels>,
     /// Members' marks.
     pub marks: Arc<marks::MarkStore>,
     /// What members said last.
     pub peers: Arc<peers::Peers>,
     /// Disk space.
     pub space: Arc<Space>,
-    /// Own TLS.
+    /// Own TLS, of the port.
     pub tls: Arc<ReloadingTls>,
+    /// Own TLS, towards others.
+    pub client_tls: Arc<ClientTls>,
     /// Snapshots being sent.
     pub transfers: Arc<Transfers>,
+    /// Heads, own and others'.
+    pub heads: Arc<Heads>,
 }
 
 impl Node {
@@ -209,15 +205,12 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let log = tokio::task::block_in_place(|| LogStore::open(&config.data.join("log"), log_identity(&identity), &[]))?;
     let log_watch = log.watch();
     marks.watch_own(log_watch.clone());
-    let machine = StateMachine::open(&config.data, log_watch.synced())?;
+    let machine = StateMachine::open(&config.data, identity.trust(), log_watch.synced())?;
     let store = machine.store();
-    let found = cluster_id(&store.database())?;
-    if found != ClusterId::default() && found != identity.cluster_id {
-        return Err(ServeError::OtherCluster { data: config.data.display().to_string() });
-    }
     let hashes = Arc::new(FileHashes::default());
     let transfers = Arc::new(Transfers::default());
-    let channels: Arc<dyn PeerChannels> = Arc::new(TlsChannels::new(client_tls));
+    let channels = Arc::new(TlsChannels::new(client_tls.clone()));
+    let heads = Arc::new(Heads::default());
     let network = NetworkFactory::new(
         identity.raft_id,
         identity.cluster_id,
@@ -225,9 +218,11 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         marks.clone(),
         transfers.clone(),
         hashes.clone(),
+        heads.clone(),
     );
     let raft = crate::raft::start::start(identity.raft_id, network, log, machine).await.map_err(ServeError::Raft)?;
     let gate = Arc::new(Gate::new(identity.raft_id, Some(identity.cluster_id)));
+    gate.vouch(identity.membership.clone());
     let vault = Arc::new(ArcSwapOption::empty());
     let link = Arc::new(Link { raft: raft.clone(), channels: channels.clone() });
     let group = Group::start(raft.clone());
@@ -251,7 +246,9 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         peers: Arc::new(peers::Peers::default()),
         space,
         tls: tls.clone(),
+        client_tls: client_tls.clone(),
         transfers,
+        heads,
     });
 
     let address = node.config.listen.clone();
@@ -287,7 +284,9 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
 
     let _reload = tls.watch(TLS_RELOAD_INTERVAL);
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(reload_client_tls(client_tls));
     tasks.spawn(peers::follow(node.clone()));
+    tasks.spawn(heads::follow(node.clone()));
     tasks.spawn(standing::check_marks(node.clone()));
     tasks.spawn(standing::stand(node.clone()));
     tasks.spawn(standing::watch_space(node.clone()));
@@ -323,6 +322,17 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     }
     tracing::info!(node = %node.config.name, "stopped");
     end
+}
+
+/// Keeps the certificate shown to others new. It is looked at before each connection anyway, but connections
+/// live long: only a reload moves callers to new ones.
+async fn reload_client_tls(tls: Arc<ClientTls>) {
+    loop {
+        tokio::time::sleep(TLS_RELOAD_INTERVAL).await;
+        let tls = tls.clone();
+        // Failures are logged and counted there.
+        let _ = tokio::task::spawn_blocking(move || tls.reload_if_changed()).await;
+    }
 }
 
 async fn wait_true(mut watch: tokio::sync::watch::Receiver<bool>) {

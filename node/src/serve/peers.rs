@@ -17,9 +17,10 @@ use prost::Message;
 use super::Node;
 use crate::clock;
 use crate::gateway::denials::COUNT_INTERVAL;
-use crate::raft::channels::Lane;
+use crate::raft::channels::{Lane, PeerChannels};
+use crate::raft::codec;
 use crate::raft::network::MarkSink;
-use crate::raft::types::{Member, MemberRole, NodeId};
+use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The same, before any voter was heard.
@@ -30,6 +31,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// A leader writes an entry when it has written none for this long.
 const CANARY_INTERVAL: Duration = Duration::from_secs(3);
+/// A leader writes such an entry also when no other has made a head for this long.
+const HEAD_AGE_MAX: Duration = Duration::from_secs(15);
 
 /// A member's last answer.
 #[derive(Debug, Clone)]
@@ -106,28 +109,48 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
     let reply =
         answer.map_err(|_| "no answer in time".to_owned())?.map_err(|status| status.message().to_owned())?.into_inner();
     node.peers.note(id, reply.clone());
+    take_word(node, member, &reply);
     if member.role == MemberRole::Backup {
         node.gateway.reach.report(id, reply.synced_term, reply.synced_index);
     }
     Ok(reply)
 }
 
-/// Every other member, in the newest membership.
+/// Every other member, in the newest membership of this node's log.
 pub fn others(node: &Node) -> Vec<(NodeId, Member)> {
-    let membership = node.raft.metrics().borrow_watched().membership_config.clone();
-    membership
-        .membership()
-        .nodes()
-        .filter(|(id, _)| **id != node.id())
-        .map(|(id, member)| (*id, member.clone()))
-        .collect()
+    others_in(node, &node.raft.metrics().borrow_watched().membership_config.clone())
+}
+
+fn others_in(node: &Node, stored: &StoredMembership) -> Vec<(NodeId, Member)> {
+    let members = stored.membership().nodes().filter(|(id, _)| **id != node.id());
+    members.map(|(id, member)| (*id, member.clone())).collect()
+}
+
+/// Others that a newer membership has, for which someone vouched: this node's log may be behind.
+fn newcomers(node: &Node, known: &[(NodeId, Member)]) -> Vec<(NodeId, Member)> {
+    let own = node.raft.metrics().borrow_watched().membership_config.clone();
+    let Some(vouched) = node.gate.vouched_beyond(&own) else { return Vec::new() };
+    let newer = others_in(node, &vouched).into_iter();
+    newer.filter(|(id, member)| !known.iter().any(|(known, old)| known == id && old == member)).collect()
+}
+
+/// What a voter says of the membership counts here: it has shown the key under which we know it.
+fn take_word(node: &Node, member: &Member, reply: &v1::HelloReply) {
+    if member.role == MemberRole::Voter
+        && let Ok(membership) = codec::decode_stored_membership(&reply.membership)
+    {
+        node.gate.vouch(membership);
+    }
 }
 
 /// Keeps asking, for ever.
 pub async fn follow(node: Arc<Node>) {
     loop {
         let members = others(&node);
-        join_all(members.iter().map(|(id, member)| hello(&node, *id, member))).await;
+        let newcomers = newcomers(&node, &members);
+        let all = members.iter().chain(&newcomers);
+        node.channels.learn(all.clone().map(|(_, member)| member));
+        join_all(all.map(|(id, member)| hello(&node, *id, member))).await;
         judge_clock(&node, &members);
         if node.gateway.clock_is_off()
             && node.leads()
@@ -193,15 +216,21 @@ pub async fn sweep(node: Arc<Node>) {
 }
 
 /// While this node leads and nothing is written, writes an entry from time to time: so that lag and
-/// clocks are known to be what they are, and not what they were.
+/// clocks are known to be what they are, and not what they were. Under a light load it does so, too, lest
+/// members have nothing to compare.
 pub async fn beat(node: Arc<Node>) {
     let mut last = 0;
+    let mut head = (0, Instant::now());
     loop {
         tokio::time::sleep(CANARY_INTERVAL).await;
         let index = node.store.published().index();
+        if node.heads.newest() != head.0 {
+            head = (node.heads.newest(), Instant::now());
+        }
+        let due = index == last || head.1.elapsed() >= HEAD_AGE_MAX;
         // A leader whose clock is off must not move the cluster's time.
         if node.leads()
-            && index == last
+            && due
             && node.space.check_reads().is_ok()
             && let Ok(now_ms) = node.gateway.now_ms()
         {

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 
@@ -15,6 +15,8 @@ use super::{Node, peers};
 use crate::space::Level;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a snapshot waits for the next head. A leader lets a quarter of it pass.
+const HEAD_WAIT: Duration = Duration::from_secs(60);
 
 /// Looks at the log's size from time to time, for ever.
 pub async fn retain(node: Arc<Node>) {
@@ -40,7 +42,11 @@ pub async fn retain(node: Arc<Node>) {
                 let database = node.store.database();
                 move || database.flush()
             });
-            if matches!(flushed.await, Ok(Ok(()))) && node.raft.trigger().snapshot().await.is_ok() {
+            // Made where every member makes a head, so that the others can bear it out when it is sent.
+            if matches!(flushed.await, Ok(Ok(())))
+                && node.store.make_snapshot_at_head(Instant::now() + HEAD_WAIT).await
+                && node.raft.trigger().snapshot().await.is_ok()
+            {
                 (before_start_bytes, in_snapshot_bytes) = (0, published.bytes);
             }
         }

@@ -11,7 +11,7 @@ use kura_proto::v1::peer_client::PeerClient;
 use zeroize::Zeroize;
 
 use super::{Node, peers};
-use crate::raft::channels::Lane;
+use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::types::MemberRole;
 use crate::vault::{Vault, VaultError, read_root_key, write_root_key};
 

@@ -24,6 +24,7 @@ use tonic::{Response, Status};
 use super::manifest::{FileName, MANIFEST_BYTES_MAX, SnapshotManifest};
 use super::progress::{Phase, Transfers};
 use super::{FileHashes, Snapshot, receiver};
+use crate::heads::Heads;
 use crate::raft::types::{NodeId, Vote};
 use crate::raft::wire::{self, Envelope, WireError};
 
@@ -88,6 +89,8 @@ pub struct SnapshotSender {
     pub transfers: Arc<Transfers>,
     /// The hashes of this node's files.
     pub hashes: Arc<FileHashes>,
+    /// Members' signed heads: those at the snapshot's index go with the offer.
+    pub heads: Arc<Heads>,
 }
 
 impl SnapshotSender {
@@ -157,6 +160,7 @@ impl SnapshotSender {
             cluster_id: self.envelope.cluster_id.clone(),
             vote: Some(wire::put_vote(&self.vote)),
             manifest: encoded.into(),
+            heads: manifest.last_log_id.map(|last| self.heads.at(last.index)).unwrap_or_default(),
         };
         within(OFFER_TIMEOUT, self.client.offer_snapshot(offer)).await
     }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kura_cluster::apply::{Summary, View};
-use kura_cluster::row::{RowHeader, RowKey, StoredRow, Table};
+use kura_cluster::row::{ClusterRow, RowHeader, RowKey, StoredRow, Table};
+use kura_cluster::timeline::{TimelineError, Trust};
+use prost::Message;
 use quick_cache::sync::Cache;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -67,6 +69,14 @@ pub enum DatabaseError {
         directory: PathBuf,
         /// Which form.
         what: &'static str,
+    },
+    /// The state is another cluster's, or of a timeline that the recovery key has not certified.
+    #[error("the state in {directory}: {source}; put back what belongs together, or replace this member")]
+    Untrusted {
+        /// Where it lies.
+        directory: PathBuf,
+        /// What is wrong.
+        source: TimelineError,
     },
     /// A file operation failed.
     #[error("{path}: {source}")]
@@ -161,6 +171,19 @@ impl Database {
             None => Summary::default(),
         };
         Ok((applied, membership, summary))
+    }
+
+    /// The cluster's own row; `None` before `init` has been applied.
+    pub fn cluster_row(&self) -> Result<Option<ClusterRow>, DatabaseError> {
+        let Some(row) = self.row(&RowKey::cluster())? else { return Ok(None) };
+        ClusterRow::decode(row.value).map(Some).map_err(|_| self.damaged("the cluster's row"))
+    }
+
+    /// Checks that the state is this cluster's, and its timeline a certified one.
+    pub fn check(&self, trust: &Trust, timeline: u64) -> Result<(), DatabaseError> {
+        let row = self.cluster_row()?;
+        let checked = trust.check_state(row.as_ref(), timeline);
+        checked.map_err(|source| DatabaseError::Untrusted { directory: self.directory.clone(), source })
     }
 
     /// Writes rows and progress atomically. Durable with the next flush; until then the Raft log holds it.

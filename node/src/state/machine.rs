@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{FutureExt, Stream, StreamExt};
-use kura_cluster::ClusterId;
 use kura_cluster::apply::Batch;
-use kura_cluster::row::{ClusterRow, RowKey};
+use kura_cluster::head::{self, Head};
+use kura_cluster::row::{ClusterRow, RowKey, StoredRow};
+use kura_cluster::timeline::Trust;
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
@@ -47,14 +48,23 @@ pub struct StateMachine {
     snapshots_directory: PathBuf,
     /// Number of the database directory in use.
     number: u64,
+    /// Whose state it may hold.
+    trust: Trust,
     /// What the local log has synced: nothing beyond it is applied.
     synced: watch::Receiver<Option<LogId>>,
     current: Option<(SnapshotMeta, Snapshot)>,
+    /// Whether `current` was made at a head and openraft has not been told of it yet.
+    is_fresh: bool,
 }
 
 impl StateMachine {
-    /// Opens (or makes) the state under a data directory.
-    pub fn open(data: &Path, synced: watch::Receiver<Option<LogId>>) -> Result<StateMachine, DatabaseError> {
+    /// Opens (or makes) the state under a data directory. Refuses a state of another cluster than the
+    /// trusted one, or of a timeline without a certificate.
+    pub fn open(
+        data: &Path,
+        trust: Trust,
+        synced: watch::Receiver<Option<LogId>>,
+    ) -> Result<StateMachine, DatabaseError> {
         let state_directory = data.join("state");
         let snapshots_directory = data.join("snapshots");
         make_directory(&state_directory)?;
@@ -65,9 +75,19 @@ impl StateMachine {
         remove_others(&state_directory, number);
         remove_built_snapshots(&snapshots_directory);
         let (applied, membership, summary) = database.progress()?;
+        database.check(&trust, summary.timeline)?;
         let published = Published { applied, membership, summary: Arc::new(summary), bytes: 0 };
         let store = StateStore::new(database, published);
-        Ok(StateMachine { store, state_directory, snapshots_directory, number, synced, current: None })
+        Ok(StateMachine {
+            store,
+            state_directory,
+            snapshots_directory,
+            number,
+            trust,
+            synced,
+            current: None,
+            is_fresh: false,
+        })
     }
 
     /// The handle for the rest of the node.
@@ -82,6 +102,13 @@ impl StateMachine {
         synced.map(|_| ()).map_err(|_| io::Error::other("the log writer has stopped"))
     }
 
+    /// The index of a run's last entry, if a snapshot is wanted there.
+    fn wanted_snapshot(&self, run: &[EntryResponder<TypeConfig>]) -> Option<u64> {
+        let (entry, _) = run.last()?;
+        let is_due = self.store.snapshot_is_wanted() && makes_head(entry.log_id(), &entry.payload);
+        is_due.then(|| entry.log_id().index)
+    }
+
     /// Applies a run of entries in one atomic write and answers those who wait.
     fn apply_run(&mut self, run: Vec<EntryResponder<TypeConfig>>) -> Result<(), DatabaseError> {
         let database = self.store.database();
@@ -89,6 +116,7 @@ impl StateMachine {
         let mut batch = Batch::new(&*database, (*before.summary).clone());
         let (mut applied, mut membership) = (before.applied, before.membership.clone());
         let mut answers = Vec::with_capacity(run.len());
+        let mut heads = Vec::new();
         let mut bytes = before.bytes;
         for (entry, responder) in run {
             let id = entry.log_id();
@@ -102,18 +130,35 @@ impl StateMachine {
                 }
             };
             applied = Some(id);
+            if makes_head(id, &entry.payload) {
+                heads.push(Head::of(self.trust.cluster_id, id.index, batch.summary()));
+            }
             if let Some(responder) = responder {
                 answers.push((responder, Applied(outcome)));
             }
         }
         let (summary, rows) = batch.finish();
+        if let Some(Some(row)) = rows.get(RowKey::cluster().as_bytes()) {
+            self.check_cluster_row(row, summary.timeline)?;
+        }
         let changed = Some(&membership).filter(|new| **new != before.membership);
         database.write(rows.iter(), &Progress { applied, membership: changed, summary: &summary })?;
+        self.store.note_heads(heads);
         self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
         for (responder, answer) in answers {
             responder.send(answer);
         }
         Ok(())
+    }
+
+    /// `apply` holds each cluster row against the one before; this holds it against what this member
+    /// learnt when it joined, so that the first one, too, is the right one.
+    fn check_cluster_row(&self, stored: &StoredRow, timeline: u64) -> Result<(), DatabaseError> {
+        let directory = || self.store.database().directory().to_owned();
+        let row = ClusterRow::decode(stored.value.clone())
+            .map_err(|_| DatabaseError::Form { directory: directory(), what: "the cluster's row" })?;
+        let checked = self.trust.check_state(Some(&row), timeline);
+        checked.map_err(|source| DatabaseError::Untrusted { directory: directory(), source })
     }
 
     /// Makes a checkpoint of exactly what is applied now and describes it.
@@ -125,7 +170,7 @@ impl StateMachine {
         database.checkpoint(&directory)?;
         let manifest = SnapshotManifest::for_directory(
             &directory,
-            cluster_id(&database)?,
+            self.trust.cluster_id,
             published.summary.timeline,
             published.applied,
             &published.membership,
@@ -138,8 +183,21 @@ impl StateMachine {
         let meta = SnapshotMeta { last_log_id: published.applied, last_membership: published.membership.clone() };
         let snapshot = Snapshot { manifest, directory: directory.clone() };
         self.current = Some((meta.clone(), snapshot.clone()));
+        self.is_fresh = false;
         remove_snapshots_but(&self.snapshots_directory, &directory);
         Ok((meta, snapshot))
+    }
+
+    /// Makes the snapshot that is wanted at a head. One that fails (most often for want of space) is tried
+    /// again at the next head: it must not stop the node.
+    fn build_at_head(&mut self, index: u64) {
+        match self.build() {
+            Ok(_) => {
+                self.is_fresh = true;
+                self.store.snapshot_is_made(index);
+            }
+            Err(error) => tracing::warn!(%error, "no snapshot could be made; trying again"),
+        }
     }
 
     fn install(&mut self, meta: &SnapshotMeta, snapshot: &Snapshot) -> Result<(), DatabaseError> {
@@ -153,6 +211,7 @@ impl StateMachine {
         if applied != meta.last_log_id || found != snapshot.manifest.state_digest {
             return Err(DatabaseError::Form { directory, what: "an installed snapshot's last applied id or digest" });
         }
+        database.check(&self.trust, summary.timeline)?;
         write_current(&self.state_directory, next)?;
         self.number = next;
         let old = self.store.replace(database);
@@ -162,12 +221,6 @@ impl StateMachine {
         remove_others(&self.state_directory, next);
         self.build().map(|_| ())
     }
-}
-
-/// The cluster's id, from its open row; zeros before `init` has been applied.
-pub fn cluster_id(database: &Database) -> Result<ClusterId, DatabaseError> {
-    let row = database.row(&RowKey::cluster())?.and_then(|row| ClusterRow::decode(row.value).ok());
-    Ok(row.and_then(|row| ClusterId::from_slice(&row.cluster_id).ok()).unwrap_or_default())
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -186,8 +239,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         while let Some(first) = entries.next().await {
             let mut run = vec![first?];
             let mut bytes = payload_bytes(&run[0].0.payload);
+            // A snapshot that is wanted is made where every member makes a head: the run ends there.
             while run.len() < APPLY_ENTRIES_MAX
                 && bytes < APPLY_BYTES_MAX
+                && self.wanted_snapshot(&run).is_none()
                 && let Some(Some(next)) = entries.next().now_or_never()
             {
                 let next = next?;
@@ -197,16 +252,31 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if let Some((entry, _)) = run.last() {
                 self.wait_synced(entry.log_id()).await?;
             }
+            let snapshot = self.wanted_snapshot(&run);
+            let is_quick = run.len() <= INLINE_ENTRIES_MAX && bytes <= INLINE_BYTES_MAX && snapshot.is_none();
+            let apply = || -> Result<(), DatabaseError> {
+                self.apply_run(run)?;
+                if let Some(index) = snapshot {
+                    self.build_at_head(index);
+                }
+                Ok(())
+            };
             // Handing this thread's other work over costs more than applying a few small commands.
-            match run.len() <= INLINE_ENTRIES_MAX && bytes <= INLINE_BYTES_MAX {
-                true => self.apply_run(run)?,
-                false => tokio::task::block_in_place(|| self.apply_run(run))?,
+            match is_quick {
+                true => apply()?,
+                false => tokio::task::block_in_place(apply)?,
             }
         }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> BuiltSnapshot {
+        if self.is_fresh
+            && let Some(made) = self.current.clone()
+        {
+            self.is_fresh = false;
+            return BuiltSnapshot(Some(Ok(made)));
+        }
         // The checkpoint is made here, synchronously with the applied index; the builder only hands it over.
         BuiltSnapshot(Some(tokio::task::block_in_place(|| self.build()).map_err(io::Error::from)))
     }
@@ -234,6 +304,14 @@ impl RaftSnapshotBuilder<TypeConfig> for BuiltSnapshot {
         let built = self.0.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         built.map(|(meta, snapshot)| RaftSnapshot { meta, snapshot })
     }
+}
+
+fn makes_head(id: LogId, payload: &EntryPayload) -> bool {
+    let command = match payload {
+        EntryPayload::Normal(command) => Some(&command.0),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    };
+    head::is_due(id.index, command)
 }
 
 fn payload_bytes(payload: &EntryPayload) -> usize {

@@ -14,6 +14,8 @@
 pub mod database;
 pub mod machine;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 pub use database::{Database, DatabaseError};
 pub use machine::StateMachine;

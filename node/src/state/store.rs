@@ -1,15 +1,20 @@
 //! What the rest of the node holds of the state: the database of the moment, the published summary,
 //! and a way to wait until an index has been applied.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use kura_cluster::apply::{Summary, state_digest};
+use kura_cluster::head::Head;
 use tokio::sync::watch;
 
 use super::database::Database;
 use crate::raft::types::{LogId, StoredMembership};
+
+/// Heads that wait to be signed; those of about a million entries.
+const HEADS_WAITING_MAX: usize = 1024;
 
 /// What became visible with the last applied batch.
 #[derive(Debug, Clone)]
@@ -41,6 +46,16 @@ impl Published {
 pub struct StateStore {
     database: Arc<ArcSwap<Database>>,
     published: watch::Sender<Arc<Published>>,
+    heads: Arc<Mutex<VecDeque<Head>>>,
+    /// Whether a snapshot is to be made at the next head, and the index of the last one made so.
+    snapshot: watch::Sender<HeadSnapshot>,
+}
+
+/// A snapshot at an index at which every member makes a head, so that others can bear it out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HeadSnapshot {
+    pub(super) wanted: bool,
+    made_at: Option<u64>,
 }
 
 impl StateStore {
@@ -48,6 +63,8 @@ impl StateStore {
         StateStore {
             database: Arc::new(ArcSwap::from_pointee(database)),
             published: watch::Sender::new(Arc::new(published)),
+            heads: Arc::default(),
+            snapshot: watch::Sender::new(HeadSnapshot { wanted: true, made_at: None }),
         }
     }
 
@@ -72,6 +89,40 @@ impl StateStore {
         let mut watch = self.published.subscribe();
         let reached = watch.wait_for(|published| published.index() >= index);
         matches!(tokio::time::timeout_at(deadline.into(), reached).await, Ok(Ok(_)))
+    }
+
+    /// Takes the heads that were noted since the last call, the lowest first.
+    pub fn take_heads(&self) -> Vec<Head> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
+    /// Index of the newest snapshot that was made at a head, once there is one.
+    pub fn snapshot_at_head(&self) -> Option<u64> {
+        self.snapshot.borrow().made_at
+    }
+
+    /// Has a snapshot made at the next head, and waits for it; `false` if it was not made by the
+    /// deadline, as when nothing is applied.
+    pub async fn make_snapshot_at_head(&self, deadline: Instant) -> bool {
+        self.snapshot.send_modify(|snapshot| snapshot.wanted = true);
+        let mut watch = self.snapshot.subscribe();
+        let made = watch.wait_for(|snapshot| !snapshot.wanted);
+        matches!(tokio::time::timeout_at(deadline.into(), made).await, Ok(Ok(_)))
+    }
+
+    pub(super) fn note_heads(&self, noted: Vec<Head>) {
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.extend(noted);
+        let surplus = heads.len().saturating_sub(HEADS_WAITING_MAX);
+        heads.drain(..surplus);
+    }
+
+    pub(super) fn snapshot_is_wanted(&self) -> bool {
+        self.snapshot.borrow().wanted
+    }
+
+    pub(super) fn snapshot_is_made(&self, index: u64) {
+        self.snapshot.send_replace(HeadSnapshot { wanted: false, made_at: Some(index) });
     }
 
     pub(super) fn publish(&self, published: Published) {

@@ -101,6 +101,7 @@ async fn its_certificate_can_neither_vote_append_propose_nor_fetch_the_root_key(
             cluster_id: cluster_id.clone(),
             vote: leads,
             manifest: Bytes::from_static(b"any"),
+            heads: Vec::new(),
         };
         not_from_a_backup("offer", &peer.offer_snapshot(offer).await.unwrap_err());
         let install = wire::InstallRequest {

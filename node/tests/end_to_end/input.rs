@@ -300,13 +300,15 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
         role: 1,
         key_sha256: Bytes::from_static(&[1; 32]),
         address: "127.0.0.1:1".into(),
+        renew_key: false,
     };
-    let approvals: [Case<wire::ApproveMemberRequest>; 5] = [
+    let approvals: [Case<wire::ApproveMemberRequest>; 6] = [
         ("name", |one| one.name = String::new()),
         ("name", |one| one.name = "voter 9".into()),
         ("role", |one| one.role = 3),
         ("key_sha256", |one| one.key_sha256 = Bytes::new()),
         ("address", |one| one.address = long(513)),
+        ("key_sha256", |one| (one.renew_key, one.key_sha256) = (true, Bytes::from_static(&[1; 31]))),
     ];
     for (field, edit) in approvals {
         let mut approval = good.clone();

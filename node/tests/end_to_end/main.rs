@@ -4,12 +4,14 @@
 //! Each test makes a small cluster of its own and asserts one promise. Conditions are polled with
 //! deadlines; nothing waits for a fixed time and hopes.
 
+mod agreement;
 mod backup;
 mod bodies;
 mod certificates;
 mod handover;
 mod idempotence;
 mod input;
+mod keys;
 mod leaks;
 mod lists;
 mod memory;

@@ -81,6 +81,8 @@ async fn a_voter_without_its_disk_is_replaced_by_one_that_takes_a_snapshot() {
     assert!(before.members.iter().all(|member| member.raft_id != new.raft_id), "an id is used once");
     let installed = database(&world.cluster.layout().node_data("voter-4"));
     assert_ne!(installed, fresh, "it took the log alone, no snapshot");
+    let told = fs::read_to_string(world.cluster.layout().node_log("voter-4")).unwrap();
+    assert!(told.contains("borne out by other members' signed heads"), "the snapshot was taken on the leader's word");
 
     // It is a voter like any other: it serves, and with one more down the two are a majority.
     let clinic = world.doctor_at("voter-4", CLINIC).await;

@@ -13,7 +13,7 @@ use kura_node::raft::types::{
 use proptest::prelude::*;
 
 fn member(name: &str, role: MemberRole) -> Member {
-    Member { name: name.into(), address: "h:1".into(), role, key_sha256: [0xab; 32] }
+    Member { name: name.into(), address: "h:1".into(), role, key_sha256: [0xab; 32], next_key_sha256: None }
 }
 
 fn membership() -> Membership {
@@ -155,13 +155,17 @@ fn memberships_that_nobody_writes_are_refused() {
     assert!(refused(&format!("01 122e 0801 120161 1a03683a31 2003 2a20{fingerprint}")).contains('3'));
     assert!(refused(&format!("01 122c 0801 120161 1a03683a31 2a20{fingerprint}")).contains('0'));
     assert!(refused("01 120f 0801 120161 1a03683a31 2001 2a01ab").contains("32 bytes"));
+    let next = format!("1231 0801 120161 1a03683a31 2001 2a20{fingerprint} 3201ab");
+    assert!(refused(&format!("01 {next}")).contains("32 bytes"));
 }
 
 fn any_membership() -> impl Strategy<Value = Membership> {
-    let member =
-        (".{0,20}", ".{0,30}", any::<bool>(), any::<[u8; 32]>()).prop_map(|(name, address, backup, key_sha256)| {
-            Member { name, address, role: if backup { MemberRole::Backup } else { MemberRole::Voter }, key_sha256 }
-        });
+    let member = (".{0,20}", ".{0,30}", any::<bool>(), any::<[u8; 32]>(), any::<Option<[u8; 32]>>()).prop_map(
+        |(name, address, backup, key_sha256, next_key_sha256)| {
+            let role = if backup { MemberRole::Backup } else { MemberRole::Voter };
+            Member { name, address, role, key_sha256, next_key_sha256: next_key_sha256.map(Box::new) }
+        },
+    );
     let members = prop::collection::btree_map(any::<u64>(), member, 1..6);
     (members, any::<prop::sample::Selector>(), 1..3_usize).prop_map(|(members, pick, sets)| {
         let voters = BTreeSet::from([*pick.select(members.keys())]);

@@ -44,7 +44,7 @@ pub struct TimelineCertificate {
     /// SHA-256 of the public keys of its first voters, sorted.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub voters: Vec<Bytes>,
-    /// Ed25519 over `crate::keyring::timeline_statement`.
+    /// Ed25519 over `crate::timeline::timeline_statement`.
     #[prost(bytes = "bytes", tag = "5")]
     pub signature: Bytes,
 }
@@ -105,4 +105,13 @@ pub struct MemberRow {
     /// When the last approval came.
     #[prost(uint64, tag = "8")]
     pub approved_ms: u64,
+    /// SHA-256 of the public key to which it is to change; empty if to none.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub next_key_sha256: Bytes,
+    /// The operator who approved the next key.
+    #[prost(string, tag = "10")]
+    pub next_operator: String,
+    /// The registrar who approved the next key (voters only).
+    #[prost(string, tag = "11")]
+    pub next_registrar: String,
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use kura_cluster::timeline::recovery_public_key;
 use kura_cluster::{ClusterId, Outcome};
 use kura_proto::v1;
 use prost::Message;
@@ -62,32 +63,36 @@ impl Storehouse {
     async fn new() -> Storehouse {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let data = folder.path();
+        let recovery = random::key();
         let identity = NodeIdentity {
             cluster_id: ClusterId(random::id()),
             cluster_name: "kita".into(),
             raft_id: 1,
             name: "voter-1".into(),
             timeline: 0,
+            recovery_public_key: recovery_public_key(&recovery),
+            membership: Default::default(),
         };
         identity.write(data).unwrap();
         let log = LogStore::open(&data.join("log"), log_identity(&identity), &[]).unwrap();
-        let machine = StateMachine::open(data, log.watch().synced()).unwrap();
+        let machine = StateMachine::open(data, identity.trust(), log.watch().synced()).unwrap();
         let store = machine.store();
         let (transfers, hashes) = (Arc::new(Transfers::default()), Arc::new(FileHashes::default()));
-        let network =
-            NetworkFactory::new(1, identity.cluster_id, Arc::new(NoPeers), Arc::new(NoPeers), transfers, hashes);
+        let (nobody, heads) = (Arc::new(NoPeers), Arc::default());
+        let network = NetworkFactory::new(1, identity.cluster_id, nobody.clone(), nobody, transfers, hashes, heads);
         let raft = crate::raft::start::start(1, network, log, machine).await.unwrap();
         let member = Member {
             name: identity.name.clone(),
             address: "127.0.0.1:1".into(),
             role: MemberRole::Voter,
             key_sha256: [1; 32],
+            next_key_sha256: None,
         };
         raft.initialize(BTreeMap::from([(1, member.clone())])).await.unwrap();
         raft.runtime_config().elect(true);
         raft.wait(Some(PATIENCE)).current_leader(1, "the only voter leads").await.unwrap();
         let root = random::key();
-        let first = first_command(&identity, &root, &member).encode_to_vec();
+        let first = first_command(&identity, &root, &recovery, &member).encode_to_vec();
         raft.client_write(CommandBytes(first.into())).await.unwrap();
         let vault = Vault::unseal(Arc::new(root), identity.cluster_id, &store.database()).unwrap();
         let vault = Arc::new(ArcSwapOption::from_pointee(vault));

@@ -26,7 +26,7 @@ where
     pub(super) async fn take_offer(&self, request: Request<v1::SnapshotOffer>) -> Result<v1::SnapshotWanted, Status> {
         let caller = self.parts.caller(&request)?;
         let offer = request.into_inner();
-        let envelope = Envelope { from: offer.from, to: offer.to, cluster_id: offer.cluster_id };
+        let envelope = Envelope { from: offer.from, to: offer.to, cluster_id: offer.cluster_id.clone() };
         self.parts.check(Call::Snapshot, &caller, Some(&envelope))?;
         let vote = self.leader_vote(&envelope, offer.vote)?;
         let manifest =
@@ -46,7 +46,7 @@ where
             return Ok(v1::SnapshotWanted { applied: true, ..reply });
         }
         self.check_follows(&manifest, &vote).await?;
-        self.parts.handlers.admit_snapshot(&manifest).await?;
+        self.parts.handlers.admit_snapshot(envelope.from, &manifest, &offer.heads).await?;
         let snapshots = Arc::clone(&self.parts.snapshots);
         let state_directory = self.parts.handlers.state_directory();
         let offered = spawn_blocking(move || {

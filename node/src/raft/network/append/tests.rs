@@ -81,6 +81,10 @@ impl Peer for Peculiar {
     async fn propose(&self, _: Request<Streaming<v1::ProposeRequest>>) -> Answer<Self::ProposeStream> {
         nothing()
     }
+    async fn heads(&self, _: Request<v1::HeadsRequest>) -> Answer<v1::HeadsReply> {
+        nothing()
+    }
+
     async fn hello(&self, _: Request<v1::HelloRequest>) -> Answer<v1::HelloReply> {
         nothing()
     }

@@ -132,7 +132,11 @@ impl PeerHandlers for Handlers {
         true
     }
 
-    async fn admit_snapshot(&self, _: &SnapshotManifest) -> Result<(), Status> {
+    async fn heads(&self, _: v1::HeadsRequest) -> Result<v1::HeadsReply, Status> {
+        Ok(v1::HeadsReply::default())
+    }
+
+    async fn admit_snapshot(&self, _: NodeId, _: &SnapshotManifest, _: &[Bytes]) -> Result<(), Status> {
         Ok(())
     }
 
@@ -172,8 +176,15 @@ impl Node {
         let channels = Channels::of(&format!("n{id}/voter"));
         let marks = Arc::new(Marks { kept: Mutex::default(), own: Mutex::new(mark(id)) });
         let (transfers, hashes) = (Arc::new(Transfers::default()), Arc::new(FileHashes::default()));
-        let factory =
-            NetworkFactory::new(id, cluster_id, channels.clone(), marks.clone(), transfers.clone(), hashes.clone());
+        let factory = NetworkFactory::new(
+            id,
+            cluster_id,
+            channels.clone(),
+            marks.clone(),
+            transfers.clone(),
+            hashes.clone(),
+            Arc::default(),
+        );
         let state = Arc::new(Mutex::new(State::default()));
         let machine = MemoryMachine { directory: directory.path().into(), state: state.clone() };
         let config = Arc::new(config.validate().unwrap());

@@ -162,6 +162,7 @@ async fn a_file_that_rots_after_it_was_hashed_is_not_taken_over() {
         vote: leader.raft.metrics().borrow_watched().vote,
         transfers: leader.transfers.clone(),
         hashes: leader.hashes.clone(),
+        heads: Default::default(),
     };
     // The receiver finds it, and the sender finds that it is its own disk's fault.
     let refused = sender.send(&snapshot).await.unwrap_err();

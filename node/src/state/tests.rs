@@ -1,0 +1,202 @@
+//! The state machine with entries and without openraft: heads, snapshots made at them, and whose state it
+//! takes.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use kura_cluster::head::Head;
+use kura_cluster::row::{ClusterRow, RowKey, TimelineCertificate};
+use kura_cluster::seal::Key;
+use kura_cluster::timeline::{TimelineError, Trust, recovery_public_key, sign_timeline};
+use kura_cluster::{ClusterId, Command};
+use openraft::entry::RaftEntry;
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
+use prost::Message;
+use tokio::sync::watch;
+
+use super::database::Progress;
+use super::{Database, DatabaseError, StateMachine};
+use crate::raft::types::{CommandBytes, Entry, EntryPayload, LogId, log_id};
+use crate::snapshot::{Snapshot, SnapshotManifest};
+
+const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+fn key(n: u8) -> Key {
+    Key::from_bytes(&mut [n; 32])
+}
+
+fn trust(recovery: u8) -> Trust {
+    Trust { cluster_id: CLUSTER, recovery_public_key: recovery_public_key(&key(recovery)) }
+}
+
+/// The command that makes a cluster whose recovery key is `n`.
+fn init(n: u8) -> Bytes {
+    let mut first = TimelineCertificate::default();
+    sign_timeline(&key(n), &CLUSTER, &mut first);
+    let row = ClusterRow {
+        cluster_id: Bytes::copy_from_slice(&CLUSTER.0),
+        recovery_public_key: Bytes::copy_from_slice(&recovery_public_key(&key(n))),
+        timelines: vec![first],
+        ..ClusterRow::default()
+    };
+    let mut command = Command::new(1);
+    command.put(&RowKey::cluster(), row.encode_to_vec());
+    command.encode_to_vec().into()
+}
+
+fn write(n: u64) -> Bytes {
+    let mut command = Command::new(n);
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    command.put(&RowKey::hashed(kura_cluster::row::Table::Facility, &id), vec![0; 40]);
+    command.encode_to_vec().into()
+}
+
+/// A new leader's entry, the cluster's first command, then writes, with a canary at 700.
+fn log(last: u64) -> Vec<Entry> {
+    let canary: Bytes = Command::new(700).encode_to_vec().into();
+    let payload = |index| match index {
+        1 => EntryPayload::Blank,
+        2 => EntryPayload::Normal(CommandBytes(init(6))),
+        700 => EntryPayload::Normal(CommandBytes(canary.clone())),
+        index => EntryPayload::Normal(CommandBytes(write(index))),
+    };
+    (1..=last).map(|index| Entry::new(log_id(1, index), payload(index))).collect()
+}
+
+struct Member {
+    machine: StateMachine,
+    _synced: watch::Sender<Option<LogId>>,
+}
+
+fn open(data: &Path, trust: Trust) -> Result<Member, DatabaseError> {
+    let (synced, receiver) = watch::channel(Some(log_id(9, u64::MAX)));
+    Ok(Member { machine: StateMachine::open(data, trust, receiver)?, _synced: synced })
+}
+
+impl Member {
+    async fn apply(&mut self, entries: &[Entry]) -> std::io::Result<()> {
+        let entries: Vec<_> = entries.iter().map(|entry| Ok((entry.clone(), None))).collect();
+        self.machine.apply(stream::iter(entries)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_makes_the_same_heads_however_its_log_is_cut() {
+    let log = log(2100);
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut heads: Vec<Vec<Head>> = Vec::new();
+    for (directory, cut) in directories.iter().zip([log.len(), 7]) {
+        let mut member = open(directory.path(), trust(6)).unwrap();
+        for entries in log.chunks(cut) {
+            member.apply(entries).await.unwrap();
+        }
+        let store = member.machine.store();
+        let noted = store.take_heads();
+        assert_eq!(noted.iter().map(|head| head.index).collect::<Vec<_>>(), [1, 700, 1024, 2048]);
+        assert_eq!(store.take_heads(), vec![]);
+        heads.push(noted);
+    }
+    assert_eq!(heads[0], heads[1]);
+    // Entry 2 wrote the cluster's row, all others up to 699 one row each.
+    let rows: Vec<u64> = heads[0][1].tables.iter().map(|table| table.rows).collect();
+    assert_eq!(rows, [1, 697]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_wanted_is_made_where_every_member_has_a_head() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut member = open(directory.path(), trust(6)).unwrap();
+    let log = log(1100);
+    member.apply(&log[..500]).await.unwrap();
+    let store = member.machine.store();
+    assert_eq!(store.snapshot_at_head(), Some(1), "the first one after a start");
+    let asked = tokio::spawn({
+        let store = store.clone();
+        async move { store.make_snapshot_at_head(Instant::now() + Duration::from_secs(30)).await }
+    });
+    while !store.snapshot_is_wanted() {
+        tokio::task::yield_now().await;
+    }
+    member.apply(&log[500..690]).await.unwrap();
+    assert_eq!(store.snapshot_at_head(), Some(1), "there was no head");
+    member.apply(&log[690..]).await.unwrap();
+    assert!(asked.await.unwrap());
+    assert_eq!(store.snapshot_at_head(), Some(700));
+    let index = |snapshot: &crate::state::machine::RaftSnapshot| snapshot.meta.last_log_id.unwrap().index;
+    let current = member.machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(index(&current), 700);
+    let head = store.take_heads().into_iter().find(|head| head.index == 700).unwrap();
+    assert_eq!(current.snapshot.manifest.state_digest, head.state_digest);
+    // openraft is told of that one; the next time it gets one of the moment.
+    for expected in [700, 1100] {
+        let built = member.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+        assert_eq!(index(&built), expected);
+    }
+}
+
+fn untrusted(error: &std::io::Error, expected: TimelineError) {
+    assert!(error.to_string().contains(&expected.to_string()), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_row_by_another_recovery_key_is_neither_applied_nor_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut member = open(directory.path(), trust(9)).unwrap();
+    let error = member.apply(&log(5)).await.unwrap_err();
+    untrusted(&error, TimelineError::OtherKey);
+    // The first entry makes a head, and with it the first snapshot: a run of its own.
+    assert_eq!(member.machine.store().published().index(), 1);
+    assert_eq!(member.machine.store().database().cluster_row().unwrap(), None, "it was applied");
+    drop(member);
+    let mut member = open(directory.path(), trust(6)).unwrap();
+    member.apply(&log(5)[1..]).await.unwrap();
+    member.machine.store().database().flush().unwrap();
+    drop(member);
+    assert!(open(directory.path(), trust(6)).is_ok());
+    let refused = open(directory.path(), trust(9)).err().unwrap();
+    assert!(matches!(refused, DatabaseError::Untrusted { source: TimelineError::OtherKey, .. }), "{refused}");
+    let elsewhere = Trust { cluster_id: ClusterId([8; 16]), ..trust(6) };
+    let refused = open(directory.path(), elsewhere).err().unwrap();
+    assert!(matches!(refused, DatabaseError::Untrusted { source: TimelineError::OtherCluster, .. }), "{refused}");
+}
+
+/// Raises a state's timeline, without a certificate.
+fn raise(database: &Database) {
+    let (applied, _, mut summary) = database.progress().unwrap();
+    summary.timeline = 1;
+    let nothing = std::collections::HashMap::new();
+    database.write(nothing.iter(), &Progress { applied, membership: None, summary: &summary }).unwrap();
+    database.flush().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_higher_timeline_without_its_certificate_is_neither_opened_nor_installed() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut sender = open(one.path(), trust(6)).unwrap();
+    sender.apply(&log(700)).await.unwrap();
+    let database = sender.machine.store().database();
+    raise(&database);
+    let (applied, membership, summary) = database.progress().unwrap();
+    let files = two.path().join("sent");
+    database.checkpoint(&files).unwrap();
+    let digest = kura_cluster::apply::state_digest(&summary);
+    let manifest = SnapshotManifest::for_directory(&files, CLUSTER, 1, applied, &membership, digest).unwrap();
+    let snapshot = Snapshot { manifest, directory: files };
+
+    let mut receiver = open(two.path(), trust(6)).unwrap();
+    receiver.apply(&log(3)).await.unwrap();
+    let before = std::fs::read_to_string(two.path().join("state/CURRENT")).unwrap();
+    let meta = snapshot.manifest.meta();
+    let error = receiver.machine.install_snapshot(&meta, snapshot).await.unwrap_err();
+    untrusted(&error, TimelineError::Uncertified { timeline: 1 });
+    assert_eq!(std::fs::read_to_string(two.path().join("state/CURRENT")).unwrap(), before);
+    assert_eq!(receiver.machine.store().published().index(), 3);
+
+    drop((database, sender));
+    let refused = open(one.path(), trust(6)).err().unwrap();
+    let expected = TimelineError::Uncertified { timeline: 1 };
+    assert!(matches!(refused, DatabaseError::Untrusted { source, .. } if source == expected), "{refused}");
+}
