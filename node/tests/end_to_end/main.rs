@@ -19,6 +19,7 @@ mod raw;
 mod refusal;
 mod replace;
 mod roles;
+mod skew;
 mod space;
 mod starting;
 mod world;
