@@ -125,7 +125,12 @@ impl Site {
     }
 
     fn log(&self, host: &str) -> String {
-        fs::read_to_string(self.root.path().join(host).join("log.txt")).unwrap_or_default()
+        self.errors(host, "log.txt")
+    }
+
+    /// What a file holds that something wrote its complaints to.
+    pub fn errors(&self, host: &str, file: &str) -> String {
+        fs::read_to_string(self.root.path().join(host).join(file)).unwrap_or_default()
     }
 
     pub fn copy(&self, from: &str, to: &str) {
@@ -148,7 +153,8 @@ impl Drop for Site {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
+/// Sends a signal to a process of this test.
+pub fn signal(child: &Child, signal: Signal) {
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(id, signal).unwrap();
 }

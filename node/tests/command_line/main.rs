@@ -2,9 +2,11 @@
 //! then every client command, with the documented exit codes.
 
 mod host;
+mod local;
 mod records;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use host::Site;
 use kura_node::dev::free_ports;
@@ -56,6 +58,7 @@ fn configure(site: &Site, node: &Node, all: &[Node]) {
     let text = format!(
         "name = \"{}\"\ndata = \"data\"\nlisten = \"{}\"\n{root_key}\npeers = [{}]\n\
          [tls]\ncertificate = \"own.pem\"\nprivate_key = \"own.key\"\nauthorities = \"ca.pem\"\n\
+         revocation_lists = [\"revoked.pem\"]\n\
          [space]\nlow_mib = 64\nreserve_mib = 16\n",
         node.name,
         node.address,
@@ -76,8 +79,12 @@ fn client(site: &Site, host: &str, all: &[Node]) {
 fn build(site: &mut Site, all: &[Node]) {
     site.kura("ca", "ca create --directory authority --cluster kita --json");
     assert!(site.refused(1, "ca", "ca create --directory authority --cluster kita", b"").contains("ca.key"));
+    // A list that names a certificate which was never issued: nodes have one from the beginning.
+    let begun = site.kura("ca", "ca revoke --directory authority --serial 0a01 --list revoked.pem --json").json();
+    assert_eq!(begun["revoked"], 1);
     for node in all {
         certify(site, node.name, node.role, node.name);
+        site.copy("ca/revoked.pem", &format!("{}/revoked.pem", node.name));
         configure(site, node, all);
     }
     for (host, role, name) in
@@ -126,6 +133,55 @@ fn enter(site: &mut Site, node: &Node) {
     site.serve(name, address);
 }
 
+/// Leadership goes where it is sent, and to nobody who cannot have it.
+fn hand_over(site: &Site) {
+    let leader = || {
+        let status = site.kura("operator", "status --wait --json --client client.toml").json();
+        let led = status["members"].as_array().unwrap().iter().find(|member| member["leader"] == true);
+        led.unwrap_or_else(|| panic!("{status}"))["name"].as_str().unwrap().to_owned()
+    };
+    for wanted in ["voter-3", "voter-1"] {
+        let told = site.kura("operator", &format!("member hand-over {wanted} --json --client client.toml")).json();
+        assert_eq!((told["leader"].as_str(), &leader()[..]), (Some(wanted), wanted));
+    }
+    let told = site.kura("operator", "member hand-over --json --client client.toml").json();
+    assert!(["voter-2", "voter-3"].contains(&told["leader"].as_str().unwrap()), "{told}");
+    let before = leader();
+    for (code, nobody) in [(2, "backup-1"), (4, "voter-9")] {
+        site.refused(code, "operator", &format!("member hand-over {nobody} --client client.toml"), b"");
+    }
+    site.refused(3, "hospital", "member hand-over voter-1 --client client.toml", b"");
+    assert_eq!(leader(), before);
+}
+
+/// A certificate that the CA revokes opens nothing any more, once the list has reached the nodes.
+fn revoke(site: &Site, all: &[Node]) {
+    certify(site, "former", "operator", "mori");
+    client(site, "former", all);
+    site.kura("former", "status --client client.toml");
+    site.refused(2, "ca", "ca revoke --directory authority --list revoked.pem", b"");
+    site.refused(2, "ca", "ca revoke --directory authority --serial zz --list revoked.pem", b"");
+    site.refused(2, "ca", "ca revoke --directory nowhere --certificate mori.pem --list revoked.pem", b"");
+    let revoke = "ca revoke --directory authority --certificate mori.pem --list revoked.pem --json";
+    assert_eq!(site.kura("ca", revoke).json()["revoked"], 2, "the list keeps what was in it");
+    assert_eq!(site.kura("ca", revoke).json()["revoked"], 2, "a certificate is revoked once");
+    for node in all {
+        site.copy("ca/revoked.pem", &format!("{}/revoked.pem", node.name));
+    }
+    // Nodes look at their files every few seconds.
+    let end = Instant::now() + Duration::from_secs(30);
+    let refusal = loop {
+        let answer = site.try_kura("former", "status --client client.toml", b"");
+        if answer.code != 0 {
+            break answer;
+        }
+        assert!(Instant::now() < end, "the revoked certificate still opens");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(refusal.err.contains("revoked"), "{}: {}", refusal.code, refusal.err);
+    site.kura("operator", "status --client client.toml");
+}
+
 #[test]
 fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
     let all = nodes();
@@ -148,6 +204,8 @@ fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
     assert!(shown.contains("voter-2") && shown.contains("leads") && shown.contains("sealed"), "{shown}");
 
     records::every_command(&site);
+    hand_over(&site);
+    revoke(&site, &all);
 
     // A dead machine is replaced by another in one change.
     site.kill("voter-2");

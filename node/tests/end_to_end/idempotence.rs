@@ -75,6 +75,12 @@ async fn a_repeated_request_is_answered_with_the_same_receipt() {
     let first = hospital.put(&number, note()).body(body()).request(long).await.unwrap();
     let again = hospital.put(&number, note()).body(body()).request(long).await.unwrap();
     assert_eq!((place(&first), again.repeated()), (place(&again), true));
+    for voter in world.voters() {
+        let hospital = world.doctor_at(&voter, HOSPITAL).await;
+        let other = hospital.put(&number, note()).body(Made::noise(2, 3 * MIB)).request(long).await.unwrap_err();
+        assert!(matches!(other, PutError::Conflict { .. }), "{other}");
+        assert_eq!((other.field(), other.was_committed()), (Some("request"), Committed::No));
+    }
 
     let grant = RequestId::new();
     let first = world.person(number).grant(OUTSIDER).request(grant).await.unwrap();

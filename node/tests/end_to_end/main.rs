@@ -21,6 +21,7 @@ mod raw;
 mod refusal;
 mod replace;
 mod roles;
+mod skew;
 mod space;
 mod starting;
 mod world;

@@ -1,7 +1,7 @@
 //! A cluster with two facilities that participants name, one that they do not, and their users.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kura_client::registry::{Application, Facility, User as RegisteredUser};
@@ -91,6 +91,14 @@ impl World {
     pub async fn start(voters: u32, backups: u32) -> Self {
         let folder = Folder(folder());
         let cluster = cluster(folder.0.path(), voters, backups).await;
+        Self::settle(cluster, folder).await
+    }
+
+    /// The same, by another executable.
+    pub async fn run_by(executable: PathBuf, voters: u32, backups: u32) -> Self {
+        let folder = Folder(folder());
+        let options = Options { executable, ..options(folder.0.path(), voters, backups) };
+        let cluster = Cluster::start(options, &|_| {}).await.unwrap();
         Self::settle(cluster, folder).await
     }
 
