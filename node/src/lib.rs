@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod folder;
 pub mod gateway;
 pub mod identity;
 pub mod init;
