@@ -1,6 +1,5 @@
 //! Whom a FHIR resource is about: the patients in it, and those that it refers to.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::fhir::Resource;
@@ -26,20 +25,25 @@ pub(super) fn add(patients: &mut Patients, resource: &Resource, full_url: &Value
         let id = resource.id.as_str().map(|id| PatientId::other(format!("Patient/{id}")));
         patients.add(each(&resource.identifier).flat_map(identified).chain(url).chain(id));
     }
-    for contained in each(&resource.contained) {
-        if contained["resourceType"] == "Patient"
-            && let Ok(inner) = Resource::deserialize(contained)
-        {
-            let id = inner.id.as_str().map(|id| PatientId::other(format!("#{place}/{id}")));
-            patients.add(each(&inner.identifier).flat_map(identified).chain(id));
+    let mut contained = Vec::new();
+    for inner in each(&resource.contained).filter(|inner| inner["resourceType"] == "Patient") {
+        let id = inner["id"].as_str().map(|id| PatientId::other(format!("#{place}/{id}")));
+        contained.push(each(&inner["identifier"]).flat_map(identified).chain(id).collect::<Vec<_>>());
+    }
+    let named: Vec<&Value> = each(&resource.subject).chain(each(&resource.patient)).filter(|v| v.is_object()).collect();
+    // What is contained is there because it is referred to: one patient, and one that is named by
+    // an identifier alone, are the same.
+    let alone = contained.len() == 1 && named.len() == 1;
+    for reference in &named {
+        let to = reference["reference"].as_str().and_then(|text| referred(text, place));
+        let of_patient = reference["type"].as_str().is_none_or(|kind| kind == "Patient");
+        if of_patient && (to.is_some() || reference["reference"].is_null()) {
+            let held = if alone && to.is_none() { contained.pop() } else { None };
+            patients.add(identified(&reference["identifier"]).into_iter().chain(to).chain(held.into_iter().flatten()));
         }
     }
-    for reference in each(&resource.subject).chain(each(&resource.patient)) {
-        let named = reference["reference"].as_str().and_then(|text| referred(text, place));
-        let of_patient = reference["type"].as_str().is_none_or(|kind| kind == "Patient");
-        if of_patient && (named.is_some() || reference["reference"].is_null()) {
-            patients.add(identified(&reference["identifier"]).into_iter().chain(named));
-        }
+    for ids in contained {
+        patients.add(ids);
     }
 }
 
@@ -97,6 +101,9 @@ mod tests {
         assert_eq!(condition(hospital).unwrap(), ["7*", "urn:oid:1.2.392.100495.20.3.51.1131|7"]);
         let contained = r##""contained":[{"resourceType":"Patient","id":"p","identifier":[{"type":{"coding":[{"code":"MR"}]},"value":"7"}]}],"subject":{"reference":"#p"}"##;
         assert_eq!(condition(contained).unwrap(), ["#0/p", "7*", "|7"]);
+        let by_insurance =
+            contained.replace(r##"{"reference":"#p"}"##, r#"{"identifier":{"system":"ins","value":"9"}}"#);
+        assert_eq!(condition(&by_insurance).unwrap(), ["#0/p", "7*", "ins|9", "|7"]);
         for nobody in
             [r#""subject":{"reference":"Group/7"}"#, r#""subject":{"display":"x"}"#, r#""subject":7"#, r#""a":1"#]
         {

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, ReadDir};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 pub use day::compact_day;
 pub use patient::{PatientId, Patients};
@@ -45,6 +46,8 @@ pub struct Found {
     pub what: Recognized,
     /// Bytes when it was looked at. 0 is possible.
     pub length: u64,
+    /// When it had been changed last when it was looked at, where the file system tells.
+    pub modified: Option<SystemTime>,
 }
 
 /// Something that could not be yielded.
@@ -54,6 +57,8 @@ pub struct Problem {
     pub relative: String,
     /// What is the matter.
     pub what: String,
+    /// Whether it may be a file that only could not be read, and not something that is none.
+    pub unreadable: bool,
 }
 
 /// What was seen so far.
@@ -106,7 +111,11 @@ impl Folder {
     }
 
     fn problem(&self, path: &Path, what: impl Into<String>) -> Problem {
-        Problem { relative: self.relative(path), what: what.into() }
+        Problem { relative: self.relative(path), what: what.into(), unreadable: false }
+    }
+
+    fn unreadable(&self, path: &Path, error: &std::io::Error) -> Problem {
+        Problem { unreadable: true, ..self.problem(path, error.to_string()) }
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -118,14 +127,15 @@ impl Folder {
         if self.open.len() >= DEPTH_MAX {
             return Err(self.problem(path, format!("deeper than {DEPTH_MAX} folders")));
         }
-        let entries = fs::read_dir(path).map_err(|error| self.problem(path, error.to_string()))?;
+        let entries = fs::read_dir(path).map_err(|error| self.unreadable(path, &error))?;
         self.report.folders += 1;
         self.open.push(entries);
         Ok(())
     }
 
     fn look(&mut self, path: PathBuf) -> Result<Found, Problem> {
-        let (what, length) = recognize::file(&path).map_err(|error| self.problem(&path, error.to_string()))?;
+        let (what, metadata) = recognize::file(&path).map_err(|error| self.unreadable(&path, &error))?;
+        let length = metadata.len();
         let report = &mut self.report;
         report.files += 1;
         report.bytes += length;
@@ -133,7 +143,7 @@ impl Folder {
         report.days_unknown += u64::from(what.day.is_none());
         *report.classes.entry(what.class_word).or_default() += 1;
         *report.media_types.entry(what.media_type).or_default() += 1;
-        Ok(Found { relative: self.relative(&path), path, what, length })
+        Ok(Found { relative: self.relative(&path), path, what, length, modified: metadata.modified().ok() })
     }
 
     /// The next file, or something that could not be yielded, which is also counted.
@@ -160,7 +170,7 @@ impl Folder {
                     // Reading on from a failed position may never end: this folder is given up.
                     self.open.pop();
                     let what = format!("a folder could not be read to its end: {error}");
-                    return Some(Err(self.problem(&self.root, what)));
+                    return Some(Err(Problem { unreadable: true, ..self.problem(&self.root, what) }));
                 }
             };
             let path = entry.path();
@@ -173,7 +183,7 @@ impl Folder {
                 // Followed, a link could lead out of the folder or round in circles.
                 Ok(kind) if kind.is_symlink() => self.problem(&path, "a symbolic link, not followed"),
                 Ok(_) => self.problem(&path, "neither a file nor a folder"),
-                Err(error) => self.problem(&path, error.to_string()),
+                Err(error) => self.unreadable(&path, &error),
             };
             return Some(Err(problem));
         }

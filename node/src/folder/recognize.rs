@@ -1,6 +1,6 @@
 //! What a file is, by its content, and where that says nothing, by its name.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -83,10 +83,12 @@ pub(super) fn named_id(space: &str, text: &str) -> String {
     format!("{space}/sha256:{digest}")
 }
 
-/// Looks at a file; gives its length, too. Fails only where the file cannot be read.
-pub fn file(path: &Path) -> io::Result<(Recognized, u64)> {
+/// Looks at a file; gives what it was before it was looked at, too. Fails only where the file cannot
+/// be read.
+pub fn file(path: &Path) -> io::Result<(Recognized, Metadata)> {
     let file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    let length = metadata.len();
     let mut bytes = Vec::new();
     (&file).take(PREFIX_BYTES).read_to_end(&mut bytes)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -100,7 +102,7 @@ pub fn file(path: &Path) -> io::Result<(Recognized, u64)> {
     if text && !whole {
         seen.patients = Patients::default();
     }
-    Ok((seen, length))
+    Ok((seen, metadata))
 }
 
 /// Judges a file by its start (or, for text, all of it) and its name.
