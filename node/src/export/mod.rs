@@ -85,10 +85,11 @@ pub struct Manifest {
 /// Why it is not complete; the same can be run again to go on.
 pub async fn run(export: &Export, progress: &Progress) -> Result<Manifest, Failure> {
     let Export { reader, number, directory } = export;
+    // Asked before anything is made: who gets no copy leaves no folder behind.
+    let consents = ConsentsTold::from(reader.consents(number).await?);
     let target = Target::open(directory, number, reader.word()).await?;
     let mut sums = Sums::default();
 
-    let consents = ConsentsTold::from(reader.consents(number).await?);
     let text = serde_json::to_vec_pretty(&consents).map_err(Failure::failed)?;
     sums.add("consents.json", &text);
     target.write("consents.json", &text).await?;

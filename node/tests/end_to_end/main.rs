@@ -7,8 +7,10 @@
 mod backup;
 mod bodies;
 mod certificates;
+mod export;
 mod handover;
 mod idempotence;
+mod import;
 mod input;
 mod leaks;
 mod lists;
