@@ -19,7 +19,6 @@ const UNDEFINED: u32 = u32::MAX;
 type Tag = (u16, u16);
 const TRANSFER_SYNTAX: Tag = (0x0002, 0x0010);
 const SOP_INSTANCE: Tag = (0x0008, 0x0018);
-const STUDY_DATE: Tag = (0x0008, 0x0020);
 const PATIENT_ID: Tag = (0x0010, 0x0020);
 const ITEM: Tag = (0xfffe, 0xe000);
 const ITEM_END: Tag = (0xfffe, 0xe00d);
@@ -38,7 +37,8 @@ pub(super) fn recognize(bytes: &[u8]) -> Recognized {
         let value = std::str::from_utf8(element.value).unwrap_or_default().trim_matches(['\0', ' ']);
         match element.tag {
             SOP_INSTANCE if is_unique_id(value) => seen.document_id = Some(format!("urn:oid:{value}")),
-            STUDY_DATE => seen.day = compact_day(value),
+            // Of study, series, acquisition, content: the first that is there.
+            (0x0008, 0x0020..=0x0023) => seen.day = seen.day.or(compact_day(value)),
             PATIENT_ID => {
                 let mut patients = Patients::default();
                 patients.add([PatientId::local(value)]);
@@ -206,7 +206,7 @@ mod tests {
         };
         put(TRANSFER_SYNTAX, b"UI", syntax.as_bytes(), false, true, false);
         put(SOP_INSTANCE, b"UI", b"1.2.3\0", big, explicit, false);
-        put(STUDY_DATE, b"DA", b"20240229", big, explicit, false);
+        put((8, 0x20), b"DA", b"20240229", big, explicit, false);
         put((8, 0x1110), b"SQ", b"", big, explicit, true);
         put(ITEM, b"  ", b"", big, explicit, true);
         put(PATIENT_ID, b"LO", b"inside", big, explicit, false);
@@ -233,6 +233,12 @@ mod tests {
             assert_eq!(seen.day, compact_day("20240229"), "{syntax}");
             assert_eq!(seen.patients.only(), Some(&[PatientId::local("00-123")][..]), "{syntax}");
         }
+        // An empty study date leaves it to the next.
+        let mut dated = file("1.2.840.10008.1.2.1\0", false, true);
+        let at = dated.windows(4).position(|w| w == [8, 0, 0x20, 0]).unwrap();
+        dated.splice(at..at, *b"\x08\0\x20\0DA\0\0");
+        dated[at + 10] = 0x21;
+        assert_eq!(recognize(&dated).day, compact_day("20240229"));
         let deflated = recognize(&file("1.2.840.10008.1.2.1.99", false, true));
         assert_eq!((deflated.document_id, deflated.patients.count()), (None, 0));
     }

@@ -24,9 +24,14 @@ struct Outline {
 }
 
 /// Fields that tell the day, the most telling first.
-const DAY_FIELDS: [&str; 9] = [
+const DAY_FIELDS: [&str; 14] = [
     "effectiveDateTime",
+    "performedDateTime",
+    "occurrenceDateTime",
     "authoredOn",
+    "authored",
+    "dateTime",
+    "sent",
     "whenHandedOver",
     "recordedDate",
     "date",
@@ -50,7 +55,15 @@ pub(super) struct Resource {
     category: Value,
     meta: Value,
     effective_date_time: Value,
+    effective_period: Value,
+    performed_date_time: Value,
+    performed_period: Value,
+    occurrence_date_time: Value,
+    period: Value,
     authored_on: Value,
+    authored: Value,
+    date_time: Value,
+    sent: Value,
     when_handed_over: Value,
     recorded_date: Value,
     date: Value,
@@ -155,7 +168,15 @@ impl Resource {
     fn clinical_day(&self) -> Option<i32> {
         let fields = [
             &self.effective_date_time,
+            &self.effective_period["start"],
+            &self.performed_date_time,
+            &self.performed_period["start"],
+            &self.occurrence_date_time,
             &self.authored_on,
+            &self.authored,
+            &self.date_time,
+            &self.sent,
+            &self.period["start"],
             &self.when_handed_over,
             &self.recorded_date,
             &self.date,
@@ -296,6 +317,8 @@ mod tests {
             seen(r#"{"resourceType":"Patient","meta":{"lastUpdated":"1970-01-02T00:00:00+09:00"}}"#),
             ("document", Some(1))
         );
+        assert_eq!(seen(r#"{"resourceType":"Encounter","period":{"start":"1970-01-02"}}"#), ("document", Some(1)));
+        assert_eq!(seen(r#"{"resourceType":"Immunization","occurrenceDateTime":"1970"}"#), ("document", Some(0)));
         assert!(recognize(b"{\"a\":1}").is_none());
         assert!(recognize(b"{}").is_none());
     }
