@@ -30,6 +30,7 @@ pub enum Committed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     journal_position: Option<u64>,
+    reason: Option<String>,
 }
 
 impl Denial {
@@ -37,11 +38,20 @@ impl Denial {
     pub fn journal_position(&self) -> Option<u64> {
         self.journal_position
     }
+
+    /// The reason's word (`before-consent`, `access-line-class`, `user-unknown`), where it is about the
+    /// caller or what was handed in; none for the uniform refusal.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
 }
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refused: no consent covers this")?;
+        match &self.reason {
+            Some(reason) => write!(f, "refused: {reason}")?,
+            None => f.write_str("refused: no consent covers this")?,
+        }
         self.journal_position.map_or(Ok(()), |position| write!(f, " (journal position {position})"))
     }
 }
@@ -282,7 +292,7 @@ fn from_detail(detail: v1::ErrorDetail, message: &str) -> Failure {
     let failure = match detail.kind.as_str() {
         "denied" => {
             let journal_position = (detail.journal_position != 0).then_some(detail.journal_position);
-            Failure::never(Fault::Denied(Denial { journal_position }))
+            Failure::never(Fault::Denied(Denial { journal_position, reason: field }))
         }
         "invalid" => Failure::never(Fault::Invalid(Invalid { field, limit, message })),
         "not-found" => Failure::never(Fault::Missing(Missing(message))),
@@ -365,7 +375,8 @@ pub(crate) mod tests {
             assert_eq!((failure.again, failure.in_doubt, failure.transport), (again, in_doubt, false), "{kind}");
         }
         let Fault::Denied(denial) = Failure::from(status("denied", 1, 1)).fault else { panic!("denied") };
-        assert_eq!(denial.journal_position(), Some(77));
+        // The helper names a field whatever the kind; of a denial it is the reason.
+        assert_eq!((denial.journal_position(), denial.reason()), (Some(77), Some("media_type")));
         let Fault::Invalid(invalid) = Failure::from(status("invalid", 3, 1)).fault else { panic!("invalid") };
         assert_eq!((invalid.field(), invalid.limit()), (Some("media_type"), Some("255 bytes")));
     }

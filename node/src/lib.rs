@@ -1,7 +1,8 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
 //! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`vault`], [`gateway`],
-//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`].
+//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`],
+//! [`import`], [`export`].
 
 pub mod bench;
 pub mod certificates;
@@ -10,9 +11,12 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod export;
+pub mod folder;
 pub mod gateway;
 pub mod heads;
 pub mod identity;
+pub mod import;
 pub mod init;
 pub mod join;
 pub mod metrics;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kura_client::{Class, Date};
 
 use crate::cli::{Failure, note};
-use crate::samples::folder::Folder;
+use crate::folder::Folder;
 use crate::samples::{Generator, Mix};
 
 /// Generated bodies.
@@ -59,7 +59,7 @@ fn generated(seed: u64) -> Result<Vec<SmallBody>, Failure> {
 
 fn folder(path: &Path) -> Result<Vec<SmallBody>, Failure> {
     let today = Date::today();
-    let mut files = Folder::open(path, today.days()).map_err(Failure::usage)?;
+    let mut files = Folder::open(path).map_err(Failure::usage)?;
     let (mut bodies, mut total, mut left_out) = (Vec::new(), 0, 0);
     for file in &mut files {
         if total + file.length > BYTES_MAX {
@@ -69,9 +69,9 @@ fn folder(path: &Path) -> Result<Vec<SmallBody>, Failure> {
         let bytes = Bytes::from(std::fs::read(&file.path)?);
         total += bytes.len() as u64;
         bodies.push(SmallBody {
-            class: file.class_word.parse().map_err(Failure::failed)?,
-            media_type: file.media_type,
-            day: Date::from_days(file.clinical_day).clamp(DAY_FIRST, today),
+            class: file.what.class_word.parse().map_err(Failure::failed)?,
+            media_type: file.what.media_type,
+            day: file.what.day.map_or(today, Date::from_days).clamp(DAY_FIRST, today),
             bytes,
         });
     }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use kura_client::{ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, User, now_ms};
+use kura_client::{
+    ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, Person, User, now_ms,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -40,6 +42,13 @@ impl ClientOption {
 pub struct FacilityUser {
     facility: String,
     user: String,
+}
+
+impl FacilityUser {
+    /// The facility.
+    pub fn facility(&self) -> &str {
+        &self.facility
+    }
 }
 
 impl FromStr for FacilityUser {
@@ -84,6 +93,18 @@ impl ActingOptions {
     pub async fn act(&self, participant: Option<&ParticipantNumber>) -> Result<ActingClient, Failure> {
         let actor = self.actor(participant)?;
         Ok(self.connection.connect().await?.act(actor))
+    }
+
+    /// Connects and acts for the participant; none if another actor was chosen.
+    pub async fn person(&self, number: &ParticipantNumber) -> Result<Option<Person>, Failure> {
+        if self.user.is_some() || self.as_auditor.is_some() {
+            return Ok(None);
+        }
+        let mut participant = Participant::numbered(*number).authenticated(self.method, now_ms());
+        if let Some(path) = &self.credential {
+            participant = participant.credential(fingerprint(path)?);
+        }
+        Ok(Some(self.connection.connect().await?.act(participant)))
     }
 
     fn actor(&self, participant: Option<&ParticipantNumber>) -> Result<Actor, Failure> {

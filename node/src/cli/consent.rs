@@ -84,8 +84,9 @@ async fn change(change: ConsentChange, evidence: String, output: Output) -> Resu
     receipt::print(&change.evidence(evidence).await?, output)
 }
 
+/// Consents, as they are printed.
 #[derive(Debug, Serialize)]
-struct Told {
+pub(crate) struct Told {
     signed_on: Date,
     proxy: String,
     proxy_relation: String,

@@ -34,6 +34,8 @@ pub enum Exit {
     Damaged = 7,
     /// 8: it contradicts what is there already.
     Conflict = 8,
+    /// 9: the rest was done, but something was refused or set aside.
+    Partly = 9,
 }
 
 impl Exit {
@@ -48,7 +50,8 @@ Exit codes:
   5  not now: the same may be tried again
   6  it is not known whether the write was committed: ask for its outcome
   7  damaged, or a check did not pass
-  8  it contradicts what is there already";
+  8  it contradicts what is there already
+  9  the rest was done, but something was refused or set aside: see the report";
 }
 
 impl From<Exit> for ExitCode {
@@ -222,6 +225,7 @@ mod tests {
             (Exit::Unknown, 6),
             (Exit::Damaged, 7),
             (Exit::Conflict, 8),
+            (Exit::Partly, 9),
         ];
         for (exit, code) in table {
             assert_eq!(exit as u8, code);

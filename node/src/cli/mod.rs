@@ -14,6 +14,8 @@ mod consent;
 mod demo;
 mod dev;
 mod exit;
+mod export;
+mod import;
 mod member;
 mod number;
 mod output;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 pub(crate) use audit::{HEADING as ACCESS_HEADING, Told as AccessRow};
+pub(crate) use consent::Told as ConsentsTold;
 pub(crate) use exit::chain;
 pub use exit::{Exit, Failure};
 pub(crate) use member::{Candidate, add_quietly};
@@ -94,6 +97,11 @@ enum Command {
     /// Who accessed what.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Bring a facility's existing records in.
+    #[command(subcommand)]
+    Import(import::Command),
+    /// Write a participant's own complete copy into a directory.
+    Export(export::Arguments),
     /// Measure a cluster.
     Bench(bench::Arguments),
 }
@@ -157,6 +165,8 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Consent(command) => consent::run(command, output).await,
         Command::Record(command) => record::run(command, output).await,
         Command::Audit(command) => audit::run(command, output).await,
+        Command::Import(command) => import::run(command, output).await,
+        Command::Export(arguments) => export::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
     }
 }
@@ -217,6 +227,10 @@ mod tests {
             "kura record inbox --since 00112233445566778899aabb --as F0012/u-7",
             "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
             "kura audit list - --as-participant --since 2026-04-01",
+            "kura import ssmix2 storage --as F0012/u-7 --participants who.csv --report report.ndjson --at-once 4",
+            "kura import files folder --as F0012/u-7 --date 2026-04-01 --json",
+            "kura export - --out copy",
+            "kura export - --out copy --as F0012/u-7",
         ];
         for line in lines {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
@@ -231,6 +245,7 @@ mod tests {
             "kura record get 0043001234567890 zz --as F/u",
             "kura record list 0043001234567890 --as F/u --as-participant",
             "kura record list 0043001234567890 --class nothing --as F/u",
+            "kura export 0043001234567890",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");

@@ -107,8 +107,30 @@ impl Progress {
         Self::with("{spinner} {elapsed:>4} {bytes} {bytes_per_sec} {msg}")
     }
 
+    /// A bar over things that are counted; its end is known once [`Progress::total`] tells it.
+    /// Nothing is drawn unless `shown`.
+    pub fn counted(shown: bool) -> Self {
+        const TEMPLATE: &str = "{spinner} {elapsed:>4} {wide_bar} {pos}/{len} {per_sec} eta {eta}";
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self::drawn(TEMPLATE, target)
+    }
+
+    /// How many things there are.
+    pub fn total(&self, count: u64) {
+        self.bar.set_length(count);
+    }
+
+    /// Whether anything is drawn.
+    pub fn is_drawn(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     fn with(template: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        Self::drawn(template, ProgressDrawTarget::stderr())
+    }
+
+    fn drawn(template: &str, target: ProgressDrawTarget) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -131,9 +153,9 @@ impl Progress {
         self.bar.suspend(print)
     }
 
-    /// Counts bytes.
-    pub fn add(&self, bytes: u64) {
-        self.bar.inc(bytes);
+    /// Counts bytes, or what else is counted.
+    pub fn add(&self, count: u64) {
+        self.bar.inc(count);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::io::StreamReader;
 
 use super::cast::{CARE, CLINIC, Cast, HOSPITAL, PHARMACY};
 use crate::cli::Failure;
-use crate::samples::folder::Folder;
+use crate::folder::Folder;
 use crate::samples::{Body, Generator, Kind, Sample};
 
 /// Generated records of each kind.
@@ -167,17 +167,17 @@ fn latest_day() -> Date {
 /// The files of a folder, looked at as they are asked for.
 pub(super) fn folder(cast: &Cast, path: &Path) -> Result<impl Iterator<Item = Result<Draft, Failure>>, Failure> {
     let today = Date::today();
-    let found = Folder::open(path, today.days()).map_err(Failure::usage)?;
+    let found = Folder::open(path).map_err(Failure::usage)?;
     let (people, tag) = (cast.people.len(), cast.tag.clone());
     Ok(found.enumerate().map(move |(turn, file)| {
-        let class: Class = file.class_word.parse().map_err(Failure::failed)?;
+        let class: Class = file.what.class_word.parse().map_err(Failure::failed)?;
         Ok(Draft {
             participant: turn % people,
             place: place_of(class, turn),
             class,
-            media_type: file.media_type.to_owned(),
+            media_type: file.what.media_type.to_owned(),
             // A date may be a slip of the pen; the network takes none from the future.
-            day: Date::from_days(file.clinical_day.clamp(-25_567, today.days())),
+            day: Date::from_days(file.what.day.map_or(today.days(), |day| day.clamp(-25_567, today.days()))),
             document_id: format!("doc-{tag}-{turn:08}"),
             content: Content::File(file.path),
         })

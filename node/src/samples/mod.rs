@@ -14,7 +14,6 @@ mod cda;
 mod context;
 mod dicom;
 mod fhir;
-pub mod folder;
 mod hl7;
 mod jis;
 mod json;

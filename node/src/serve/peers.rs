@@ -30,7 +30,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks at unfinished uploads.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// A leader writes an entry when it has written none for this long.
-const CANARY_INTERVAL: Duration = Duration::from_secs(3);
+const CANARY_INTERVAL: Duration = Duration::from_secs(2);
 /// A leader writes such an entry also when no other has made a head for this long.
 const HEAD_AGE_MAX: Duration = Duration::from_secs(15);
 
@@ -227,7 +227,8 @@ pub async fn beat(node: Arc<Node>) {
         if node.heads.newest() != head.0 {
             head = (node.heads.newest(), Instant::now());
         }
-        let due = index == last || head.1.elapsed() >= HEAD_AGE_MAX;
+        // Large entries fill the log long before the next head is due by its index.
+        let due = index == last || head.1.elapsed() >= HEAD_AGE_MAX || node.store.snapshot_is_wanted();
         // A leader whose clock is off must not move the cluster's time.
         if node.leads()
             && due

@@ -117,7 +117,8 @@ impl StateStore {
         heads.drain(..surplus);
     }
 
-    pub(super) fn snapshot_is_wanted(&self) -> bool {
+    /// Whether [`StateStore::make_snapshot_at_head`] waits for a head.
+    pub fn snapshot_is_wanted(&self) -> bool {
         self.snapshot.borrow().wanted
     }
 

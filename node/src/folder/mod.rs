@@ -1,4 +1,4 @@
-//! A folder of files as records, instead of generated samples: `--input`.
+//! A folder of files as records: what `import files`, and `--input` of demo and bench, walk.
 //!
 //! Invariants
 //! - Every file is yielded, whatever it is: a README is a document like any other, an empty or a
@@ -6,18 +6,29 @@
 //!   not be opened, folders too deep) is counted in the [`Report`], never passed over silently.
 //! - Memory is bounded: one open folder a level, at most [`DEPTH_MAX`] levels; files are looked
 //!   into, not kept; the caller reads them by path. So the order is the file system's.
-//! - Class, media type and clinical day are guesses from content first, name second. They say
-//!   nothing about whether the content is right, and a guess never fails: what is not known is a
-//!   `document` of `application/octet-stream` on the default day.
+//! - What a file is ([`Recognized`]) is a guess from content first, name second. It says nothing
+//!   about whether the content is right, and never fails: what is not known is a `document` of
+//!   `application/octet-stream`.
 //! - Paths can name patients (SS-MIX2 folders do): `Display` of a report shows none.
 
+mod day;
+mod dicom;
 mod fhir;
-mod guess;
+mod fhir_patient;
+pub mod hl7;
+mod patient;
+mod recognize;
+mod xml;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, ReadDir};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+pub use day::compact_day;
+pub use patient::{PatientId, Patients};
+pub use recognize::{Form, Recognized};
 
 /// Deepest level of folders that is entered.
 pub const DEPTH_MAX: usize = 64;
@@ -31,16 +42,12 @@ pub struct Found {
     pub relative: String,
     /// Where to read it.
     pub path: PathBuf,
-    /// The record class, as in settings.
-    pub class_word: &'static str,
-    /// The media type.
-    pub media_type: &'static str,
-    /// Days from 1970-01-01 in Japan time: what the content says, else the default.
-    pub clinical_day: i32,
-    /// Whether the content said the day.
-    pub day_known: bool,
+    /// What it seems to be.
+    pub what: Recognized,
     /// Bytes when it was looked at. 0 is possible.
     pub length: u64,
+    /// When it had been changed last when it was looked at, where the file system tells.
+    pub modified: Option<SystemTime>,
 }
 
 /// Something that could not be yielded.
@@ -50,6 +57,8 @@ pub struct Problem {
     pub relative: String,
     /// What is the matter.
     pub what: String,
+    /// Whether it may be a file that only could not be read, and not something that is none.
+    pub unreadable: bool,
 }
 
 /// What was seen so far.
@@ -63,7 +72,7 @@ pub struct Report {
     pub folders: u64,
     /// Files of 0 bytes, among the files.
     pub empty_files: u64,
-    /// Files on the default day, among the files.
+    /// Files that tell no day, among the files.
     pub days_unknown: u64,
     /// Files by record class.
     pub classes: BTreeMap<&'static str, u64>,
@@ -85,16 +94,15 @@ pub struct OpenFolderError(#[from] std::io::Error);
 pub struct Folder {
     root: PathBuf,
     open: Vec<ReadDir>,
-    default_day: i32,
     report: Report,
 }
 
 impl Folder {
-    /// Opens a folder; `default_day` (days from 1970-01-01, Japan time) is for files that tell none.
-    pub fn open(root: impl Into<PathBuf>, default_day: i32) -> Result<Folder, OpenFolderError> {
+    /// Opens a folder.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Folder, OpenFolderError> {
         let root = root.into();
         let open = vec![fs::read_dir(&root)?];
-        Ok(Folder { root, open, default_day, report: Report { folders: 1, ..Report::default() } })
+        Ok(Folder { root, open, report: Report { folders: 1, ..Report::default() } })
     }
 
     /// What was seen so far; complete once the iterator has ended.
@@ -102,13 +110,12 @@ impl Folder {
         &self.report
     }
 
-    /// Counts something that cannot be yielded.
-    fn problem(&mut self, path: &Path, what: impl Into<String>) {
-        self.report.problems += 1;
-        if self.report.first_problems.len() < PROBLEMS_MAX {
-            let relative = self.relative(path);
-            self.report.first_problems.push(Problem { relative, what: what.into() });
-        }
+    fn problem(&self, path: &Path, what: impl Into<String>) -> Problem {
+        Problem { relative: self.relative(path), what: what.into(), unreadable: false }
+    }
+
+    fn unreadable(&self, path: &Path, error: &std::io::Error) -> Problem {
+        Problem { unreadable: true, ..self.problem(path, error.to_string()) }
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -116,51 +123,42 @@ impl Folder {
         below.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
     }
 
-    fn enter(&mut self, path: &Path) {
+    fn enter(&mut self, path: &Path) -> Result<(), Problem> {
         if self.open.len() >= DEPTH_MAX {
-            return self.problem(path, format!("deeper than {DEPTH_MAX} folders"));
+            return Err(self.problem(path, format!("deeper than {DEPTH_MAX} folders")));
         }
-        match fs::read_dir(path) {
-            Ok(entries) => {
-                self.report.folders += 1;
-                self.open.push(entries);
-            }
-            Err(error) => self.problem(path, error.to_string()),
-        }
+        let entries = fs::read_dir(path).map_err(|error| self.unreadable(path, &error))?;
+        self.report.folders += 1;
+        self.open.push(entries);
+        Ok(())
     }
 
-    fn look(&mut self, path: PathBuf) -> Option<Found> {
-        let relative = self.relative(&path);
-        let (guess, length) = match guess::file(&path) {
-            Ok(looked) => looked,
-            Err(error) => {
-                self.problem(&path, error.to_string());
-                return None;
-            }
-        };
+    fn look(&mut self, path: PathBuf) -> Result<Found, Problem> {
+        let (what, metadata) = recognize::file(&path).map_err(|error| self.unreadable(&path, &error))?;
+        let length = metadata.len();
         let report = &mut self.report;
         report.files += 1;
         report.bytes += length;
         report.empty_files += u64::from(length == 0);
-        report.days_unknown += u64::from(guess.day.is_none());
-        *report.classes.entry(guess.class_word).or_default() += 1;
-        *report.media_types.entry(guess.media_type).or_default() += 1;
-        Some(Found {
-            relative,
-            path,
-            class_word: guess.class_word,
-            media_type: guess.media_type,
-            clinical_day: guess.day.unwrap_or(self.default_day),
-            day_known: guess.day.is_some(),
-            length,
-        })
+        report.days_unknown += u64::from(what.day.is_none());
+        *report.classes.entry(what.class_word).or_default() += 1;
+        *report.media_types.entry(what.media_type).or_default() += 1;
+        Ok(Found { relative: self.relative(&path), path, what, length, modified: metadata.modified().ok() })
     }
-}
 
-impl Iterator for Folder {
-    type Item = Found;
+    /// The next file, or something that could not be yielded, which is also counted.
+    pub fn step(&mut self) -> Option<Result<Found, Problem>> {
+        let step = self.walk()?;
+        if let Err(problem) = &step {
+            self.report.problems += 1;
+            if self.report.first_problems.len() < PROBLEMS_MAX {
+                self.report.first_problems.push(problem.clone());
+            }
+        }
+        Some(step)
+    }
 
-    fn next(&mut self) -> Option<Found> {
+    fn walk(&mut self) -> Option<Result<Found, Problem>> {
         while let Some(entries) = self.open.last_mut() {
             let entry = match entries.next() {
                 None => {
@@ -171,26 +169,38 @@ impl Iterator for Folder {
                 Some(Err(error)) => {
                     // Reading on from a failed position may never end: this folder is given up.
                     self.open.pop();
-                    let root = self.root.clone();
-                    self.problem(&root, format!("a folder could not be read to its end: {error}"));
-                    continue;
+                    let what = format!("a folder could not be read to its end: {error}");
+                    return Some(Err(Problem { unreadable: true, ..self.problem(&self.root, what) }));
                 }
             };
             let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.enter(&path),
-                Ok(kind) if kind.is_file() => {
-                    if let Some(found) = self.look(path) {
-                        return Some(found);
-                    }
-                }
+            let problem = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => match self.enter(&path) {
+                    Ok(()) => continue,
+                    Err(problem) => problem,
+                },
+                Ok(kind) if kind.is_file() => return Some(self.look(path)),
                 // Followed, a link could lead out of the folder or round in circles.
                 Ok(kind) if kind.is_symlink() => self.problem(&path, "a symbolic link, not followed"),
                 Ok(_) => self.problem(&path, "neither a file nor a folder"),
-                Err(error) => self.problem(&path, error.to_string()),
-            }
+                Err(error) => self.unreadable(&path, &error),
+            };
+            return Some(Err(problem));
         }
         None
+    }
+}
+
+impl Iterator for Folder {
+    type Item = Found;
+
+    /// The next file. Problems are counted in the report.
+    fn next(&mut self) -> Option<Found> {
+        loop {
+            if let Ok(found) = self.step()? {
+                return Some(found);
+            }
+        }
     }
 }
 

@@ -1,10 +1,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::super::{Generator, Kind};
 use super::*;
-
-const DEFAULT_DAY: i32 = 20_000;
+use crate::samples::{Generator, Kind};
 
 fn by_name(folder: &mut Folder) -> BTreeMap<String, Found> {
     folder.map(|found| (found.relative.clone(), found)).collect()
@@ -22,20 +20,27 @@ fn generated_samples_are_recognised() {
         fs::write(folder.path().join(&name), &sample.bytes).unwrap();
         samples.insert(name, sample);
     }
-    let mut walk = Folder::open(folder.path(), DEFAULT_DAY).unwrap();
+    let mut walk = Folder::open(folder.path()).unwrap();
     let found = by_name(&mut walk);
     assert_eq!(found.len(), samples.len());
     for (name, sample) in &samples {
         let seen = &found[name];
         assert_eq!(fs::read(&seen.path).unwrap(), sample.bytes);
         assert_eq!(seen.length, sample.bytes.len() as u64);
-        assert_eq!(seen.media_type, sample.media_type, "{:?}", sample.kind);
+        let what = &seen.what;
+        assert_eq!(what.media_type, sample.media_type, "{:?}", sample.kind);
         // Plain text tells neither its class nor its day.
         if sample.kind == Kind::CareNote {
-            assert_eq!((seen.class_word, seen.clinical_day, seen.day_known), ("document", DEFAULT_DAY, false));
+            assert_eq!((what.class_word, what.day, what.form), ("document", None, Form::Other));
         } else {
-            assert_eq!((seen.class_word, seen.day_known), (sample.class_word, true), "{:?}", sample.kind);
-            assert_eq!(seen.clinical_day, sample.clinical_day, "{:?}", sample.kind);
+            assert_eq!(
+                (what.class_word, what.day),
+                (sample.class_word, Some(sample.clinical_day)),
+                "{:?}",
+                sample.kind
+            );
+            assert_eq!(what.patients.count(), 1, "{:?}: {what:?}", sample.kind);
+            assert_ne!(what.form, Form::Other, "{:?}", sample.kind);
         }
     }
     let report = walk.report();
@@ -59,11 +64,11 @@ fn nothing_is_skipped_silently() {
     std::os::unix::fs::symlink(path, path.join("a/circle")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(path.join("a/socket")).unwrap();
 
-    let mut walk = Folder::open(path, DEFAULT_DAY).unwrap();
+    let mut walk = Folder::open(path).unwrap();
     let found = by_name(&mut walk);
     let names: Vec<&str> = found.keys().map(String::as_str).collect();
     assert_eq!(names, ["README.md", "a/.hidden", "a/LICENSE", "a/b/empty", "a/b/two"]);
-    assert!(found.values().all(|file| file.class_word == "document"));
+    assert!(found.values().all(|file| file.what.class_word == "document"));
     let report = walk.report();
     assert_eq!((report.files, report.folders, report.empty_files, report.problems), (5, 3, 1, 2));
     let mut problems: Vec<&str> = report.first_problems.iter().map(|problem| problem.relative.as_str()).collect();
@@ -87,7 +92,7 @@ fn folders_too_deep_are_a_problem() {
     fs::create_dir_all(&path).unwrap();
     fs::write(path.join("below"), "x").unwrap();
     fs::write(path.parent().unwrap().join("above"), "x").unwrap();
-    let mut walk = Folder::open(folder.path(), DEFAULT_DAY).unwrap();
+    let mut walk = Folder::open(folder.path()).unwrap();
     assert_eq!(by_name(&mut walk).len(), 1);
     assert_eq!(walk.report().problems, 1);
     assert!(walk.report().first_problems[0].what.contains("deeper"));
@@ -96,5 +101,5 @@ fn folders_too_deep_are_a_problem() {
 #[test]
 fn a_missing_folder_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(Folder::open(folder.path().join("none"), DEFAULT_DAY).is_err());
+    assert!(Folder::open(folder.path().join("none")).is_err());
 }

@@ -1,0 +1,51 @@
+//! `kura export`: a participant's own complete copy.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::acting::ActingOptions;
+use super::exit::Failure;
+use super::number::NumberArgument;
+use super::output::{Output, Progress, bytes};
+use crate::export::{Export, Reader, run as make};
+
+/// Options of `kura export`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The participant's number; `-` reads it from standard input.
+    number: NumberArgument,
+    /// Where the copy goes: a folder that is empty or not there yet. Run the same again to go on with a
+    /// copy that was cut. It holds records in the clear.
+    #[arg(long, value_name = "DIRECTORY")]
+    out: PathBuf,
+    /// For the participant, unless `--as` names a facility's user: then what that user may see.
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let Arguments { number, out, acting } = arguments;
+    let number = number.read()?;
+    let reader = match acting.person(&number).await? {
+        Some(person) => Reader::Participant(person),
+        None if acting.user.is_some() => Reader::FacilityUser(acting.act(None).await?),
+        None => return Err(Failure::usage("a copy is made for the participant or for a user of a facility")),
+    };
+    let progress = Progress::bytes();
+    let manifest = make(&Export { reader, number, directory: out.clone() }, &progress).await?;
+    drop(progress);
+    let journal = manifest.journal_entries.map_or("not open to this actor".into(), |count| count.to_string());
+    output.thing(
+        &manifest,
+        &[
+            ("copy", out.display().to_string()),
+            ("records", manifest.records.to_string()),
+            ("versions", manifest.versions.to_string()),
+            ("size", bytes(manifest.bytes)),
+            ("journal entries", journal),
+            ("sha256 of SHA256SUMS", manifest.sums_sha256.clone()),
+        ],
+    )
+}

@@ -1,0 +1,128 @@
+//! `kura import …`: bringing a facility's existing records in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use kura_client::Date;
+
+use super::acting::ActingOptions;
+use super::exit::{Exit, Failure};
+use super::output::{Output, Progress, bytes, note, table};
+use crate::import::participants::{Participants, Table};
+use crate::import::report::{Report, Totals};
+use crate::import::{AT_ONCE_MAX, Import, files, ssmix2};
+
+/// `kura import …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// An SS-MIX2 standard storage: PID[0..3]/PID[3..6]/PID/day/kind/file.
+    Ssmix2(Common),
+    /// A folder of FHIR (JSON, XML), HL7 v2, DICOM, CDA and PDF files, recognised by content.
+    Files {
+        #[command(flatten)]
+        common: Common,
+        /// The clinical day of files that tell none, YYYY-MM-DD.
+        #[arg(long, value_name = "DAY")]
+        date: Option<Date>,
+    },
+}
+
+/// Options of both.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The folder. Nothing in it is changed. Run the same again to go on with a run that was cut, or
+    /// for what has been added: what is stored already is not stored again.
+    directory: PathBuf,
+    /// Who is who: CSV in UTF-8 with the heading `patient,participant` (the patient id as the files
+    /// have it, and the number of 16 digits) or `file,participant[,date]` (a path below the folder).
+    /// Ids that the facility has linked need no table, and are compared with it.
+    #[arg(long, value_name = "FILE")]
+    participants: Option<PathBuf>,
+    /// Write a JSON object a line for each file: what became of it, and why. It NAMES FILES, WHICH MAY
+    /// HOLD PATIENT IDS: keep it as safe as the files. An existing file is replaced.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Files, or patients of an SS-MIX2 storage, that are worked on at the same time.
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=i64::from(AT_ONCE_MAX)))]
+    at_once: u16,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// Runs it.
+pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
+    let progress = Progress::counted(!output.json);
+    match command {
+        Command::Ssmix2(common) => {
+            let (import, mut report) = common.ready().await?;
+            let counting = count(&progress, &import.directory, ssmix2::count);
+            let ended = ssmix2::run(import, &mut report, &progress).await;
+            counting.inspect(tokio::task::JoinHandle::abort);
+            finish(report, ended, progress, output)
+        }
+        Command::Files { common, date } => {
+            let (import, mut report) = common.ready().await?;
+            let counting = count(&progress, &import.directory, files::count);
+            let ended = files::run(import, date, &mut report, &progress).await;
+            counting.inspect(tokio::task::JoinHandle::abort);
+            finish(report, ended, progress, output)
+        }
+    }
+}
+
+impl Common {
+    async fn ready(self) -> Result<(Arc<Import>, Report), Failure> {
+        let Common { directory, participants, report, at_once, acting } = self;
+        let Some(user) = &acting.user else {
+            return Err(Failure::usage("an import acts for a user of a facility, whose records they become")
+                .next("add --as FACILITY/USER"));
+        };
+        let facility = user.facility().to_owned();
+        if !directory.is_dir() {
+            return Err(Failure::usage(format!("{} is not a folder that can be read", directory.display())));
+        }
+        let table = participants.as_deref().map(Table::load).transpose().map_err(Failure::usage)?;
+        let participants = Participants::new(table.unwrap_or_default());
+        let acting = acting.act(None).await?;
+        let report = Report::to(report.as_deref())
+            .map_err(|error| Failure::usage(format!("the report cannot be written: {error}")))?;
+        let import = Import { acting, facility, directory, participants, at_once: at_once.into() };
+        Ok((Arc::new(import), report))
+    }
+}
+
+/// Counts the files beside the import, if anybody sees the bar.
+fn count(progress: &Progress, directory: &Path, count: fn(&Path) -> u64) -> Option<tokio::task::JoinHandle<()>> {
+    let (progress, directory) = (progress.clone(), directory.to_owned());
+    progress.is_drawn().then(|| tokio::task::spawn_blocking(move || progress.total(count(&directory))))
+}
+
+fn finish(report: Report, ended: Result<(), Failure>, progress: Progress, output: Output) -> Result<(), Failure> {
+    let totals = report.finish()?;
+    progress.past(|| print(&totals, output))?;
+    drop(progress);
+    ended?;
+    if totals.needs_a_look() {
+        return Err(Failure::new(Exit::Partly, "something was refused or set aside")
+            .next("--report FILE tells of each file what became of it; mend the cause and run the same again"));
+    }
+    Ok(())
+}
+
+fn print(totals: &Totals, output: Output) -> Result<(), Failure> {
+    if output.json {
+        return output.line(totals);
+    }
+    let mut rows = table(&["outcome", "reason", "files", "size"]);
+    for count in &totals.counts {
+        let row = [count.outcome.word().to_owned(), count.reason.clone(), count.files.to_string(), bytes(count.bytes)];
+        rows.add_row(row);
+    }
+    output.text(&rows.to_string())?;
+    note(&format!("{} files in all; {} records hidden", totals.files, totals.hidden));
+    if totals.hidden_not_yet_beyond > 0 {
+        note(&format!("{} hidings are committed, but not yet beyond the prefecture", totals.hidden_not_yet_beyond));
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! A participant's own copy: complete, checkable, and never mixed with anything.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use kura_client::{Class, Date, NewRecord, ParticipantNumber};
+use kura_node::dev::ClientFile;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::memory::Made;
+use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, folder};
+
+fn export(world: &World, number: &ParticipantNumber, to: &Path, facility: &str) -> Output {
+    let mut command = Command::new(KURA);
+    command.args(["export", number.reveal(), "--json", "--as", &format!("{facility}/{DOCTOR}"), "--out"]).arg(to);
+    command.arg("--client").arg(world.cluster.layout().client(ClientFile::Application)).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!error.contains("4300"), "{error}");
+    output.status.code().unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every file of a copy, below it.
+fn files(folder: &Path, below: &Path, into: &mut Vec<String>) {
+    for entry in fs::read_dir(below).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => files(folder, &entry.path(), into),
+            false => into.push(entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_owned()),
+        }
+    }
+}
+
+/// Checks a copy as its holder would: every file has its line and its hash.
+fn check(copy: &Path) -> Value {
+    let sums = fs::read_to_string(copy.join("SHA256SUMS")).unwrap();
+    let manifest = json(&copy.join("manifest.json"));
+    assert_eq!(manifest["sums_sha256"], hash(sums.as_bytes()));
+    let mut named = vec!["SHA256SUMS".to_owned(), "manifest.json".to_owned()];
+    for line in sums.lines() {
+        let (sha256, name) = line.split_once("  ").unwrap();
+        assert_eq!(hash(&fs::read(copy.join(name)).unwrap()), sha256, "{name}");
+        named.push(name.to_owned());
+    }
+    let mut there = Vec::new();
+    files(copy, copy, &mut there);
+    named.sort();
+    there.sort();
+    assert_eq!(there, named, "nothing is in the copy that no sum covers");
+    manifest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_holds_what_the_actor_may_see_and_goes_on_after_a_cut() {
+    let world = World::start(2, 0).await;
+    let number = world.enrol(1).await;
+    let hospital = world.doctor(HOSPITAL);
+    let day: Date = "2024-02-29".parse().unwrap();
+    let letter = || NewRecord::new(Class::ReferralLetter, "text/plain", day).document_id("letter 1");
+    let first = hospital.put(&number, letter()).bytes("dear colleague").await.unwrap();
+    hospital.put(&number, letter().version_of(first.record())).bytes("dear friend").await.unwrap();
+    let series = NewRecord::new(Class::Image, "application/dicom", day);
+    let series = hospital
+        .put(&number, series)
+        .part("../slice", "application/dicom", Made::noise(1, 3 << 20))
+        .part_bytes("report", "application/pdf", "%PDF-1.7")
+        .await
+        .unwrap();
+    let hidden =
+        hospital.put(&number, NewRecord::new(Class::Document, "text/plain", day)).bytes("wrong").await.unwrap();
+    hospital.hide(&number, hidden.record()).await.unwrap();
+
+    let target = folder();
+    let copy = target.path().join("copy");
+    let output = export(&world, &number, &copy, HOSPITAL);
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let manifest = check(&copy);
+    assert_eq!((&manifest["records"], &manifest["versions"]), (&3.into(), &4.into()));
+    assert_eq!((&manifest["participant"], &manifest["actor"]), (&number.reveal().into(), &"facility-user".into()));
+    let letters = |version: u32| format!("records/2024-02-29_referral-letter_{}_v{version}", first.record());
+    assert_eq!(fs::read(copy.join(letters(1)).join("1-body.txt")).unwrap(), b"dear colleague");
+    assert_eq!(fs::read(copy.join(letters(2)).join("1-body.txt")).unwrap(), b"dear friend");
+    let images = copy.join(format!("records/2024-02-29_image_{}_v1", series.record()));
+    assert_eq!(fs::metadata(images.join("1-_._slice.dcm")).unwrap().len(), 3 << 20);
+    assert_eq!(fs::read(images.join("2-report.pdf")).unwrap(), b"%PDF-1.7");
+    let index = fs::read_to_string(copy.join("index.ndjson")).unwrap();
+    let index: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(index.len(), 4);
+    assert!(index.iter().any(|line| line["record"] == hidden.record().to_string() && line["hidden"] == true));
+    assert_eq!(json(&copy.join("consents.json"))["grants"].as_array().unwrap().len(), 2);
+
+    // A complete copy is not touched again; neither is a folder that holds anything else.
+    assert_eq!(code(&export(&world, &number, &copy, HOSPITAL)), 2);
+    check(&copy);
+
+    // Another facility's copy lacks what is hidden from it, and who is not named gets none.
+    let other = target.path().join("other");
+    assert_eq!(code(&export(&world, &number, &other, CLINIC)), 0);
+    assert_eq!(check(&other)["records"], 2);
+    let none = target.path().join("none");
+    assert_eq!(code(&export(&world, &number, &none, OUTSIDER)), 3);
+    assert!(!none.exists());
+
+    // As a cut leaves it: no manifest, the marker, one record missing, one half, one damaged.
+    let marker = serde_json::json!({"format": 1, "participant": number.reveal(), "actor": "facility-user"});
+    fs::write(copy.join("INCOMPLETE.json"), marker.to_string()).unwrap();
+    fs::remove_file(copy.join("manifest.json")).unwrap();
+    fs::rename(copy.join(letters(1)), copy.join(format!("{}.part", letters(1)))).unwrap();
+    fs::write(copy.join(letters(2)).join("1-body.txt"), "dear fiend!").unwrap();
+    let kept = fs::metadata(images.join("record.json")).unwrap().modified().unwrap();
+    let strange = world.enrol(2).await;
+    assert_eq!(code(&export(&world, &strange, &copy, HOSPITAL)), 2, "another participant's");
+    assert_eq!(code(&export(&world, &number, &copy, HOSPITAL)), 0);
+    assert_eq!(check(&copy)["versions"], 4);
+    assert_eq!(fs::read(copy.join(letters(2)).join("1-body.txt")).unwrap(), b"dear friend");
+    assert_eq!(fs::metadata(images.join("record.json")).unwrap().modified().unwrap(), kept, "taken over, not fetched");
+}
