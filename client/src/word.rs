@@ -315,6 +315,8 @@ vocabulary!(
     ListJournal = 63, "list-journal";
     /// The registry was listed.
     ListRegistry = 64, "list-registry";
+    /// An application showed a certificate that was refused, or asked for what its role may not.
+    Authenticate = 65, "authenticate";
 });
 
 #[cfg(test)]
