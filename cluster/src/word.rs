@@ -183,6 +183,8 @@ vocabulary!(
     Recovery = 6, "recovery";
     /// The cluster itself: bootstrap, sweeper.
     Cluster = 7, "cluster";
+    /// An application itself, whose certificate was refused.
+    Application = 8, "application";
 });
 
 vocabulary!(

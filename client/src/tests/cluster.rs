@@ -105,6 +105,7 @@ impl Node {
             journal_position: 3,
             reach: 4,
             repeated: false,
+            journal_leaf: Bytes::new(),
         }
     }
 }
