@@ -40,7 +40,7 @@ impl Shared {
         Self { pool, timeouts, application, timeline: AtomicU64::new(0), journal: Mutex::default() }
     }
 
-    fn with_journal(self, kept: Kept) -> Self {
+    pub fn with_journal(self, kept: Kept) -> Self {
         Self { journal: Mutex::new(kept), ..self }
     }
 

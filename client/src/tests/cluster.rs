@@ -394,7 +394,7 @@ pub fn brisk() -> Timeouts {
     Timeouts { connect_ms: 500, attempt_ms: 400, call_ms: 1_200, transfer_ms: 20_000 }
 }
 
-struct PlainDial(Vec<String>);
+pub(super) struct PlainDial(pub Vec<String>);
 
 impl Dial for PlainDial {
     fn dial(&self, place: usize) -> Result<Channel, EndpointError> {

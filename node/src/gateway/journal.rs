@@ -140,28 +140,17 @@ impl<'s> Journal<'s> {
     fn bounds(&self, filter: &Filter, before: u64) -> Result<(u64, u64), GatewayError> {
         let low = match filter.since_ms {
             0 => 0,
-            since_ms => self.begins(since_ms.saturating_sub(DISORDER_MS_MAX), before)?,
+            since_ms => {
+                begins(before, since_ms.saturating_sub(DISORDER_MS_MAX), |place| Ok(self.open(place, None)?.at_ms))?
+            }
         };
         let high = match filter.until_ms {
             0 => before,
-            until_ms => self.begins(until_ms.saturating_add(DISORDER_MS_MAX), before)?,
+            until_ms => {
+                begins(before, until_ms.saturating_add(DISORDER_MS_MAX), |place| Ok(self.open(place, None)?.at_ms))?
+            }
         };
         Ok((low, high))
-    }
-
-    /// A position below `before` (or `before`) at which entries of a time begin: what lies before it is older than
-    /// `at_ms` plus the disorder, what lies from it on is not older than `at_ms` less the disorder.
-    fn begins(&self, at_ms: u64, before: u64) -> Result<u64, GatewayError> {
-        let (mut low, mut high) = (0, before);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.entry(middle)?.at_ms < at_ms { low = middle + 1 } else { high = middle }
-        }
-        Ok(low)
-    }
-
-    fn entry(&self, position: u64) -> Result<JournalEntry, GatewayError> {
-        self.open(position, None)
     }
 
     fn open(&self, position: u64, stored: Option<StoredRow>) -> Result<JournalEntry, GatewayError> {
@@ -273,6 +262,17 @@ impl<'s> Journal<'s> {
 /// What a facility's list says instead of a reason that is a participant's own business.
 pub const UNIFORM_WORD: &str = "refused";
 
+/// Where entries of a time begin among the first `size`: what lies before is older than `at_ms` plus the disorder,
+/// what lies from there on is not older than `at_ms` less the disorder. Looks at one entry for each bit of the size.
+fn begins(size: u64, at_ms: u64, time_of: impl Fn(u64) -> Result<u64, GatewayError>) -> Result<u64, GatewayError> {
+    let (mut low, mut high) = (0, size);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if time_of(middle)? < at_ms { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
 /// The journal position at the end of a key of the journal or its index.
 pub fn position_at_end(key: &RowKey) -> Option<u64> {
     let bytes = key.as_bytes();
@@ -297,4 +297,34 @@ fn passes(filter: &Filter, entry: &JournalEntry) -> bool {
         && denied
         && is(&filter.actor, actor.map(|a| &a.name))
         && is(&filter.application, actor.map(|a| &a.application))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn times_that_are_almost_in_order_are_found(
+            steps in proptest::collection::vec((0_u64..40_000, 0..=DISORDER_MS_MAX / 2), 0..300), at: prop::sample::Index,
+        ) {
+            // Positions rise with a true time, of which each clock is off by no more than half the disorder.
+            let mut true_ms = DISORDER_MS_MAX;
+            let times: Vec<u64> = steps
+                .iter()
+                .enumerate()
+                .map(|(n, (step, off))| {
+                    true_ms += step;
+                    if n % 2 == 0 { true_ms + off } else { true_ms - off }
+                })
+                .collect();
+            let size = times.len() as u64;
+            let asked = if times.is_empty() { 5 } else { times[at.index(times.len())] };
+            let found = begins(size, asked, |place| Ok(times[place as usize])).unwrap() as usize;
+            prop_assert!(times[..found].iter().all(|time| *time < asked + DISORDER_MS_MAX));
+            prop_assert!(times[found..].iter().all(|time| time + DISORDER_MS_MAX >= asked));
+        }
+    }
 }

@@ -62,7 +62,7 @@ async fn write(
 ) -> Result<u64, Failure> {
     let progress = Progress::spinner();
     let failed = |error: io::Error| Failure::failed(format!("cannot write the export: {error}"));
-    let mut entries = 0;
+    let mut entries = 0_u64;
     while let Some(access) = stream.next().await {
         let access = access?;
         if entries.is_multiple_of(TOLD_EVERY) {

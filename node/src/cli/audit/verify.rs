@@ -149,7 +149,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 async fn check_structure(journal: &Journal, mut peaks: Peaks, head: &JournalHead) -> Result<(u64, u64), Failure> {
     let progress = Progress::spinner();
     let mut sealed = journal.sealed(peaks.size(), head.size());
-    let (mut entries, mut sealed_bytes) = (0, 0);
+    let (mut entries, mut sealed_bytes) = (0_u64, 0);
     while let Some(entry) = sealed.next().await {
         let entry = entry?;
         if entries.is_multiple_of(TOLD_EVERY) {
