@@ -16,7 +16,7 @@ use crate::state::database::Snapshot;
 
 /// Sealed entries of one reply.
 pub const SEALED_ENTRIES_MAX: u64 = 4096;
-/// Bytes of sealed entries after which a reply takes no more.
+/// Bytes of sealed entries of one reply, unless the first alone has more.
 const SEALED_BYTES_MAX: usize = 1 << 20;
 /// Sealed entries read at a time.
 const SCAN_ROWS: u64 = 256;
@@ -73,11 +73,15 @@ impl Gateway {
             let end = request.to.min(request.from.saturating_add(SEALED_ENTRIES_MAX));
             let (mut next, mut bytes) = (request.from, 0);
             let mut reply = v1::SealedReply::default();
-            while next < end && bytes < SEALED_BYTES_MAX {
-                let found = stored.entries(next, SCAN_ROWS.min(end - next))?;
-                next += found.len() as u64;
-                bytes += found.iter().map(Bytes::len).sum::<usize>();
-                reply.entries.extend(found);
+            while next < end {
+                for entry in stored.entries(next, SCAN_ROWS.min(end - next))? {
+                    bytes += entry.len();
+                    if bytes > SEALED_BYTES_MAX && next > request.from {
+                        return Ok(reply);
+                    }
+                    reply.entries.push(entry);
+                    next += 1;
+                }
             }
             Ok(reply)
         })
