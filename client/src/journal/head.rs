@@ -33,6 +33,11 @@ pub struct JournalHead {
 }
 
 impl JournalHead {
+    /// A head from its parts, as somebody else told or signed them.
+    pub fn new(cluster_id: [u8; 16], timeline: u64, index: u64, size: u64, root: [u8; 32]) -> Self {
+        Self { cluster_id, timeline, index, size, root }
+    }
+
     /// Whose journal it is.
     pub fn cluster_id(&self) -> [u8; 16] {
         self.cluster_id

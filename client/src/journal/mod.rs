@@ -114,8 +114,21 @@ impl Journal {
         self.head_of(0).await
     }
 
-    /// A head with at least as many entries.
-    async fn head_of(&self, least: u64) -> Result<JournalHead, JournalError> {
+    /// The newest head that each member signed, as far as the node that answers has them, encoded as
+    /// docs/formats.md lays down. They lag behind [`Journal::head`], and nothing of them was checked.
+    ///
+    /// # Errors
+    /// [`JournalError`], but for the alarms.
+    pub async fn signed_heads(&self) -> Result<Vec<Bytes>, JournalError> {
+        let attempt = |channel| async move { Ok(audit(channel).head(v1::HeadRequest {}).await?.into_inner().signed) };
+        self.shared.call(None, attempt).await.map_err(failed)
+    }
+
+    /// Like [`Journal::head`], of at least so many entries: a node that has fewer is passed over.
+    ///
+    /// # Errors
+    /// As [`Journal::head`].
+    pub async fn head_of(&self, least: u64) -> Result<JournalHead, JournalError> {
         // Held until it is kept: heads are taken one after the other.
         let mut kept = self.shared.journal.lock().await;
         let known = kept.known();

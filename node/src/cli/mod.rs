@@ -237,6 +237,7 @@ mod tests {
             "kura audit head --file head",
             "kura audit verify",
             "kura audit verify --from head --content",
+            "kura audit verify --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
             "kura audit export --since 2026-04-01 --until 2026-04-30 --out april.ndjson",
         ];
         for line in lines {

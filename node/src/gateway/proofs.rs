@@ -22,8 +22,8 @@ const SEALED_BYTES_MAX: usize = 1 << 20;
 const SCAN_ROWS: u64 = 256;
 
 impl Gateway {
-    /// The newest head that this member knows.
-    pub fn journal_head(&self, cluster_id: &[u8; 16]) -> v1::HeadReply {
+    /// The newest head that this member knows, and those `signed` by members, which lag behind it.
+    pub fn journal_head(&self, cluster_id: &[u8; 16], signed: Vec<Bytes>) -> v1::HeadReply {
         let published = self.store.published();
         let journal = &published.summary.journal;
         let head = v1::JournalHead {
@@ -36,7 +36,7 @@ impl Gateway {
             cluster_id: Bytes::copy_from_slice(cluster_id),
             node: self.name.clone(),
             head: Some(head),
-            signed: Vec::new(),
+            signed,
         }
     }
 

@@ -11,7 +11,7 @@ use super::role::Call;
 impl Audit for Services {
     async fn head(&self, request: Request<v1::HeadRequest>) -> Result<Response<v1::HeadReply>, Status> {
         self.admit(Call::JournalProof, &request)?;
-        Ok(Response::new(self.gateway.journal_head(&self.cluster_id.0)))
+        Ok(Response::new(self.gateway.journal_head(&self.cluster_id.0, self.heads.newest_of_all())))
     }
 
     async fn consistency(

@@ -26,6 +26,7 @@ use tonic::{Request, Status};
 
 use crate::certificates::{Identity, PeerInfo, ReloadingTls, Why};
 use crate::gateway::{Caller, Gateway, GatewayError};
+use crate::heads::Heads;
 
 /// Longest message that a client may send: a whole record and its fields.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 2 << 20;
@@ -37,6 +38,8 @@ pub struct Services {
     pub gateway: Arc<Gateway>,
     /// Whose journal it is.
     pub cluster_id: ClusterId,
+    /// What members signed.
+    pub heads: Arc<Heads>,
     /// To notice certificates that were revoked while their connection stayed open.
     pub tls: Arc<ReloadingTls>,
 }

@@ -254,7 +254,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
 
     let address = node.config.listen.clone();
     let listener = TcpListener::bind(&address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let services = Services { gateway, cluster_id: node.identity.cluster_id, tls: tls.clone() };
+    let (cluster_id, heads) = (node.identity.cluster_id, node.heads.clone());
+    let services = Services { gateway, cluster_id, heads, tls: tls.clone() };
     let peer = PeerService::server(PeerParts {
         raft,
         gate,

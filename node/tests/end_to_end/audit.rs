@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use kura_client::wire::registry_client::RegistryClient;
 use kura_client::{Action, Client, Config, JournalError, Receipt, wire};
-use kura_node::certificates::{Authority, AuthorityFiles, Role};
+use kura_node::certificates::{Authority, AuthorityFiles, Identity, Role};
 use kura_node::dev::{ClientFile, Signal};
 use rocksdb::{DB, Options};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -49,6 +51,14 @@ async fn put(world: &World, nth: u64) -> Receipt {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// SHA-256 of a node's public key.
+fn key_of(world: &World, node: &str) -> String {
+    let path = raw::node_files(world.cluster.layout(), node).certificate;
+    let certificate = CertificateDer::from_pem_file(path).unwrap();
+    let identity = Identity::from_der(&certificate).unwrap();
+    identity.key_sha256.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A head whose root is another.
@@ -98,6 +108,19 @@ async fn the_journal_can_be_checked_at_every_member_and_from_an_older_head() {
     // Only an auditor has entries opened.
     let refused = audit(&world, ClientFile::Operator, &["verify", "--content"]).await;
     assert_eq!(refused.code, 3, "{}", refused.err);
+
+    // Each member's signature is demanded by its key, and nobody else's will do.
+    for member in world.cluster.plan().members.clone() {
+        let key = key_of(&world, &member.name);
+        let told = until("a signed head", SOON, async || {
+            let verified = audit(&world, ClientFile::Auditor, &["verify", "--json", "--signed-by", &key]).await;
+            if verified.code == 0 { Ok(verified) } else { Err(verified.err) }
+        });
+        let signed = told.await.lines()[0]["signed"].clone();
+        assert!(signed.as_array().unwrap().iter().any(|one| one["key_sha256"] == key.as_str()), "{signed}");
+    }
+    let nobody = audit(&world, ClientFile::Auditor, &["verify", "--signed-by", &"ab".repeat(32)]).await;
+    assert_eq!(nobody.code, 7, "{}", nobody.err);
 
     let other = forged(&head, &folder.path().join("forged"));
     for words in [["verify", "--from"], ["head", "--file"]] {

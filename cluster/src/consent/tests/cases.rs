@@ -443,7 +443,7 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
             ActorKind::Participant => Actor::Participant,
             ActorKind::Registrar => Actor::Registrar,
             ActorKind::Auditor => Actor::Auditor,
-            ActorKind::Operator | ActorKind::Recovery => Actor::Operator,
+            ActorKind::Operator | ActorKind::Recovery | ActorKind::Application => Actor::Operator,
             ActorKind::Cluster => Actor::Cluster,
         },
         person: &case.person,

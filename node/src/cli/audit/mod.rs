@@ -2,6 +2,7 @@
 
 mod export;
 mod list;
+mod signed;
 mod told;
 mod verify;
 

@@ -12,6 +12,7 @@ use kura_cluster::seal::row::peek_header;
 use kura_cluster::tree::{Peaks, leaf_hash};
 use serde::Serialize;
 
+use super::signed::{self, KeySha256, Signed};
 use crate::cli::acting::ClientOption;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, Progress, bytes, hexadecimal, note};
@@ -39,6 +40,10 @@ pub struct Arguments {
     /// Have every entry opened, too; takes an auditor's client configuration. Journalled.
     #[arg(long)]
     content: bool,
+    /// A member with this key (SHA-256, hexadecimal) must have signed a head that the journal begins with. Can
+    /// be given more than once.
+    #[arg(long, value_name = "SHA256")]
+    signed_by: Vec<KeySha256>,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -64,6 +69,8 @@ struct Verified {
     sealed_bytes: u64,
     /// Entries that the cluster opened; none if that was not asked for.
     opened: Option<u64>,
+    /// Heads that members signed, and that the journal begins with.
+    signed: Vec<Signed>,
 }
 
 fn read(path: &std::path::Path) -> Result<JournalHead, Failure> {
@@ -112,10 +119,10 @@ pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failur
 
 /// Runs `kura audit verify`.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let Arguments { from, content, client } = arguments;
+    let Arguments { from, content, signed_by, client } = arguments;
     let older = from.as_deref().map(read).transpose()?;
     let (_client, journal) = journal(&client).await?;
-    let head = journal.head().await?;
+    let (head, signed) = signed::check(&journal, &signed_by).await?;
     let peaks = match &older {
         Some(older) => {
             let peaks = journal.continues(older, &head).await?;
@@ -127,7 +134,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let from = peaks.size();
     let (entries, sealed_bytes) = check_structure(&journal, peaks, &head).await?;
     let opened = if content { Some(check_content(&journal, from, &head).await?) } else { None };
-    let told = Verified { head, from, entries, sealed_bytes, opened };
+    let told = Verified { head, from, entries, sealed_bytes, opened, signed };
     let mut fields = vec![
         ("entries", format!("{} in the journal", head.size())),
         ("fetched", format!("{entries} from position {from} on, {}", bytes(sealed_bytes))),
@@ -135,6 +142,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     ];
     if let Some(older) = &older {
         fields.push(("begins with", format!("the {} entries of the older head, unchanged", older.size())));
+    }
+    for one in &told.signed {
+        fields.push(("signed", format!("{} entries, by the key {}", one.size, one.key_sha256)));
     }
     fields.push(("content", opened.map_or("not looked at".into(), |opened| format!("{opened} entries opened"))));
     fields.push(("head", head.to_string()));

@@ -49,7 +49,7 @@ async fn sealed_entries_make_the_root_and_proofs_are_told_of_every_size() {
     for _ in 0..300 {
         gateway.list(&doctor(), list()).await.unwrap();
     }
-    let head = gateway.journal_head(&[0; 16]).head.unwrap();
+    let head = gateway.journal_head(&[0; 16], vec![]).head.unwrap();
     assert!(head.size > 300, "{}", head.size);
     let mut peaks = Peaks::default();
     let mut roots = vec![peaks.root()];
@@ -113,7 +113,7 @@ async fn an_auditor_lists_all_in_pages_that_end_though_each_adds_an_entry() {
     for _ in 0..20 {
         gateway.list(&doctor(), list()).await.unwrap();
     }
-    let size = gateway.journal_head(&[0; 16]).head.unwrap().size;
+    let size = gateway.journal_head(&[0; 16], vec![]).head.unwrap().size;
     let whole = all(&gateway, in_order(1_000)).await;
     let positions: Vec<u64> = whole.iter().map(|entry| entry.journal_position).collect();
     assert_eq!(positions, (0..size).collect::<Vec<_>>());
