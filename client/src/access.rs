@@ -9,7 +9,7 @@ use crate::client::{ActingClient, Person, consents};
 use crate::date::Date;
 use crate::error::{Family, ListError};
 use crate::fault::{Failure, Invalid};
-use crate::id::{ParticipantNumber, RecordId};
+use crate::id::{ParticipantNumber, RecordId, RequestId};
 use crate::limit::{self, PAGE_ITEMS_MAX};
 use crate::pages::{Listing, Page};
 use crate::word::{Action, ActorKind, Class, Method, Purpose};
@@ -51,6 +51,22 @@ pub struct Access {
     pub reason: String,
     /// How many like it this entry counts; 0 and 1: itself.
     pub count: u32,
+    /// Whom it is about, in an auditor's or a facility's list, if it tells.
+    pub participant: Option<ParticipantNumber>,
+    /// The gateway that decided; in an auditor's list only, like the rest.
+    pub gateway: String,
+    /// The write's request, if it was one.
+    pub request: Option<RequestId>,
+    /// First byte asked for, of a resumed or partial read.
+    pub range_start: u64,
+    /// The emergency under which it was done.
+    pub episode: Option<[u8; 16]>,
+    /// Records given out in an access to several.
+    pub records: Vec<RecordId>,
+    /// Records refused in an access to several.
+    pub refused_records: Vec<RecordId>,
+    /// The act of two, review or erasure that it belongs to.
+    pub act: Option<[u8; 16]>,
 }
 
 impl fmt::Debug for Access {
@@ -65,7 +81,7 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    fn from_wire(wire: v1::Access) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::Access) -> Result<Self, Failure> {
         let unknown = |error: crate::word::UnknownWord| Failure::broken(error.to_string());
         let actor = wire.actor.ok_or_else(|| Failure::broken("an access without an actor"))?;
         let record = if wire.record_id.is_empty() {
@@ -92,8 +108,25 @@ impl Access {
             object: wire.object,
             reason: wire.reason,
             count: wire.count,
+            participant: match wire.participant.is_empty() {
+                true => None,
+                false => Some(wire.participant.parse().map_err(|_| Failure::broken("a malformed participant number"))?),
+            },
+            gateway: wire.gateway,
+            request: RequestId::from_wire(&wire.request_id),
+            range_start: wire.range_start,
+            episode: wire.episode_id[..].try_into().ok(),
+            records: records(&wire.record_ids)?,
+            refused_records: records(&wire.refused_record_ids)?,
+            act: wire.act_id[..].try_into().ok(),
         })
     }
+}
+
+fn records(ids: &[bytes::Bytes]) -> Result<Vec<RecordId>, Failure> {
+    let id =
+        |id: &bytes::Bytes| RecordId::from_wire(id).ok_or_else(|| Failure::broken("a record id of a wrong length"));
+    ids.iter().map(id).collect()
 }
 
 /// A list of accesses, made by [`Person::accesses`] and [`ActingClient::accesses`].

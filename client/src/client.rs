@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kura_proto::v1;
+use kura_proto::v1::audit_client::AuditClient;
 use kura_proto::v1::consents_client::ConsentsClient;
 use kura_proto::v1::operations_client::OperationsClient;
 use kura_proto::v1::records_client::RecordsClient;
 use kura_proto::v1::registry_client::RegistryClient;
+use tokio::sync::Mutex;
 use tonic::transport::Channel;
 use tower::ServiceExt;
 
@@ -18,6 +20,7 @@ use crate::config::{Config, Timeouts};
 use crate::error::{ConnectError, Family, OutcomeError, Unreached};
 use crate::fault::Failure;
 use crate::id::{ParticipantNumber, RequestId};
+use crate::journal::Kept;
 use crate::operations::Operations;
 use crate::pool::{Pool, TlsDial};
 use crate::receipt::Outcome;
@@ -29,11 +32,16 @@ pub(crate) struct Shared {
     pub timeouts: Timeouts,
     pub application: Option<String>,
     timeline: AtomicU64,
+    pub journal: Mutex<Kept>,
 }
 
 impl Shared {
     pub fn new(pool: Pool, timeouts: Timeouts, application: Option<String>) -> Self {
-        Self { pool, timeouts, application, timeline: AtomicU64::new(0) }
+        Self { pool, timeouts, application, timeline: AtomicU64::new(0), journal: Mutex::default() }
+    }
+
+    pub fn with_journal(self, kept: Kept) -> Self {
+        Self { journal: Mutex::new(kept), ..self }
     }
 
     /// Follows the cluster to higher timelines and refuses replies of lower ones: those come from
@@ -58,6 +66,10 @@ pub(crate) fn registry(channel: Channel) -> RegistryClient<Channel> {
 
 pub(crate) fn operations(channel: Channel) -> OperationsClient<Channel> {
     OperationsClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+pub(crate) fn audit(channel: Channel) -> AuditClient<Channel> {
+    AuditClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
 /// A connection to a cluster: all its endpoints, one of them in use. Cheap to clone; clones share
@@ -91,7 +103,8 @@ impl Client {
     /// [`ConnectError`], if a setting or file is at fault.
     pub async fn connect_lazily(config: Config) -> Result<Self, ConnectError> {
         config.check()?;
-        let Config { application, ca, certificate, key, revocation_lists, endpoints, timeouts } = config;
+        let Config { application, ca, certificate, key, revocation_lists, endpoints, timeouts, journal_head } = config;
+        let kept = Kept::open(journal_head)?;
         let files = TlsFiles { certificate, private_key: key, authorities: ca, revocation_lists };
         let tls = ClientTls::load(files)?;
         let names = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
@@ -101,7 +114,7 @@ impl Client {
             .collect();
         let options = ChannelOptions { connect_timeout: timeouts.connect(), ..ChannelOptions::default() };
         let pool = Pool::new(Box::new(TlsDial { tls, endpoints, options }), names)?;
-        Ok(Self { shared: Arc::new(Shared::new(pool, timeouts, application)) })
+        Ok(Self { shared: Arc::new(Shared::new(pool, timeouts, application).with_journal(kept)) })
     }
 
     /// Finds an endpoint that answers and makes it the current one.

@@ -88,6 +88,7 @@ impl Timeouts {
 /// certificate = "karte.pem"
 /// key = "karte.key"
 /// revocation_lists = []            # optional
+/// journal_head = "journal-head"    # optional: where the last head of the journal is kept
 ///
 /// [[endpoints]]
 /// name = "voter-1"                 # as in the node's certificate
@@ -111,6 +112,10 @@ pub struct Config {
     /// PEM files of certificate revocation lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revocation_lists: Vec<PathBuf>,
+    /// File in which the last head of the journal that this client has seen is kept from run to run (see
+    /// [`crate::Journal::head`]); made when there is one. One file for each cluster and process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_head: Option<PathBuf>,
     /// The nodes to talk to: any voters, the more the better. 1 to [`ENDPOINTS_MAX`].
     pub endpoints: Vec<Endpoint>,
     /// Time limits.
@@ -188,7 +193,7 @@ impl Config {
             .map_err(|error| ConfigError::Text { message: error.to_string().trim_end().to_owned() })?;
         config.check()?;
         let files = [&mut config.ca, &mut config.certificate, &mut config.key];
-        for file in files.into_iter().chain(&mut config.revocation_lists) {
+        for file in files.into_iter().chain(&mut config.revocation_lists).chain(&mut config.journal_head) {
             *file = folder.join(&*file);
         }
         Ok(config)
@@ -229,6 +234,7 @@ mod tests {
         ca = "ca.pem"
         certificate = "app.pem"
         key = "/etc/kura/app.key"
+        journal_head = "head"
         endpoints = [{ name = "voter-1", address = "10.0.0.1:7001" }]
         [timeouts]
         call_ms = 2000
@@ -239,6 +245,7 @@ mod tests {
         let config = Config::parse(GOOD, Path::new("/srv/app")).unwrap();
         assert_eq!(config.ca, Path::new("/srv/app/ca.pem"));
         assert_eq!(config.key, Path::new("/etc/kura/app.key"));
+        assert_eq!(config.journal_head.as_deref(), Some(Path::new("/srv/app/head")));
         assert_eq!(config.timeouts, Timeouts { call_ms: 2000, ..Timeouts::default() });
         let again = Config::parse(&config.to_toml().unwrap(), Path::new("/elsewhere")).unwrap();
         assert_eq!(again, config);

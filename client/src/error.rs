@@ -5,10 +5,12 @@
 //! or a body.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::config::ConfigError;
 use crate::fault::{Broken, Committed, Conflict, Denial, Fault, Invalid, Later, Missing, Unfit};
 use crate::id::RequestId;
+use crate::journal::JournalRewritten;
 use crate::tls;
 
 /// A whole operation that failed, after its last attempt.
@@ -215,6 +217,35 @@ error_family!(
     /// Why a list (of records, versions, accesses, consents, inbox items, participants) was not read.
     ListError {});
 error_family!(
+/// Why the journal could not be held to what was seen of it before, or was not read.
+JournalError {
+    /// An alarm: the journal does not begin with what was seen before.
+    #[error("{rewritten}")]
+    Rewritten {
+        /// What was seen, and what is told.
+        rewritten: Box<JournalRewritten>
+    } retry false committed No,
+    /// An alarm: the journal does not have a receipt's entry at its position.
+    #[error(
+        "the journal does not hold this receipt's entry at position {position}: keep the receipt and give it to the auditors"
+    )]
+    NotIncluded {
+        /// The position that the receipt names.
+        position: u64
+    } retry false committed No,
+    /// The head that was kept is another cluster's.
+    #[error("the head that was kept is another cluster's: give each cluster a head file of its own")]
+    OtherCluster {} retry false committed No,
+    /// The head was seen but could not be kept in its file.
+    #[error("{path} could not be written: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error
+    } retry true committed No,
+});
+error_family!(
     /// Why the outcome of a write could not be learnt.
     OutcomeError {});
 error_family!(
@@ -228,7 +259,14 @@ OperationError {
     } retry false committed Unknown,
 });
 
-read_family!(GetError, ListError, OutcomeError, OperationError);
+read_family!(GetError, ListError, OutcomeError, OperationError, JournalError);
+
+impl JournalError {
+    /// Whether somebody has to be told at once: the journal is not what it was.
+    pub fn is_alarm(&self) -> bool {
+        matches!(self, Self::Rewritten { .. } | Self::NotIncluded { .. })
+    }
+}
 
 /// One node that could not be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -127,6 +127,8 @@ pub enum Reason {
     Clock,
     /// The deadline passed.
     Deadline,
+    /// No node that answers has as many journal entries as were seen before.
+    JournalBehind,
     /// The cluster no longer holds the beginning of a cut-off upload: send it from the start.
     UploadLost,
 }
@@ -251,6 +253,15 @@ impl Failure {
     pub fn upload_lost() -> Self {
         let message = "the cluster no longer holds the beginning of this upload: send it from the start".into();
         Self::later(Reason::UploadLost, message, Again::Never)
+    }
+
+    /// A node's journal is shorter than what was seen before.
+    pub fn journal_behind(told: u64, least: u64) -> Self {
+        let message = format!(
+            "the journal has {told} entries, but {least} were seen: the nodes that answer lag behind, or the journal \
+             was cut; try again, and if it stays so, tell the auditors"
+        );
+        Self::later(Reason::JournalBehind, message, Again::Soon)
     }
 
     pub fn invalid(invalid: Invalid) -> Self {

@@ -70,7 +70,7 @@ impl fmt::Debug for ParticipantNumber {
     }
 }
 
-fn from_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
+pub(crate) fn from_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
     let wrong = || IdError::Hexadecimal { what, digits: 2 * N, length: text.chars().count() };
     if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(wrong());

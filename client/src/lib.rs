@@ -78,6 +78,7 @@ mod fault;
 mod get;
 mod id;
 mod inbox;
+mod journal;
 pub mod limit;
 mod list;
 pub mod operations;
@@ -103,13 +104,16 @@ pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
 pub use consent::{Consent, ConsentChange, Consents, Grant};
 pub use date::{Date, DateError, now_ms};
 pub use error::{
-    ChangeError, ConnectError, ConsentError, GetError, ListError, OperationError, OutcomeError, PutError,
+    ChangeError, ConnectError, ConsentError, GetError, JournalError, ListError, OperationError, OutcomeError, PutError,
     RegistryError, Unreached,
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
 pub use get::{GATHERED_BYTES_MAX, Get, Record};
 pub use id::{IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId};
 pub use inbox::{GrantedParticipant, Inbox, InboxItem, InboxPage};
+pub use journal::{
+    FacilityAccesses, Journal, JournalHead, JournalHeadError, JournalList, JournalRewritten, journal_leaf,
+};
 pub use list::{Change, List};
 pub use pages::Listing;
 pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};

@@ -3,7 +3,8 @@
 //! Format of the text, version 1, stable: nine fields joined by `:`
 //! `kura1 : timeline : leader term : index : request id : record id : version : journal position : reach`,
 //! numbers in decimal, ids in hexadecimal, the reach as its word; `repeated` is not kept, since it
-//! tells of the answer and not of the write.
+//! tells of the answer and not of the write. Version 2 (`kura2`) has a tenth field, the leaf of the journal
+//! entry in hexadecimal; a receipt that does not know it is written as version 1.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,9 +12,10 @@ use std::str::FromStr;
 use kura_proto::v1;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::id::{RecordId, RequestId};
+use crate::id::{RecordId, RequestId, from_hex};
 
 const FORMAT: &str = "kura1";
+const FORMAT_WITH_LEAF: &str = "kura2";
 
 /// How far a write had come when it was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +71,7 @@ pub struct Receipt {
     journal_position: u64,
     reach: Reach,
     repeated: bool,
+    journal_leaf: Option<[u8; 32]>,
 }
 
 impl Receipt {
@@ -107,6 +110,12 @@ impl Receipt {
         self.journal_position
     }
 
+    /// Leaf of that entry in the journal's tree: what [`crate::Journal::includes`] demands a proof of. Receipts
+    /// read from texts of version 1 do not have it.
+    pub fn journal_leaf(&self) -> Option<[u8; 32]> {
+        self.journal_leaf
+    }
+
     /// How far it had come when it was acknowledged.
     pub fn reach(&self) -> Reach {
         self.reach
@@ -128,6 +137,7 @@ impl Receipt {
             journal_position: wire.journal_position,
             reach: Reach::from_number(wire.reach)?,
             repeated: wire.repeated,
+            journal_leaf: wire.journal_leaf[..].try_into().ok(),
         })
     }
 }
@@ -148,7 +158,13 @@ impl fmt::Debug for Receipt {
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeline, leader_term, index, request, record, version, journal_position, reach, .. } = self;
-        write!(f, "{FORMAT}:{timeline}:{leader_term}:{index}:{request}:{record}:{version}:{journal_position}:{reach}")
+        let format = if self.journal_leaf.is_some() { FORMAT_WITH_LEAF } else { FORMAT };
+        write!(f, "{format}:{timeline}:{leader_term}:{index}:{request}:{record}:{version}:{journal_position}:{reach}")?;
+        self.journal_leaf
+            .iter()
+            .flatten()
+            .enumerate()
+            .try_for_each(|(place, byte)| if place == 0 { write!(f, ":{byte:02x}") } else { write!(f, "{byte:02x}") })
     }
 }
 
@@ -169,9 +185,11 @@ impl FromStr for Receipt {
             part.filter(|p| !p.starts_with('+')).and_then(|p| p.parse().ok()).ok_or(ReceiptError { field })
         }
         let mut parts = text.split(':');
-        if parts.next() != Some(FORMAT) {
-            return Err(ReceiptError { field: "format" });
-        }
+        let has_leaf = match parts.next() {
+            Some(FORMAT) => false,
+            Some(FORMAT_WITH_LEAF) => true,
+            _ => return Err(ReceiptError { field: "format" }),
+        };
         let receipt = Self {
             timeline: parsed(parts.next(), "timeline")?,
             leader_term: parsed(parts.next(), "leader term")?,
@@ -186,6 +204,13 @@ impl FromStr for Receipt {
                 .map(|(reach, _)| *reach)
                 .ok_or(ReceiptError { field: "reach" })?,
             repeated: false,
+            journal_leaf: match has_leaf {
+                true => {
+                    let leaf = parts.next().and_then(|text| from_hex("journal leaf", text).ok());
+                    Some(leaf.ok_or(ReceiptError { field: "journal leaf" })?)
+                }
+                false => None,
+            },
         };
         parts.next().is_none().then_some(receipt).ok_or(ReceiptError { field: "end" })
     }
@@ -260,6 +285,23 @@ mod tests {
             (format!("{TEXT}:"), "end"),
             (String::new(), "format"),
             (TEXT.split_at(20).0.to_owned(), "request id"),
+        ];
+        for (text, field) in malformed {
+            assert_eq!(text.parse::<Receipt>(), Err(ReceiptError { field }), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_leaf_makes_it_version_two() {
+        let text = format!("{}:{}", TEXT.replace("kura1", "kura2"), "0f".repeat(32));
+        let receipt: Receipt = text.parse().unwrap();
+        assert_eq!((receipt.to_string(), receipt.journal_leaf()), (text.clone(), Some([0x0f; 32])));
+        assert_eq!(TEXT.parse::<Receipt>().unwrap().journal_leaf(), None);
+        let malformed = [
+            (TEXT.replace("kura1", "kura2"), "journal leaf"),
+            (text.replace("0f0f", "0f"), "journal leaf"),
+            (text.replace("kura2", "kura1"), "end"),
+            (format!("{text}:"), "end"),
         ];
         for (text, field) in malformed {
             assert_eq!(text.parse::<Receipt>(), Err(ReceiptError { field }), "{text}");

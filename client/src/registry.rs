@@ -63,6 +63,8 @@ pub struct User {
     pub status: Status,
     /// SHA-256 of their credential, if one is registered.
     pub credential_sha256: Option<[u8; 32]>,
+    /// Whether they may list the accesses of their facility's users.
+    pub lists_accesses: bool,
 }
 
 impl User {
@@ -74,7 +76,7 @@ impl User {
         profession: Profession,
     ) -> Self {
         let (facility, id, name) = (facility.into(), id.into(), name.into());
-        Self { facility, id, name, profession, status: Status::Active, credential_sha256: None }
+        Self { facility, id, name, profession, status: Status::Active, credential_sha256: None, lists_accesses: false }
     }
 }
 
@@ -254,6 +256,7 @@ impl User {
             profession: self.profession.number(),
             status: self.status.number(),
             credential_sha256: self.credential_sha256.map_or_else(Bytes::new, |sum| Bytes::copy_from_slice(&sum)),
+            lists_accesses: self.lists_accesses,
         })
     }
 
@@ -270,6 +273,7 @@ impl User {
                 true => None,
                 false => Some(credential.as_ref().try_into().map_err(wrong)?),
             },
+            lists_accesses: wire.lists_accesses,
         })
     }
 }

@@ -4,6 +4,7 @@
 mod calls;
 mod cluster;
 mod downloads;
+mod journal;
 mod uploads;
 
 use crate::word::Method;

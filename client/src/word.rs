@@ -212,6 +212,8 @@ vocabulary!(
     Recovery = 6, "recovery";
     /// The cluster itself: bootstrap, sweeper.
     Cluster = 7, "cluster";
+    /// An application itself, whose certificate was refused.
+    Application = 8, "application";
 });
 
 vocabulary!(
@@ -315,6 +317,8 @@ vocabulary!(
     ListJournal = 63, "list-journal";
     /// The registry was listed.
     ListRegistry = 64, "list-registry";
+    /// An application showed a certificate that was refused, or asked for what its role may not.
+    Authenticate = 65, "authenticate";
 });
 
 #[cfg(test)]

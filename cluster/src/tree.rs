@@ -3,8 +3,13 @@
 //! [`Peaks`] is all that a member needs to append and to tell the root: one hash for each one-bit of
 //! the size. Inner nodes are kept as rows only at every eighth level ([`STORED_LEVEL_STEP`]), so that
 //! the tree costs one small row for 256 entries and any proof still reads at most 256 neighbours a step.
+//! [`inclusion`], [`consistency`] and [`peaks`] are made from them.
 
 use sha2::{Digest, Sha256};
+
+mod proof;
+
+pub use proof::{NODES_READ_MAX, Nodes, ProofError, consistency, inclusion, peaks};
 
 /// Inner nodes are stored at levels that are multiples of this.
 pub const STORED_LEVEL_STEP: u8 = 8;
@@ -84,11 +89,11 @@ impl Peaks {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// MTH straight from RFC 6962 §2.1, recursively.
-    fn naive_root(entries: &[Vec<u8>]) -> Hash {
+    pub(crate) fn naive_root(entries: &[Vec<u8>]) -> Hash {
         match entries {
             [] => Sha256::digest([]).into(),
             [one] => leaf_hash(one),

@@ -105,6 +105,7 @@ impl Node {
             journal_position: 3,
             reach: 4,
             repeated: false,
+            journal_leaf: Bytes::new(),
         }
     }
 }
@@ -393,7 +394,7 @@ pub fn brisk() -> Timeouts {
     Timeouts { connect_ms: 500, attempt_ms: 400, call_ms: 1_200, transfer_ms: 20_000 }
 }
 
-struct PlainDial(Vec<String>);
+pub(super) struct PlainDial(pub Vec<String>);
 
 impl Dial for PlainDial {
     fn dial(&self, place: usize) -> Result<Channel, EndpointError> {

@@ -178,6 +178,8 @@ numbered!(
     NoDisaster = 70, "no-disaster";
     /// A participant acts for themselves only.
     AnotherPerson = 71, "another-person";
+    /// A certificate was refused before anything was asked: no rule says so. The journal has the reason.
+    Certificate = 90, "certificate";
 });
 
 impl Denial {

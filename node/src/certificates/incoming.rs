@@ -29,6 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::Connected;
 
 use super::identity::{Identity, IdentityError};
+use super::refused::Why;
 use super::server_tls::ReloadingTls;
 
 /// How many handshakes may be under way at a time.
@@ -197,6 +198,7 @@ async fn admit(stream: TcpStream, remote: SocketAddr, tls: &ReloadingTls) -> Res
     let identity = Identity::from_der(certificate)?;
     // The lists may have changed since the handshake began.
     if tls.is_revoked(&identity.serial) {
+        tls.refusals().note(&identity, Why::Revoked);
         return Err(Refusal::Revoked);
     }
     Ok(TlsConnection { stream, peer: PeerInfo { identity: Arc::new(identity), remote } })

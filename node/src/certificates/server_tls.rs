@@ -29,6 +29,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::head_signer::HeadSigner;
 use super::identity::{Identity, IdentityError, Role, Serial};
+use super::refused::{Noting, Refusals};
 use super::revocation::{RevocationError, Revoked};
 
 /// Why a set of files cannot serve.
@@ -112,6 +113,7 @@ pub struct ReloadingTls {
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
     pub(super) refused_connections: AtomicU64,
+    refusals: Refusals,
 }
 
 impl fmt::Debug for ReloadingTls {
@@ -127,7 +129,8 @@ impl ReloadingTls {
     /// [`TlsLoadError`]; it names the file.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsLoadError> {
         let contents = files.read()?;
-        let loaded = judge(&files, contents.parse()?, contents.digest())?;
+        let refusals = Refusals::default();
+        let loaded = judge(&files, contents.parse()?, contents.digest(), &refusals)?;
         Ok(Arc::new(Self {
             files,
             loaded: ArcSwap::from_pointee(loaded),
@@ -136,6 +139,7 @@ impl ReloadingTls {
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
             refused_connections: AtomicU64::new(0),
+            refusals,
         }))
     }
 
@@ -174,7 +178,7 @@ impl ReloadingTls {
         if current.digest == digest {
             return Ok(false);
         }
-        let loaded = judge(&self.files, contents.parse()?, digest)?;
+        let loaded = judge(&self.files, contents.parse()?, digest, &self.refusals)?;
         let (before, after) = (&current.identity, &loaded.identity);
         if (before.role, &before.name) != (after.role, &after.name) {
             return Err(TlsLoadError::OtherIdentity {
@@ -228,6 +232,11 @@ impl ReloadingTls {
         self.loaded.load().revoked.serials.contains(serial)
     }
 
+    /// Certificates that were refused, for the journal.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     /// Numbers for metrics.
     pub fn status(&self) -> TlsStatus {
         let loaded = self.loaded.load();
@@ -242,7 +251,12 @@ impl ReloadingTls {
     }
 }
 
-fn judge(files: &TlsFiles, material: TlsMaterial, digest: [u8; 32]) -> Result<Loaded, TlsLoadError> {
+fn judge(
+    files: &TlsFiles,
+    material: TlsMaterial,
+    digest: [u8; 32],
+    refusals: &Refusals,
+) -> Result<Loaded, TlsLoadError> {
     let path = || files.certificate.clone();
     let identity =
         Identity::from_der(&material.chain[0]).map_err(|source| TlsLoadError::Identity { path: path(), source })?;
@@ -278,7 +292,7 @@ fn judge(files: &TlsFiles, material: TlsMaterial, digest: [u8; 32]) -> Result<Lo
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(pair)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(Noting { judge: verifier, refusals: refusals.clone() }))
         .with_single_cert(material.chain, material.private_key)
         .map_err(pair)?;
     config.alpn_protocols = vec![ALPN_H2.to_vec()];

@@ -8,8 +8,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use kura_client::{
-    ChangeError, ConfigError, ConnectError, ConsentError, GetError, ListError, NotCommitted, OperationError,
-    OutcomeError, PutError, RegistryError,
+    ChangeError, ConfigError, ConnectError, ConsentError, GetError, JournalError, ListError, NotCommitted,
+    OperationError, OutcomeError, PutError, RegistryError,
 };
 
 /// The exit codes.
@@ -165,6 +165,12 @@ from_family! {
     }
     ListError |failure| {}
     OutcomeError |failure| {}
+    JournalError |failure| {
+        JournalError::Rewritten { rewritten } => failure(Exit::Damaged)
+            .next(format!("keep these two heads:\n    {}\n    {}", rewritten.known, rewritten.told)),
+        JournalError::NotIncluded { .. } => failure(Exit::Damaged),
+        JournalError::OtherCluster {} => failure(Exit::Usage),
+    }
     OperationError |failure| {
         OperationError::InDoubt { .. } => failure(Exit::Unknown).next("look at `kura member list`"),
     }

@@ -231,6 +231,14 @@ mod tests {
             "kura import files folder --as F0012/u-7 --date 2026-04-01 --json",
             "kura export - --out copy",
             "kura export - --out copy --as F0012/u-7",
+            "kura audit list --all --facility F0012 --actor u-7 --denied --since 2026-04-01 --until 2026-04-30",
+            "kura audit list - --all --application karte --action get --action list --limit 10 --oldest-first",
+            "kura audit list --own-facility --as F0012/u-7 --actor u-8",
+            "kura audit head --file head",
+            "kura audit verify",
+            "kura audit verify --from head --content",
+            "kura audit verify --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
+            "kura audit export --since 2026-04-01 --until 2026-04-30 --out april.ndjson",
         ];
         for line in lines {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
@@ -246,6 +254,7 @@ mod tests {
             "kura record list 0043001234567890 --as F/u --as-participant",
             "kura record list 0043001234567890 --class nothing --as F/u",
             "kura export 0043001234567890",
+            "kura audit list 0043001234567890 --all --own-facility --as F/u",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");

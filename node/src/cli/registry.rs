@@ -80,6 +80,9 @@ pub struct UserArguments {
     /// The certificate (PEM or DER) of the card with which they must act.
     #[arg(long, value_name = "FILE")]
     credential: Option<PathBuf>,
+    /// They may list what the users of their facility accessed.
+    #[arg(long)]
+    lists_accesses: bool,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -146,9 +149,10 @@ pub async fn facility(command: FacilityCommand, output: Output) -> Result<(), Fa
 pub async fn user(command: UserCommand, output: Output) -> Result<(), Failure> {
     match command {
         UserCommand::Add(arguments) => {
-            let UserArguments { facility, id, name, profession, status, credential, client } = arguments;
+            let UserArguments { facility, id, name, profession, status, credential, lists_accesses, client } =
+                arguments;
             let credential_sha256 = credential.as_deref().map(fingerprint).transpose()?;
-            let user = User { facility, id, name, profession, status, credential_sha256 };
+            let user = User { facility, id, name, profession, status, credential_sha256, lists_accesses };
             receipt::print(&client.connect().await?.registry().put_user(&user).await?, output)
         }
         UserCommand::List { facility, client } => {

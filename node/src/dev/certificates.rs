@@ -99,6 +99,7 @@ pub(super) fn create_clients(layout: &Layout, plan: &Plan, authority: &Authority
             certificate: format!("{name}.pem").into(),
             key: format!("{name}.key").into(),
             revocation_lists: Vec::new(),
+            journal_head: None,
             endpoints: plan
                 .voters()
                 .map(|voter| Endpoint { name: voter.name.clone(), address: voter.address() })

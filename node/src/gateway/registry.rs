@@ -14,7 +14,6 @@ use super::consents::bounded;
 use super::limits::FACILITIES_MAX;
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
-use crate::certificates::Role;
 
 /// Rows of a registry table that one listing returns at most.
 const REGISTRY_ROWS_MAX: usize = 100_000;
@@ -69,7 +68,7 @@ impl Gateway {
                 .number(),
             status: status(given.status)?,
             credential_sha256: sha256_or_empty("credential_sha256", &given.credential_sha256)?,
-            ..User::default()
+            lists_accesses: given.lists_accesses,
         };
         self.register(
             caller,
@@ -162,35 +161,41 @@ impl Gateway {
     }
 
     /// All facilities, in order of their ids. Registrars and auditors only; shows nothing of participants.
-    pub fn list_facilities(&self, caller: &Caller) -> Result<Vec<Facility>, GatewayError> {
-        let mut rows: Vec<Facility> = self.list_registry(caller, Table::Facility)?;
+    pub async fn list_facilities(&self, caller: &Caller) -> Result<Vec<Facility>, GatewayError> {
+        let mut rows: Vec<Facility> = self.list_registry(caller, Table::Facility).await?;
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(rows)
     }
 
     /// All users, or those of one facility.
-    pub fn list_users(&self, caller: &Caller, facility: &str) -> Result<Vec<User>, GatewayError> {
-        let mut rows: Vec<User> = self.list_registry(caller, Table::User)?;
+    pub async fn list_users(&self, caller: &Caller, facility: &str) -> Result<Vec<User>, GatewayError> {
+        let mut rows: Vec<User> = self.list_registry(caller, Table::User).await?;
         rows.retain(|user| facility.is_empty() || user.facility == facility);
         rows.sort_by(|a, b| (&a.facility, &a.id).cmp(&(&b.facility, &b.id)));
         Ok(rows)
     }
 
     /// All applications.
-    pub fn list_applications(&self, caller: &Caller) -> Result<Vec<Application>, GatewayError> {
-        let mut rows: Vec<Application> = self.list_registry(caller, Table::Application)?;
+    pub async fn list_applications(&self, caller: &Caller) -> Result<Vec<Application>, GatewayError> {
+        let mut rows: Vec<Application> = self.list_registry(caller, Table::Application).await?;
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(rows)
     }
 
-    fn list_registry<T: Message + Default>(&self, caller: &Caller, table: Table) -> Result<Vec<T>, GatewayError> {
-        if !matches!(caller.identity.role, Role::Registrar | Role::Auditor) {
-            return Err(GatewayError::Role { role: caller.identity.role.to_string() });
-        }
-        let attempt = super::attempt::Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
-        let rows =
-            attempt.database.snapshot().scan(&RowKey::whole_table(table), None, REGISTRY_ROWS_MAX).map_err(broken)?;
-        rows.iter().map(|(key, stored)| attempt.open_scanned(key, stored)).collect()
+    async fn list_registry<T: Message + Default>(&self, caller: &Caller, table: Table) -> Result<Vec<T>, GatewayError> {
+        self.transact(caller, Action::ListRegistry, None, |attempt| {
+            attempt.entry.object = table.word().into();
+            let rows = CallerRows::load(attempt, caller)?;
+            let decision = decide(&rows.facts(attempt.now_ms, Act::ListRegistry, None, None));
+            Ok((Verdict::of(decision, |_| Ok(()))?, ReceiptRow::default()))
+        })
+        .await?;
+        tokio::task::block_in_place(|| {
+            let attempt = super::attempt::Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
+            let prefix = RowKey::whole_table(table);
+            let rows = attempt.database.snapshot().scan(&prefix, None, REGISTRY_ROWS_MAX).map_err(broken)?;
+            rows.iter().map(|(key, stored)| attempt.open_scanned(key, stored)).collect()
+        })
     }
 }
 

@@ -89,7 +89,9 @@ impl Gateway {
         let row = without_body.row(&vault, &caller.identity.name);
         if let Some(stored) = self.store.database().row(&row).map_err(broken)? {
             let known = RequestRow::decode(stored.value).map_err(|_| super::attempt::damaged(&row))?;
-            return Ok(Begun::Known(Box::new(Repeated::of(request, known, &vault, &row)?)));
+            let mut repeated = Repeated::of(request, known, &vault, &row)?;
+            repeated.receipt.journal_leaf = self.journal_leaf(repeated.receipt.journal_position);
+            return Ok(Begun::Known(Box::new(repeated)));
         }
         let resumed =
             (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
@@ -195,6 +197,7 @@ impl Repeated {
             journal_position: known.journal_first,
             repeated: true,
             reach: crate::reach::Reached::NotWaited as u32,
+            ..v1::Receipt::default()
         };
         Ok(Repeated { request, sha256: known.sha256, receipt })
     }

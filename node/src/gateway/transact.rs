@@ -9,6 +9,7 @@ use kura_cluster::consent::{Basis, Decision, Denial};
 use kura_cluster::id::RequestId;
 use kura_cluster::row::{JournalEntry, ReceiptRow, RowKey};
 use kura_cluster::seal::{Domain, RowName, index_hash};
+use kura_cluster::tree::leaf_hash;
 use kura_cluster::word::Action;
 use kura_cluster::{Outcome, Revision};
 use kura_proto::v1;
@@ -238,7 +239,14 @@ impl Gateway {
             journal_position: done.committed.journal_first,
             repeated: done.committed.remembered,
             reach: reach as u32,
+            journal_leaf: self.journal_leaf(done.committed.journal_first),
         }
+    }
+
+    /// The leaf of a journal entry that was applied here; empty if it cannot be read.
+    pub fn journal_leaf(&self, position: u64) -> Bytes {
+        let found = self.store.database().row(&RowKey::journal(position)).ok().flatten();
+        found.map_or_else(Bytes::new, |row| Bytes::copy_from_slice(&leaf_hash(&row.value)))
     }
 }
 

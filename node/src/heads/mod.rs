@@ -144,6 +144,13 @@ impl Heads {
         }
     }
 
+    /// The newest signed head of every member, this one's first.
+    pub fn newest_of_all(&self) -> Vec<Bytes> {
+        let inner = self.inner();
+        let all = std::iter::once(&inner.own).chain(inner.others.values().map(|other| &other.heads));
+        all.filter_map(|heads| heads.values().rev().find_map(|kept| kept.encoded.clone())).collect()
+    }
+
     /// Keeps the heads at a snapshot's index as long as it is the newest: they witness it when it is sent.
     pub fn pin(&self, index: u64) {
         self.inner().pinned = Some(index);

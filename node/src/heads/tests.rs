@@ -104,6 +104,9 @@ fn old_heads_go_but_those_of_the_newest_snapshot_stay() {
     }
     assert_eq!((heads.newest(), heads.newest_of(2)), (last, last));
     assert_eq!(heads.at(1).len(), 2);
+    let newest: Vec<u64> =
+        heads.newest_of_all().iter().map(|head| SignedHead::decode(head).unwrap().head.index).collect();
+    assert_eq!(newest, [last, last]);
     assert_eq!(heads.at(2).len(), 0);
     assert_eq!(heads.after(0).len(), HEADS_TOLD_MAX);
     assert_eq!(heads.after(last - 3).len(), 3);

@@ -20,7 +20,7 @@ impl Registry for Services {
         request: Request<v1::ListRegistryRequest>,
     ) -> Result<Response<v1::ListFacilitiesReply>, Status> {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
-        let facilities = self.gateway.list_facilities(&caller)?.into_iter().map(facility).collect();
+        let facilities = self.gateway.list_facilities(&caller).await?.into_iter().map(facility).collect();
         Ok(Response::new(v1::ListFacilitiesReply { facilities }))
     }
 
@@ -34,7 +34,8 @@ impl Registry for Services {
         request: Request<v1::ListRegistryRequest>,
     ) -> Result<Response<v1::ListUsersReply>, Status> {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
-        let users = self.gateway.list_users(&caller, &request.get_ref().facility)?.into_iter().map(user).collect();
+        let users =
+            self.gateway.list_users(&caller, &request.get_ref().facility).await?.into_iter().map(user).collect();
         Ok(Response::new(v1::ListUsersReply { users }))
     }
 
@@ -51,7 +52,7 @@ impl Registry for Services {
         request: Request<v1::ListRegistryRequest>,
     ) -> Result<Response<v1::ListApplicationsReply>, Status> {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
-        let applications = self.gateway.list_applications(&caller)?.into_iter().map(application).collect();
+        let applications = self.gateway.list_applications(&caller).await?.into_iter().map(application).collect();
         Ok(Response::new(v1::ListApplicationsReply { applications }))
     }
 }
@@ -76,6 +77,7 @@ fn user(row: row::User) -> v1::User {
         profession: row.profession,
         status: row.status,
         credential_sha256: row.credential_sha256,
+        lists_accesses: row.lists_accesses,
     }
 }
 

@@ -35,6 +35,10 @@ calls! {
     Consent: Application;
     /// The participant's own list of accesses.
     Accesses: Application;
+    /// Heads, proofs and sealed entries of the journal: nothing of it is opened.
+    JournalProof: Application, Registrar, Auditor, Operator, Recovery;
+    /// The opened journal.
+    ListJournal: Auditor;
     /// Changing the registry.
     Register: Registrar;
     /// Reading the registry.
@@ -72,6 +76,8 @@ mod tests {
              Outcome: application registrar\n\
              Consent: application\n\
              Accesses: application\n\
+             JournalProof: application registrar auditor operator recovery\n\
+             ListJournal: auditor\n\
              Register: registrar\n\
              ListRegistry: registrar auditor\n\
              Status: registrar auditor operator recovery voter backup\n\
@@ -79,6 +85,12 @@ mod tests {
              ChangeMembership: operator\n\
              Forward: voter"
         );
+    }
+
+    #[test]
+    fn nobody_but_an_auditor_opens_the_journal() {
+        let openers: Vec<Role> = Role::ALL.iter().copied().filter(|role| Call::ListJournal.allows(*role)).collect();
+        assert_eq!(openers, [Role::Auditor]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use kura_client::tls::{ClientTls, TlsFileError};
+use kura_proto::v1::audit_server::AuditServer;
 use kura_proto::v1::consents_server::ConsentsServer;
 use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
@@ -253,7 +254,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
 
     let address = node.config.listen.clone();
     let listener = TcpListener::bind(&address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let services = Services { gateway, tls: tls.clone() };
+    let (cluster_id, heads) = (node.identity.cluster_id, node.heads.clone());
+    let services = Services { gateway, cluster_id, heads, tls: tls.clone() };
     let peer = PeerService::server(PeerParts {
         raft,
         gate,
@@ -276,6 +278,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         .add_service(RecordsServer::new(services.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX))
         .add_service(ConsentsServer::new(services.clone()))
         .add_service(RegistryServer::new(services.clone()))
+        .add_service(AuditServer::new(services.clone()))
         .add_service(OperationsServer::new(OperationsService(node.clone())))
         .add_service(health)
         .add_service(reflection)
@@ -295,6 +298,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(peers::beat(node.clone()));
     tasks.spawn(peers::sweep(node.clone()));
     tasks.spawn(peers::journal_denials(node.clone()));
+    tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
     if let Some(address) = node.config.metrics_listen.clone() {
         tasks.spawn(crate::metrics::serve(address, node.clone()));

@@ -203,6 +203,16 @@ pub async fn journal_denials(node: Arc<Node>) {
     }
 }
 
+/// Journals refused certificates that name an application, for ever.
+pub async fn journal_refusals(node: Arc<Node>) {
+    let Some(mut refusals) = node.tls.refusals().take() else { return };
+    while let Some(refused) = refusals.recv().await {
+        if let Err(error) = node.gateway.journal_refused(&refused).await {
+            tracing::warn!(%error, "a refused certificate could not be journalled");
+        }
+    }
+}
+
 /// While this node leads, sweeps uploads that nobody finished.
 pub async fn sweep(node: Arc<Node>) {
     loop {

@@ -242,3 +242,45 @@ async fn bare_server(files: &TlsFiles) -> String {
     });
     address
 }
+
+/// The refusal that was noted last.
+async fn noted(
+    tls: &ReloadingTls,
+    refusals: &mut Option<tokio::sync::mpsc::Receiver<RefusedCertificate>>,
+) -> (Role, String, Why) {
+    let refusals = refusals.get_or_insert_with(|| tls.refusals().take().unwrap());
+    let refused = tokio::time::timeout(Duration::from_secs(20), refusals.recv()).await.unwrap().unwrap();
+    (refused.role, refused.name, refused.why)
+}
+
+#[tokio::test]
+async fn refused_certificates_are_noted_as_they_name_themselves() {
+    let (house, other) = (House::new(), House::new());
+    let tls = house.node("node-1");
+    let server = Server::start(&tls).await;
+    let mut refusals = None;
+
+    house.issue_at(Role::Application, "late", 1, days_ago(3));
+    let client = ClientTls::load(house.tls_files("late")).unwrap();
+    call(&server.channel(&client, "node-1")).await.unwrap_err();
+    assert_eq!(noted(&tls, &mut refusals).await, (Role::Application, "late".into(), Why::Expired));
+
+    other.issue(Role::Application, "foreign");
+    let files = TlsFiles { authorities: house.path("ca.pem"), ..other.tls_files("foreign") };
+    call(&server.channel(&ClientTls::load(files).unwrap(), "node-1")).await.unwrap_err();
+    assert_eq!(noted(&tls, &mut refusals).await, (Role::Application, "foreign".into(), Why::UnknownAuthority));
+
+    let issued = house.issue(Role::Application, "bad");
+    let list = house.path("revoked.pem");
+    house.authority.update_revocation_list(&list, &[issued.identity.serial.number], 30, now()).unwrap();
+    let files = TlsFiles { revocation_lists: vec![list], ..house.tls_files("node-1") };
+    let tls = ReloadingTls::load(files).unwrap();
+    let server = Server::start(&tls).await;
+    call(&server.channel(&ClientTls::load(house.tls_files("bad")).unwrap(), "node-1")).await.unwrap_err();
+    assert_eq!(noted(&tls, &mut None).await, (Role::Application, "bad".into(), Why::Revoked));
+
+    // Who is let in is not noted.
+    call(&server.channel(&house.client("good"), "node-1")).await.unwrap();
+    call(&server.channel(&ClientTls::load(house.tls_files("bad")).unwrap(), "node-1")).await.unwrap_err();
+    assert!(tls.refusals().take().is_none(), "there is one taker");
+}

@@ -1,0 +1,77 @@
+//! `kura audit export`: the opened journal as NDJSON, one object a line, in order.
+//!
+//! Invariants
+//! - Memory does not grow with the journal: entries are written as they come.
+//! - A file is complete or not there: it is written aside and gets its name at the end.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::list::FilterOptions;
+use super::told::Told;
+use crate::cli::acting::ClientOption;
+use crate::cli::exit::Failure;
+use crate::cli::output::{Progress, moment, note};
+
+/// Between two looks of the progress at where it is.
+const TOLD_EVERY: u64 = 1_000;
+
+/// Options of `kura audit export`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    filter: FilterOptions,
+    /// File to write; it must not exist. Standard output otherwise. It names participants and users: keep it
+    /// as the records are kept.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { filter, out, client } = arguments;
+    let stream = filter.list(&client.connect().await?).oldest_first().stream();
+    let entries = match out {
+        None => write(stream, BufWriter::new(io::stdout())).await?,
+        Some(path) => {
+            if path.exists() {
+                return Err(Failure::usage(format!("{} is there already", path.display())));
+            }
+            let mut name = path.file_name().ok_or_else(|| Failure::usage("--out names no file"))?.to_owned();
+            name.push(".part");
+            let aside = path.with_file_name(name);
+            let file = File::create(&aside)
+                .map_err(|error| Failure::usage(format!("cannot write {}: {error}", aside.display())))?;
+            let entries = write(stream, BufWriter::new(&file)).await?;
+            file.sync_all().and_then(|()| std::fs::rename(&aside, &path)).map_err(Failure::failed)?;
+            entries
+        }
+    };
+    note(&format!("{entries} entries"));
+    Ok(())
+}
+
+async fn write(
+    mut stream: kura_client::Listing<kura_client::Access, kura_client::ListError>,
+    mut out: impl Write,
+) -> Result<u64, Failure> {
+    let progress = Progress::spinner();
+    let failed = |error: io::Error| Failure::failed(format!("cannot write the export: {error}"));
+    let mut entries = 0_u64;
+    while let Some(access) = stream.next().await {
+        let access = access?;
+        if entries.is_multiple_of(TOLD_EVERY) {
+            progress.say(format!("{entries} entries, up to {}", moment(access.at_ms)));
+        }
+        let line = serde_json::to_vec(&Told::from(access)).map_err(Failure::failed)?;
+        out.write_all(&line).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
+        entries += 1;
+    }
+    out.flush().map_err(failed)?;
+    Ok(entries)
+}

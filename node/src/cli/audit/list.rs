@@ -1,0 +1,187 @@
+//! `kura audit list`: the participant's list, the auditor's, and a facility's own.
+
+use clap::Args;
+use kura_client::{Access, Action, Client, Date, JournalList, ListError, Listing, ParticipantNumber};
+
+use super::told::{FULL_HEADING, HEADING, Told};
+use crate::cli::acting::ActingOptions;
+use crate::cli::exit::Failure;
+use crate::cli::number::NumberArgument;
+use crate::cli::output::{Output, note};
+
+/// Entries of the whole journal, or of a facility, that a list shows unless told otherwise.
+const LIMIT_DEFAULT: usize = 1_000;
+
+/// Options of `kura audit list`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The participant's number; `-` reads it from standard input.
+    #[arg(required_unless_present_any = ["all", "own_facility"], conflicts_with = "own_facility")]
+    number: Option<NumberArgument>,
+    /// The whole journal, as an auditor (with an auditor's client configuration).
+    #[arg(long, conflicts_with_all = ["own_facility", "who"])]
+    all: bool,
+    /// What the users of one's own facility did (with --as, for a user with that right).
+    #[arg(long, requires = "user")]
+    own_facility: bool,
+    #[command(flatten)]
+    filter: FilterOptions,
+    /// Only actors of this name: a user's id, a participant's number, an office's name.
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// Only what was denied.
+    #[arg(long)]
+    denied: bool,
+    /// From the oldest on.
+    #[arg(long)]
+    oldest_first: bool,
+    /// Entries at most [default: 1000].
+    #[arg(long, value_name = "ENTRIES")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// What narrows an auditor's list.
+#[derive(Debug, Args)]
+pub struct FilterOptions {
+    /// Only since this day in Japan, YYYY-MM-DD.
+    #[arg(long, value_name = "DAY")]
+    since: Option<Date>,
+    /// Only up to this day in Japan, YYYY-MM-DD.
+    #[arg(long, value_name = "DAY")]
+    until: Option<Date>,
+    /// Only what this facility's users did, or what is about it (--all).
+    #[arg(long)]
+    facility: Option<String>,
+    /// Only what came through this application (--all).
+    #[arg(long)]
+    application: Option<String>,
+    /// Only this action: get, put, grant, … (--all). Can be given more than once.
+    #[arg(long)]
+    action: Vec<Action>,
+}
+
+impl FilterOptions {
+    /// An auditor's list, narrowed.
+    pub fn list(&self, client: &Client) -> JournalList {
+        let mut list = client.journal().list();
+        if let Some(day) = self.since {
+            list = list.since(day);
+        }
+        if let Some(day) = self.until {
+            list = list.until(day);
+        }
+        if let Some(facility) = &self.facility {
+            list = list.facility(facility);
+        }
+        if let Some(application) = &self.application {
+            list = list.application(application);
+        }
+        self.action.iter().fold(list, |list, action| list.action(*action))
+    }
+
+    fn is_for_auditors(&self) -> bool {
+        self.facility.is_some() || self.application.is_some() || !self.action.is_empty()
+    }
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    if !arguments.all && arguments.filter.is_for_auditors() {
+        return Err(Failure::usage("--facility, --application and --action narrow the whole journal: add --all"));
+    }
+    let number = arguments.number.as_ref().map(NumberArgument::read).transpose()?;
+    if arguments.all {
+        let client = arguments.acting.connection.connect().await?;
+        let stream = whole(&arguments, &client, number.as_ref());
+        print(stream, Some(arguments.limit.unwrap_or(LIMIT_DEFAULT)), true, output).await
+    } else if arguments.own_facility {
+        let stream = own_facility(&arguments).await?;
+        print(stream, Some(arguments.limit.unwrap_or(LIMIT_DEFAULT)), true, output).await
+    } else {
+        let number = number.ok_or_else(|| Failure::usage("whose accesses?"))?;
+        let Arguments { filter, actor, denied, oldest_first, limit, mut acting, .. } = arguments;
+        if filter.until.is_some() || actor.is_some() || denied || oldest_first {
+            return Err(Failure::usage("a participant's list takes --since and --limit only"));
+        }
+        acting.as_participant |= acting.user.is_none() && acting.as_auditor.is_none();
+        let mut accesses = acting.act(Some(&number)).await?.accesses(&number);
+        if let Some(since) = filter.since {
+            accesses = accesses.since(since);
+        }
+        print(accesses.stream(), limit, false, output).await
+    }
+}
+
+fn whole(arguments: &Arguments, client: &Client, number: Option<&ParticipantNumber>) -> Listing<Access, ListError> {
+    let mut list = arguments.filter.list(client);
+    if let Some(number) = number {
+        list = list.participant(number);
+    }
+    if let Some(actor) = &arguments.actor {
+        list = list.actor(actor);
+    }
+    if arguments.denied {
+        list = list.denied_only();
+    }
+    if arguments.oldest_first {
+        list = list.oldest_first();
+    }
+    list.stream()
+}
+
+async fn own_facility(arguments: &Arguments) -> Result<Listing<Access, ListError>, Failure> {
+    let mut list = arguments.acting.act(None).await?.facility_accesses();
+    if let Some(day) = arguments.filter.since {
+        list = list.since(day);
+    }
+    if let Some(day) = arguments.filter.until {
+        list = list.until(day);
+    }
+    if let Some(user) = &arguments.actor {
+        list = list.user(user);
+    }
+    if arguments.denied {
+        list = list.denied_only();
+    }
+    if arguments.oldest_first {
+        list = list.oldest_first();
+    }
+    Ok(list.stream())
+}
+
+async fn print(
+    mut stream: Listing<Access, ListError>,
+    limit: Option<usize>,
+    full: bool,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut kept = Vec::new();
+    let mut printed = 0;
+    let mut there_is_more = false;
+    while let Some(access) = stream.next().await {
+        let told = Told::from(access?);
+        if limit == Some(printed) {
+            there_is_more = true;
+            break;
+        }
+        printed += 1;
+        // A program gets each as it comes; a table needs them all to fit its columns.
+        if output.json {
+            output.line(&told)?;
+        } else {
+            kept.push(told);
+        }
+    }
+    if !output.json {
+        match full {
+            true => output.list(&kept, &FULL_HEADING, Told::full_row)?,
+            false => output.list(&kept, &HEADING, Told::row)?,
+        }
+    }
+    if there_is_more {
+        note("there are more: raise --limit, or narrow the list");
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! An entry of the journal, as it is printed.
+
+use kura_client::Access;
+use serde::Serialize;
+
+use crate::cli::output::{hexadecimal, moment};
+
+/// One entry. Fields that only auditors and facilities are told are left out where they are empty.
+#[derive(Debug, Serialize)]
+pub(crate) struct Told {
+    journal_position: u64,
+    at_ms: u64,
+    actor_kind: &'static str,
+    facility: String,
+    actor: String,
+    method: Option<&'static str>,
+    application: String,
+    action: String,
+    record: Option<String>,
+    version: u32,
+    class: Option<&'static str>,
+    basis: String,
+    denial: String,
+    purpose: Option<&'static str>,
+    object: String,
+    reason: String,
+    count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    participant: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    gateway: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    range_start: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    episode: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    records: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused_records: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Heading of the table of a participant's accesses.
+pub(crate) const HEADING: [&str; 7] = ["when (Japan)", "facility", "who", "did", "class", "basis", "through"];
+
+/// Heading of the table of an auditor's or a facility's list.
+pub(super) const FULL_HEADING: [&str; 10] =
+    ["position", "when (Japan)", "facility", "who", "did", "participant", "about", "class", "basis", "through"];
+
+impl From<Access> for Told {
+    fn from(access: Access) -> Self {
+        let words = |ids: Vec<kura_client::RecordId>| ids.iter().map(ToString::to_string).collect();
+        Self {
+            journal_position: access.journal_position,
+            at_ms: access.at_ms,
+            actor_kind: access.actor_kind.word(),
+            facility: access.facility,
+            actor: access.actor,
+            method: access.method.map(|method| method.word()),
+            application: access.application,
+            action: access.action.to_string(),
+            record: access.record.map(|record| record.to_string()),
+            version: access.version,
+            class: access.class.map(|class| class.word()),
+            basis: access.basis,
+            denial: access.denial,
+            purpose: access.purpose.map(|purpose| purpose.word()),
+            object: access.object,
+            reason: access.reason,
+            count: access.count,
+            participant: access.participant.map(|number| number.reveal().to_owned()),
+            gateway: access.gateway,
+            request: access.request.map(|request| request.to_string()),
+            range_start: access.range_start,
+            episode: access.episode.map(|id| hexadecimal(&id)),
+            records: words(access.records),
+            refused_records: words(access.refused_records),
+            act: access.act.map(|id| hexadecimal(&id)),
+        }
+    }
+}
+
+impl Told {
+    /// Position in the journal: the order of what happened.
+    pub(crate) fn journal_position(&self) -> u64 {
+        self.journal_position
+    }
+
+    /// The row of a participant's table.
+    pub(crate) fn row(&self) -> Vec<String> {
+        let who = if self.actor_kind == "participant" { "the participant".into() } else { self.actor.clone() };
+        vec![
+            moment(self.at_ms),
+            self.facility.clone(),
+            who,
+            self.action.clone(),
+            self.class.unwrap_or_default().to_owned(),
+            self.ground(),
+            self.application.clone(),
+        ]
+    }
+
+    /// The row of an auditor's or a facility's table.
+    pub(super) fn full_row(&self) -> Vec<String> {
+        let count = if self.count > 1 { format!(" (×{})", self.count) } else { String::new() };
+        vec![
+            self.journal_position.to_string(),
+            moment(self.at_ms),
+            self.facility.clone(),
+            self.actor.clone(),
+            format!("{}{count}", self.action),
+            self.participant.clone().unwrap_or_default(),
+            self.object.clone(),
+            self.class.unwrap_or_default().to_owned(),
+            self.ground(),
+            self.application.clone(),
+        ]
+    }
+
+    fn ground(&self) -> String {
+        let basis = if self.denial.is_empty() { self.basis.clone() } else { format!("DENIED: {}", self.denial) };
+        if self.denial.is_empty() || self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) }
+    }
+}
