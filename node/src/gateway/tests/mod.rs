@@ -17,6 +17,7 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::attempt::Attempt;
+use super::group::Group;
 use super::propose::{LeaderLink, Proposer};
 use super::stage::{Begun, Upload};
 use super::{Caller, Gateway, GatewayError};
@@ -96,7 +97,7 @@ impl Storehouse {
         raft.client_write(CommandBytes(first.into())).await.unwrap();
         let vault = Vault::unseal(Arc::new(root), identity.cluster_id, &store.database()).unwrap();
         let vault = Arc::new(ArcSwapOption::from_pointee(vault));
-        let proposer = Proposer::start(raft.clone(), 1, Arc::new(NoLink), vault.clone());
+        let proposer = Proposer::start(raft.clone(), Group::start(raft.clone()), 1, Arc::new(NoLink), vault.clone());
         let space = Arc::new(Space::new(data, Marks { low_bytes: 0, reserve_bytes: 0 }));
         let storehouse = Storehouse { raft, store, vault, space, proposer, folder };
         storehouse.settle().await;
