@@ -63,7 +63,7 @@ struct Storehouse {
 
 impl Storehouse {
     async fn new() -> Storehouse {
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
         let recovery = random::key();
         let identity = NodeIdentity {
