@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kura_cluster::head::{Comparison, Head, HeadError, SignedHead};
+use tokio::sync::Notify;
 
 use crate::raft::types::NodeId;
 
@@ -77,6 +78,7 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct Heads {
     inner: Mutex<Inner>,
+    taken: Notify,
 }
 
 impl Heads {
@@ -112,6 +114,8 @@ impl Heads {
             .get(&signed.head.index)
             .is_some_and(|own| compare(&own.head, &signed.head, &mut other.equal, &mut other.different));
         keep(&mut other.heads, *pinned, signed.head, Some(encoded));
+        drop(inner);
+        self.taken.notify_waiters();
         Ok(differs)
     }
 
@@ -161,6 +165,24 @@ impl Heads {
         let inner = self.inner();
         let all = std::iter::once(&inner.own).chain(inner.others.values().map(|other| &other.heads));
         all.filter_map(|heads| heads.get(&index)?.encoded.clone()).collect()
+    }
+
+    /// Waits until another member than `but` has told its head at a log index, or until the deadline. Does
+    /// not wait where no head was ever made.
+    pub async fn wait_for_witness(&self, index: u64, but: NodeId, deadline: Instant) {
+        loop {
+            let taken = self.taken.notified();
+            if self.newest() == 0 || self.has_witness(index, but) {
+                return;
+            }
+            if tokio::time::timeout_at(deadline.into(), taken).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn has_witness(&self, index: u64, but: NodeId) -> bool {
+        self.inner().others.iter().any(|(id, other)| *id != but && other.heads.contains_key(&index))
     }
 
     /// Forgets members that are no more.

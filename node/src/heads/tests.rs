@@ -93,6 +93,26 @@ fn what_the_member_did_not_sign_is_not_compared() {
     assert_eq!(at(&heads, 2), Agreement::Equal { index: 10 });
 }
 
+#[tokio::test]
+async fn an_offer_waits_for_a_witness_and_not_for_ever() {
+    let (heads, other) = (std::sync::Arc::new(Heads::default()), signs());
+    let soon = || Instant::now() + Duration::from_millis(20);
+    let far = Instant::now() + Duration::from_secs(3600);
+    heads.wait_for_witness(10, 3, far).await;
+    heads.note(head(10, 1), None);
+    heads.wait_for_witness(10, 3, soon()).await;
+    heads.take(3, other.keys(), other.encoded(head(10, 1))).unwrap();
+    heads.wait_for_witness(10, 3, soon()).await;
+    assert!(!heads.has_witness(10, 3), "its receiver bears out nothing");
+    let waits = tokio::spawn({
+        let heads = heads.clone();
+        async move { heads.wait_for_witness(10, 3, far).await }
+    });
+    tokio::task::yield_now().await;
+    heads.take(2, other.keys(), other.encoded(head(10, 1))).unwrap();
+    waits.await.unwrap();
+}
+
 #[test]
 fn old_heads_go_but_those_of_the_newest_snapshot_stay() {
     let (heads, own, other) = (Heads::default(), signs(), signs());

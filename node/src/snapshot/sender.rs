@@ -10,7 +10,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::Stream;
@@ -32,6 +32,8 @@ use crate::raft::wire::{self, Envelope, WireError};
 pub const PIECE_BYTES: usize = 512 << 10;
 /// How long a transfer may stand still.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an offer waits for another member's signed head at the snapshot's index.
+pub const WITNESS_WAIT: Duration = Duration::from_secs(3);
 /// How long a receiver may take to look through its own files, hashing some of them.
 pub const OFFER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long a receiver may take to install: to sync, to open the database, to check it.
@@ -113,6 +115,10 @@ impl SnapshotSender {
     async fn transfer(&mut self, snapshot: &Snapshot) -> Result<Vote, SendError> {
         let target = self.envelope.to;
         let manifest = self.hash(snapshot).await?;
+        if let Some(last) = manifest.last_log_id {
+            // It may have been made just now: the others tell their heads each second.
+            self.heads.wait_for_witness(last.index, target, Instant::now() + WITNESS_WAIT).await;
+        }
         self.transfers.enter(target, Phase::Offered, 0);
         let wanted = self.offer(&manifest).await?;
         let vote = wire::take_vote(wanted.vote)?;

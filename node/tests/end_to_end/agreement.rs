@@ -64,7 +64,10 @@ async fn a_member_whose_state_differs_is_named_and_the_others_stay_equal() {
     world.cluster.kill(&wrong, Signal::TERM).await.unwrap();
     let state = world.cluster.layout().node_data(&wrong).join("state");
     let current = std::fs::read_to_string(state.join("CURRENT")).unwrap();
-    let database = Database::open(&state.join(current.trim())).unwrap();
+    let database = until("a closed database", SOON, async || {
+        Database::open(&state.join(current.trim())).map_err(|error| error.to_string())
+    })
+    .await;
     let (applied, _, mut summary) = database.progress().unwrap();
     summary.tables[Table::Block.place()].digest.add(Digest::from_bytes([1; 32]));
     let nothing = std::collections::HashMap::new();
