@@ -45,7 +45,7 @@ struct Case {
     base: u64,
     payload: String,
     erasure: Option<ErasureRow>,
-    erased_today: u32,
+    erased: ErasureDayRow,
     members: Vec<u64>,
     change: String,
     settings: Settings,
@@ -91,7 +91,7 @@ fn base(act: &str) -> Case {
         base: 7,
         payload: "seven".into(),
         erasure,
-        erased_today: 0,
+        erased: ErasureDayRow { day: 200, erased: 0 },
         members: vec![1, 2],
         change: "user".into(),
         settings: Settings::default(),
@@ -239,7 +239,8 @@ fn change_office(case: &mut Case, key: &str, value: &str) {
         "erasure.grace" => case.erasure.as_mut().unwrap().grace_until_ms = at(value),
         "erasure.purged" => case.erasure.as_mut().unwrap().reports[1].purged_index = value.parse().unwrap(),
         "erasure.checkpoints" => case.erasure.as_mut().unwrap().reports[1].checkpoints_gone = false,
-        "erased" => case.erased_today = value.parse().unwrap(),
+        "erased" => case.erased.erased = value.parse().unwrap(),
+        "erased.day" => case.erased.day = value.parse().unwrap(),
         "members" => case.members = numbers(value, |n| n.parse().unwrap()),
         "review" => {
             case.review = (value != "none")
@@ -385,7 +386,6 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         secondary_use: case.secondary_use,
     };
     let [user, facility, application] = [0, 1, 2].map(|place: usize| case.counters[place].as_ref());
-    let day = ErasureDayRow { day: 200, erased: case.erased_today };
     let act = match &case.act[..] {
         "enrol" => Act::Enrol { terms, erasure },
         "link" => Act::Link,
@@ -432,7 +432,7 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         "ask-erasure" => Act::AskErasure { erasure, evidence },
         "approve-erasure" => Act::ApproveErasure { erasure },
         "stop-erasure" => Act::StopErasure { erasure },
-        "erase" => Act::Erase { erasure, day: Some(&day) },
+        "erase" => Act::Erase { erasure, day: Some(&case.erased) },
         "certify-erasure" => Act::CertifyErasure { erasure, members: &case.members },
         other => panic!("unknown act {other}"),
     };
