@@ -88,7 +88,7 @@ impl Gateway {
                     _ => return Ok((Verdict::Denied(Denial::ActorMayNot), ReceiptRow::default())),
                 };
                 attempt.put(&key, found.revision, &row);
-                Ok((Verdict::Permitted(basis, row), ReceiptRow::default()))
+                Ok((Verdict::by_office(basis, row), ReceiptRow::default()))
             })
             .await?;
         let row = done.value.ok_or(GatewayError::Unknown)?;
@@ -141,7 +141,7 @@ impl Gateway {
                 };
                 row.approved_ms = attempt.now_ms;
                 attempt.put(&key, found.revision, &row);
-                Ok((Verdict::Permitted(basis, row), ReceiptRow::default()))
+                Ok((Verdict::by_office(basis, row), ReceiptRow::default()))
             })
             .await?;
         let row = done.value.ok_or(GatewayError::Unknown)?;
@@ -179,7 +179,7 @@ impl Gateway {
                 ..row.clone()
             };
             attempt.put(&key, found.revision, &row);
-            Ok((Verdict::Permitted(Basis::Operator, ()), ReceiptRow::default()))
+            Ok((Verdict::by_office(Basis::Operator, ()), ReceiptRow::default()))
         })
         .await
         .map(|_| ())
@@ -212,7 +212,7 @@ impl Gateway {
     pub async fn journal_membership(&self, caller: &Caller, what: &str) -> Result<(), GatewayError> {
         self.transact(caller, Action::Member, None, |attempt| {
             attempt.entry.object = what.to_owned();
-            Ok((Verdict::Permitted(Basis::Operator, ()), ReceiptRow::default()))
+            Ok((Verdict::by_office(Basis::Operator, ()), ReceiptRow::default()))
         })
         .await
         .map(|_| ())

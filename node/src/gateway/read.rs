@@ -143,17 +143,14 @@ impl Gateway {
         };
         let done = self
             .transact(caller, Action::History, None, |attempt| {
-                let verdict = match decide_read(attempt, caller, &asked)? {
-                    Verdict::Denied(reason) => Verdict::Denied(reason),
-                    Verdict::Permitted(basis, found) => {
-                        let mut versions = Vec::new();
-                        for version in 1..=found.control.version {
-                            let (_, manifest) = load_manifest(attempt, &found.pseudonym, &asked.record_id, version)?;
-                            versions.push(summary(&asked.record_id, &found.control, &manifest));
-                        }
-                        Verdict::Permitted(basis, versions)
+                let verdict = decide_read(attempt, caller, &asked)?.try_map(|found| {
+                    let mut versions = Vec::new();
+                    for version in 1..=found.control.version {
+                        let (_, manifest) = load_manifest(attempt, &found.pseudonym, &asked.record_id, version)?;
+                        versions.push(summary(&asked.record_id, &found.control, &manifest));
                     }
-                };
+                    Ok(versions)
+                })?;
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;

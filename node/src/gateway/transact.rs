@@ -31,7 +31,14 @@ pub const GIVEN_UP: &str = "and given up: its outcome was told to be absent";
 /// What a decision came to.
 pub enum Verdict<T> {
     /// Permitted: the command holds the writes.
-    Permitted(Basis, T),
+    Permitted {
+        /// On which ground.
+        basis: Basis,
+        /// Past this the command must not take effect any more; 0: nothing that was used expires.
+        valid_until_ms: u64,
+        /// What the use case hands out.
+        value: T,
+    },
     /// Denied: what was drafted is dropped, the denial journalled.
     Denied(Denial),
 }
@@ -43,9 +50,26 @@ impl<T> Verdict<T> {
         permitted: impl FnOnce(Basis) -> Result<T, GatewayError>,
     ) -> Result<Verdict<T>, GatewayError> {
         match decision {
-            Decision::Permit { basis, .. } => Ok(Verdict::Permitted(basis, permitted(basis)?)),
+            Decision::Permit { basis, valid_until_ms } => {
+                Ok(Verdict::Permitted { basis, valid_until_ms, value: permitted(basis)? })
+            }
             Decision::Deny { reason } => Ok(Verdict::Denied(reason)),
         }
+    }
+
+    /// Permitted by an office alone: nothing of it expires.
+    pub fn by_office(basis: Basis, value: T) -> Verdict<T> {
+        Verdict::Permitted { basis, valid_until_ms: 0, value }
+    }
+
+    /// The same verdict over what `further` makes of what was permitted.
+    pub fn try_map<U>(self, further: impl FnOnce(T) -> Result<U, GatewayError>) -> Result<Verdict<U>, GatewayError> {
+        Ok(match self {
+            Verdict::Permitted { basis, valid_until_ms, value } => {
+                Verdict::Permitted { basis, valid_until_ms, value: further(value)? }
+            }
+            Verdict::Denied(reason) => Verdict::Denied(reason),
+        })
     }
 }
 
@@ -159,8 +183,9 @@ impl Gateway {
             let mut attempt = Attempt::begin(self, &entry)?;
             let (verdict, receipt) = decide(&mut attempt)?;
             let (value, denied) = match verdict {
-                Verdict::Permitted(basis, value) => {
+                Verdict::Permitted { basis, valid_until_ms, value } => {
                     attempt.permit(basis);
+                    attempt.command.valid_until_ms = valid_until_ms;
                     if let Some(asked) = asked {
                         identify(&mut attempt, caller, asked, &receipt);
                     }
