@@ -278,7 +278,7 @@ mod tests {
         assert_eq!((receipt.timeline(), receipt.leader_term(), receipt.index()), (2, 7, 1234));
         assert_eq!((receipt.version(), receipt.journal_position(), receipt.reach()), (3, 99, Reach::NotYetBeyond));
         let malformed = [
-            (TEXT.replace("kura1", "kura2"), "format"),
+            (TEXT.replace("kura1", "kura3"), "format"),
             (TEXT.replace(":2:", ":+2:"), "timeline"),
             (TEXT.replace("018f", "018"), "request id"),
             (TEXT.replace("not-yet", "never"), "reach"),
