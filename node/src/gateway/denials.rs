@@ -6,11 +6,14 @@
 //! - The first [`BUCKET_DENIALS`] of a user, and one each [`REFILL_INTERVAL`] after that, have entries of
 //!   their own.
 //! - The users remembered are bounded; beyond the bound everybody has entries of their own again.
+//! - A count that was taken out is journalled or comes back. One whose proposal's fate is unknown comes
+//!   back, too: such denials may be counted twice, never not at all.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kura_cluster::Outcome;
 use kura_cluster::consent::Denial;
 use kura_cluster::row::{ActorRow, JournalEntry};
 use prost::Message;
@@ -57,22 +60,57 @@ impl Denials {
             bucket.left -= 1;
             return true;
         }
-        let count = bucket.counted.as_ref().map_or(0, |(_, count)| *count) + 1;
+        let count = bucket.counted.as_ref().map_or(0, |(_, count)| *count).saturating_add(1);
         let mut last = entry.clone();
         last.denial = reason.number();
         bucket.counted = Some((last, count));
         false
     }
 
-    /// Takes what was counted, and forgets users whose buckets are full again.
+    /// Takes what was counted, and forgets users whose buckets are full again. A user with a count stays
+    /// until the next time, since the count may come back.
     fn take_counted(&self, now: Instant) -> Vec<(JournalEntry, u32)> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = buckets.values_mut().filter_map(|bucket| bucket.counted.take()).collect();
         buckets.retain(|_, bucket| {
             bucket.refill(now);
-            bucket.left < BUCKET_DENIALS
+            bucket.left < BUCKET_DENIALS || bucket.counted.is_some()
         });
-        counted
+        buckets.values_mut().filter_map(|bucket| bucket.counted.take()).collect()
+    }
+
+    /// Puts back a count that was not journalled; what was counted meanwhile is newer and stands for both.
+    fn put_back(&self, entry: JournalEntry, count: u32, now: Instant) {
+        let user = user_of(&entry.actor.clone().unwrap_or_default());
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(user).or_insert_with(|| Bucket { left: BUCKET_DENIALS, filled: now, counted: None });
+        bucket.counted = Some(match bucket.counted.take() {
+            Some((newer, more)) => (newer, more.saturating_add(count)),
+            None => (entry, count),
+        });
+    }
+
+    /// Journals each count by `journal`, which is given how long it may take, and puts back what fails.
+    /// Answers the first failure.
+    ///
+    /// Failures of one round take [`PROPOSE_TIMEOUT`] altogether; the rest is then put back untried.
+    /// Without a leader every user would take that long, and a gateway that ends waits for the round.
+    async fn journal_by<F, R>(&self, mut journal: F) -> Result<(), GatewayError>
+    where
+        F: FnMut(JournalEntry, u32, Duration) -> R,
+        R: Future<Output = Result<(), GatewayError>>,
+    {
+        let mut patience = PROPOSE_TIMEOUT;
+        let mut first_failure = Ok(());
+        for (entry, count) in self.take_counted(Instant::now()) {
+            if !patience.is_zero() {
+                let begun = Instant::now();
+                let Err(error) = journal(entry.clone(), count, patience).await else { continue };
+                patience = patience.saturating_sub(begun.elapsed());
+                first_failure = first_failure.and(Err(error));
+            }
+            self.put_back(entry, count, Instant::now());
+        }
+        first_failure
     }
 }
 
@@ -93,19 +131,27 @@ fn user_of(actor: &ActorRow) -> User {
 
 impl Gateway {
     /// Journals the denials that were only counted, one entry a user.
+    ///
+    /// # Errors
+    /// The first failure. What was not journalled is kept for the next time; the others were tried.
     pub async fn journal_counted_denials(&self) -> Result<(), GatewayError> {
-        for (entry, count) in self.denials.take_counted(Instant::now()) {
-            let command = {
-                let mut attempt = Attempt::begin(self, &entry)?;
-                attempt.entry.count = count;
-                let facility = entry.actor.as_ref().map(|actor| actor.facility.clone()).unwrap_or_default();
-                attempt.entry_facilities.extend(Some(facility).filter(|facility| !facility.is_empty()));
-                attempt.journal_as_drafted();
-                attempt.command.encode_to_vec()
-            };
-            self.proposer.propose(command.into(), Instant::now() + PROPOSE_TIMEOUT).await?;
+        self.denials.journal_by(|entry, count, patience| self.journal_count(entry, count, patience)).await
+    }
+
+    async fn journal_count(&self, entry: JournalEntry, count: u32, patience: Duration) -> Result<(), GatewayError> {
+        let command = {
+            let mut attempt = Attempt::begin(self, &entry)?;
+            attempt.entry.count = count;
+            let facility = entry.actor.as_ref().map(|actor| actor.facility.clone()).unwrap_or_default();
+            attempt.entry_facilities.extend(Some(facility).filter(|facility| !facility.is_empty()));
+            attempt.journal_as_drafted();
+            attempt.command.encode_to_vec()
+        };
+        match self.proposer.propose(command.into(), Instant::now() + patience).await?.outcome {
+            Outcome::Committed(_) => Ok(()),
+            Outcome::Conflict { .. } => Err(GatewayError::Contended),
+            _ => Err(GatewayError::Damaged { what: "command" }),
         }
-        Ok(())
     }
 }
 
@@ -139,5 +185,53 @@ mod tests {
         denials.has_own_entry(&entry("a"), Denial::NotGranted, now);
         denials.take_counted(now + REFILL_INTERVAL);
         assert!(denials.0.lock().unwrap().is_empty());
+    }
+
+    fn name(entry: &JournalEntry) -> String {
+        entry.actor.as_ref().unwrap().name.clone()
+    }
+
+    #[tokio::test]
+    async fn a_count_that_fails_comes_back_with_what_came_meanwhile_and_the_others_are_journalled() {
+        let denials = Denials::default();
+        // Later than every round of this test, so that no bucket refills.
+        let later = Instant::now() + Duration::from_secs(3600);
+        for user in ["a", "b", "c"] {
+            for _ in 0..BUCKET_DENIALS + 40 {
+                denials.has_own_entry(&entry(user), Denial::NotGranted, later);
+            }
+        }
+        let mut tried = Vec::new();
+        let failed = denials.journal_by(|entry, _, _| {
+            let user = name(&entry);
+            let outcome = if user == "b" { Err(GatewayError::Contended) } else { Ok(()) };
+            if user == "b" {
+                denials.has_own_entry(&entry("b"), Denial::Withdrawn, later);
+            }
+            tried.push(user);
+            std::future::ready(outcome)
+        });
+        assert!(matches!(failed.await, Err(GatewayError::Contended)));
+        tried.sort();
+        assert_eq!(tried, ["a", "b", "c"]);
+
+        let mut journalled = Vec::new();
+        let round = denials.journal_by(|entry, count, _| {
+            journalled.push((name(&entry), entry.denial, count));
+            std::future::ready(Ok(()))
+        });
+        round.await.unwrap();
+        assert_eq!(journalled, [("b".to_owned(), Denial::Withdrawn.number(), 41)]);
+        assert!(denials.take_counted(Instant::now()).is_empty());
+    }
+
+    #[test]
+    fn a_count_comes_back_to_a_user_who_was_forgotten() {
+        let denials = Denials::default();
+        denials.put_back(entry("a"), 7, Instant::now());
+        denials.put_back(entry("a"), 5, Instant::now());
+        let long_after = Instant::now() + REFILL_INTERVAL * (BUCKET_DENIALS + 1);
+        let counted = denials.take_counted(long_after);
+        assert_eq!(counted.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [12]);
     }
 }

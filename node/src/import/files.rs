@@ -5,6 +5,8 @@
 //!   skipped, unless the table of participants names it.
 //! - The document id is the content's own where its standard makes that unique, else the SHA-256 of
 //!   the bytes: a second run stores nothing again, whatever the files are called then.
+//! - Only an id that is the content's hash spares sending; under any other id the cluster compares the
+//!   content, and another one than it holds is refused.
 //! - What is sent is what was recognised: a file that was changed in between is refused.
 
 use std::path::Path;
@@ -124,19 +126,23 @@ async fn import_one(import: &Import, files: &Files, found: &Found) -> Result<Lin
         Ok(sha256) => sha256,
         Err(_) => return refuse(Refusal::refused(reason::UNREADABLE)),
     };
-    let document_id =
-        found.what.document_id.clone().unwrap_or_else(|| {
-            format!("sha256:{}", sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-        });
-    let load = async || Stored::load(&import.acting, &number, &import.facility).await.map(Arc::new);
-    let stored = files.stored.get_or_insert_async(&number, load()).await.map_err(Unfound::Stop)?;
-    if let Some(newest) = stored.document(&document_id).filter(|newest| newest.bytes == found.length) {
-        return Ok(Line {
-            record: Some(newest.record),
-            version: Some(newest.version),
-            ..Line::new(&found.relative, Outcome::Repeated, found.length)
-        });
-    }
+    let document_id = match &found.what.document_id {
+        // Lists tell no hash: only the cluster can say whether it holds this content under the id.
+        Some(id) => id.clone(),
+        None => {
+            let id = format!("sha256:{}", sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            let load = async || Stored::load(&import.acting, &number, &import.facility).await.map(Arc::new);
+            let stored = files.stored.get_or_insert_async(&number, load()).await.map_err(Unfound::Stop)?;
+            if let Some(newest) = stored.document(&id).filter(|newest| newest.bytes == found.length) {
+                return Ok(Line {
+                    record: Some(newest.record),
+                    version: Some(newest.version),
+                    ..Line::new(&found.relative, Outcome::Repeated, found.length)
+                });
+            }
+            id
+        }
+    };
     let class: Class = found.what.class_word.parse().map_err(|e| Unfound::Stop(Failure::failed(e)))?;
     let record = NewRecord::new(class, found.what.media_type, day).document_id(document_id);
     let body = async || Ok(Same { file: File::open(&found.path).await?, hash: Sha256::new(), expected: sha256 });

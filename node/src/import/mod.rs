@@ -9,7 +9,7 @@
 //! - A file is stored for a participant only if everything that names its patient agrees. Where two
 //!   things disagree it is set aside, and stored under neither.
 //! - What is stored is the file, byte for byte; a file that changes while it is read is not stored.
-//! - A run that was cut goes on by running again: document ids make every write happen once, and what
+//! - A run that was cut goes on by running again: document ids make every write happen once. What a hash tells
 //!   is stored already is not sent again where the user may see it.
 //! - Memory is bounded: files are streamed, the queue and the work at the same time are counted.
 //! - Names of files and ids of patients go to the report file that was asked for, nowhere else.

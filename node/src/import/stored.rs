@@ -1,7 +1,8 @@
 //! What of a participant's records is stored already, as far as the importing user may see it.
 //!
-//! It spares sending what the cluster would answer with "stored before". A user whose profession may
-//! not see a class imports it all the same: every write happens once by its document id.
+//! It tells where a chain of versions goes on, and spares sending what a document id that is the
+//! content's hash shows to be stored. A user whose profession may not see a class imports it all the
+//! same: every write happens once by its document id.
 
 use std::collections::HashMap;
 

@@ -14,6 +14,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -51,6 +52,8 @@ pub struct LogStore {
     /// Number of the change queued last.
     number: u64,
     writer: Option<JoinHandle<()>>,
+    /// Index up to which this node's state has applied the log; 0 until the state says so.
+    applied: Arc<AtomicU64>,
 }
 
 impl LogStore {
@@ -113,7 +116,13 @@ impl LogStore {
             },
             number: 0,
             writer: Some(writer),
+            applied: Arc::default(),
         })
+    }
+
+    /// Entries up to what is told here are applied, and never truncated: call it before Raft starts.
+    pub fn keep_applied(&mut self, applied: Arc<AtomicU64>) {
+        self.applied = applied;
     }
 
     /// What this log reports of itself, for those who do not own it.
@@ -209,6 +218,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let applied = self.applied.load(Ordering::Acquire);
+        if next_index(last_log_id) <= applied {
+            // Raft never asks for this, unless a majority has lost what it had promised.
+            let kept = next_index(last_log_id).saturating_sub(1);
+            return Err(io::Error::other(format!(
+                "the leader asks to undo committed entries: everything after index {kept}, of which this node has \
+                 applied up to {applied}. A majority of voters has lost acknowledged writes (was an older copy of a \
+                 data directory put back?). Stop all members, keep their directories, and start from this one"
+            )));
+        }
         let change = Change::TruncateAfter(last_log_id);
         self.queue_change(change, 0, Waiter::Nobody, |memory, _| {
             memory.truncate_after(last_log_id);

@@ -22,7 +22,7 @@ use crate::gateway::propose::{Failure, write_reply};
 use crate::raft::codec;
 use crate::raft::gate::{Caller, Standing};
 use crate::raft::network::MarkSink;
-use crate::raft::types::{MemberRole, NodeId};
+use crate::raft::types::{Member, MemberRole, NodeId};
 use crate::rpc::peer::{PeerHandlers, ReplyStream};
 use crate::snapshot::SnapshotManifest;
 
@@ -102,8 +102,15 @@ impl PeerHandlers for Handlers {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
-    async fn hello(&self, _: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
-        Ok(hello_to(&self.0, request.from))
+    async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
+        let reply = hello_to(&self.0, request.from);
+        // What it has promised is kept here too, not by its leader alone: it may ask after any restart, and
+        // the leader be gone. Only of the member that the connection's certificate names.
+        let is_itself = |member: Member| member.name == caller.name && member.key_sha256[..] == caller.key_sha256[..];
+        if !request.mark.is_empty() && self.0.member(request.from).is_some_and(is_itself) {
+            self.0.marks.peer_mark(request.from, request.mark);
+        }
+        Ok(reply)
     }
 
     async fn hand_root_key(&self, caller: &Caller, _: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status> {

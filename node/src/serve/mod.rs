@@ -203,11 +203,13 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let space = Arc::new(Space::new(&config.data, space_marks));
     let marks = marks::MarkStore::open(&config.data).map_err(|source| ServeError::Io { what: "peer marks", source })?;
 
-    let log = tokio::task::block_in_place(|| LogStore::open(&config.data.join("log"), log_identity(&identity), &[]))?;
+    let mut log =
+        tokio::task::block_in_place(|| LogStore::open(&config.data.join("log"), log_identity(&identity), &[]))?;
     let log_watch = log.watch();
     marks.watch_own(log_watch.clone());
     let machine = StateMachine::open(&config.data, identity.trust(), log_watch.synced())?;
     let store = machine.store();
+    log.keep_applied(store.applied_index());
     let hashes = Arc::new(FileHashes::default());
     let transfers = Arc::new(Transfers::default());
     let channels = Arc::new(TlsChannels::new(client_tls.clone()));

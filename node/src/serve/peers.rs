@@ -19,6 +19,7 @@ use crate::clock;
 use crate::gateway::denials::COUNT_INTERVAL;
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::codec;
+use crate::raft::gate::Standing;
 use crate::raft::network::MarkSink;
 use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
 
@@ -102,7 +103,11 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
         from: node.id(),
         cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
         clock_ms: clock::now_ms(),
-        mark: node.marks.own_mark(),
+        // Before its own check this node's log may lack what it once promised: nothing to be kept.
+        mark: match *node.gate.standing().borrow() {
+            Standing::Open => node.marks.own_mark(),
+            _ => Bytes::new(),
+        },
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;

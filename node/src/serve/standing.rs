@@ -15,8 +15,9 @@ use crate::space::Level;
 const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Asks one other voter what it keeps of this node, then opens the gate or closes it for good. A sole
-/// voter, and a node that is in no membership yet, asks nobody.
+/// Asks other voters what they keep of this node, then opens the gate or closes it for good. One that
+/// keeps nothing (a new voter, or one that lost its file) does not know: then every other voter has to
+/// say so. A sole voter, and a node that is in no membership yet, asks nobody.
 pub async fn check_marks(node: Arc<Node>) {
     loop {
         let membership = node.raft.metrics().borrow_watched().membership_config.clone();
@@ -24,16 +25,19 @@ pub async fn check_marks(node: Arc<Node>) {
         if voters.is_empty() || voters == [node.id()] || !voters.contains(&node.id()) {
             return node.gate.open();
         }
+        let mut is_unknown_to_all = true;
         for (id, member) in peers::others(&node) {
             if member.role != MemberRole::Voter {
                 continue;
             }
-            let Ok(reply) = peers::hello(&node, id, &member).await else { continue };
-            let kept = match reply.kept_mark.is_empty() {
-                true => Some(Mark::default()),
-                false => Mark::decode(&reply.kept_mark).ok(),
+            let reply = peers::hello(&node, id, &member).await;
+            if reply.as_ref().is_ok_and(|reply| reply.kept_mark.is_empty()) {
+                continue;
+            }
+            let Some(kept) = reply.ok().and_then(|reply| Mark::decode(&reply.kept_mark).ok()) else {
+                is_unknown_to_all = false;
+                continue;
             };
-            let Some(kept) = kept else { continue };
             if node.log.mark().covers(&kept) {
                 tracing::info!(asked = %member.name, "the log covers what was promised");
                 return node.gate.open();
@@ -43,6 +47,10 @@ pub async fn check_marks(node: Arc<Node>) {
                 "this node's log lacks what it once promised: replace this member under a new id (`kura member replace`)"
             );
             return node.gate.lose();
+        }
+        if is_unknown_to_all {
+            tracing::info!("no other voter was promised anything by this node");
+            return node.gate.open();
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }

@@ -69,13 +69,26 @@ impl StateMachine {
         let snapshots_directory = data.join("snapshots");
         make_directory(&state_directory)?;
         make_directory(&snapshots_directory)?;
-        let number = read_current(&state_directory)?;
-        let database = Database::open(&database_directory(&state_directory, number))?;
+        let current = read_current(&state_directory)?;
+        let number = current.unwrap_or(0);
+        let directory = database_directory(&state_directory, number);
+        // A pointer that is lost or damaged must not look like a new node: nothing is made in its place.
+        let is_damaged = match current {
+            Some(_) => !directory.exists(),
+            None => has_databases_but(&state_directory, &directory)?,
+        };
+        if is_damaged {
+            return Err(DatabaseError::Form { directory: state_directory, what: "CURRENT" });
+        }
+        let database = Database::open(&directory)?;
+        let (applied, membership, summary) = database.progress()?;
+        database.check(&trust, summary.timeline)?;
+        if current.is_none() && applied.is_some() {
+            return Err(DatabaseError::Form { directory: state_directory, what: "CURRENT" });
+        }
         write_current(&state_directory, number)?;
         remove_others(&state_directory, number);
         remove_built_snapshots(&snapshots_directory);
-        let (applied, membership, summary) = database.progress()?;
-        database.check(&trust, summary.timeline)?;
         let published = Published { applied, membership, summary: Arc::new(summary), bytes: 0 };
         let store = StateStore::new(database, published);
         Ok(StateMachine {
@@ -219,7 +232,11 @@ impl StateMachine {
         self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
         drop(old);
         remove_others(&self.state_directory, next);
-        self.build().map(|_| ())
+        // It is installed. A snapshot of it can be made later, when there is space.
+        if let Err(error) = self.build() {
+            tracing::warn!(%error, "no snapshot of the installed state could be made yet");
+        }
+        Ok(())
     }
 }
 
@@ -342,16 +359,24 @@ fn sync_directory(path: &Path) -> Result<(), DatabaseError> {
     std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(file_error(path))
 }
 
-/// Reads the number of the database in use; 0 if there is none yet.
-fn read_current(state: &Path) -> Result<u64, DatabaseError> {
+/// Whether there are databases other than the first.
+fn has_databases_but(state: &Path, first: &Path) -> Result<bool, DatabaseError> {
+    let entries = std::fs::read_dir(state).map_err(file_error(state))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    Ok(paths.any(|path| path.is_dir() && path != first))
+}
+
+/// Reads the number of the database in use, if there is one yet.
+fn read_current(state: &Path) -> Result<Option<u64>, DatabaseError> {
     let path = state.join("CURRENT");
     match std::fs::read_to_string(&path) {
         Ok(text) => text
             .trim()
             .strip_prefix("database-")
             .and_then(|number| number.parse().ok())
+            .map(Some)
             .ok_or(DatabaseError::Form { directory: state.to_owned(), what: "CURRENT" }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file_error(&path)(error)),
     }
 }

@@ -2,6 +2,7 @@
 //! and a way to wait until an index has been applied.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -46,6 +47,8 @@ impl Published {
 pub struct StateStore {
     database: Arc<ArcSwap<Database>>,
     published: watch::Sender<Arc<Published>>,
+    /// Index of the last applied entry, for the log.
+    applied_index: Arc<AtomicU64>,
     heads: Arc<Mutex<VecDeque<Head>>>,
     /// Whether a snapshot is to be made at the next head, and the index of the last one made so.
     snapshot: watch::Sender<HeadSnapshot>,
@@ -62,6 +65,7 @@ impl StateStore {
     pub(super) fn new(database: Database, published: Published) -> StateStore {
         StateStore {
             database: Arc::new(ArcSwap::from_pointee(database)),
+            applied_index: Arc::new(AtomicU64::new(published.index())),
             published: watch::Sender::new(Arc::new(published)),
             heads: Arc::default(),
             snapshot: watch::Sender::new(HeadSnapshot { wanted: true, made_at: None }),
@@ -91,6 +95,11 @@ impl StateStore {
         matches!(tokio::time::timeout_at(deadline.into(), reached).await, Ok(Ok(_)))
     }
 
+    /// Index of the last applied entry, as it rises.
+    pub fn applied_index(&self) -> Arc<AtomicU64> {
+        self.applied_index.clone()
+    }
+
     /// Takes the heads that were noted since the last call, the lowest first.
     pub fn take_heads(&self) -> Vec<Head> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
@@ -107,7 +116,12 @@ impl StateStore {
         self.snapshot.send_modify(|snapshot| snapshot.wanted = true);
         let mut watch = self.snapshot.subscribe();
         let made = watch.wait_for(|snapshot| !snapshot.wanted);
-        matches!(tokio::time::timeout_at(deadline.into(), made).await, Ok(Ok(_)))
+        let is_made = matches!(tokio::time::timeout_at(deadline.into(), made).await, Ok(Ok(_)));
+        if !is_made {
+            // Else it would be made at any time later, also while a transfer reads the one before.
+            self.snapshot.send_modify(|snapshot| snapshot.wanted = false);
+        }
+        is_made
     }
 
     pub(super) fn note_heads(&self, noted: Vec<Head>) {
@@ -127,6 +141,7 @@ impl StateStore {
     }
 
     pub(super) fn publish(&self, published: Published) {
+        self.applied_index.store(published.index(), Ordering::Release);
         self.published.send_replace(Arc::new(published));
     }
 

@@ -158,6 +158,16 @@ async fn an_ss_mix2_storage_comes_in_once_and_follows_its_flags() {
     assert_eq!(body(&world, CLINIC, &number, &amended).await, message(PATIENT, "fourth"));
     assert!(!found(&world, CLINIC, &number, &document("2", 2)).await.unwrap().hidden, "shown again");
 
+    // Other content of the same length under a name that is stored: the newest version, and an earlier one.
+    put(root, &at("1", 4, 1), message(PATIENT, "FOURTH"));
+    put(root, &at("1", 1, 2), message(PATIENT, "FIRST"));
+    let (code, totals) = run(import(&world, "ssmix2", root, DOCTOR, &[])).await;
+    assert_eq!((code, totals.of("stored", ""), totals.of("refused", "id-in-use"), totals.hidden()), (9, 0, 2, 0));
+    let still = found(&world, CLINIC, &number, &document("1", 4)).await.unwrap();
+    assert_eq!((still.version, body(&world, CLINIC, &number, &still).await), (3, message(PATIENT, "fourth")));
+    put(root, &at("1", 4, 1), message(PATIENT, "fourth"));
+    put(root, &at("1", 1, 2), message(PATIENT, "first"));
+
     // A flag changes and nothing else does.
     fs::rename(root.join(at("1", 4, 1)), root.join(at("1", 4, 0))).unwrap();
     let (_, totals) = run(import(&world, "ssmix2", root, DOCTOR, &[])).await;
@@ -267,6 +277,18 @@ async fn a_folder_comes_in_by_what_its_files_hold() {
         (9, 1, 6, 1)
     );
     assert_eq!(listed(&world.doctor(HOSPITAL), &number).await.len(), 4);
+
+    // Corrected under the same id, in the same length: told, and not taken for what is stored.
+    let mut corrected = dicom(PATIENT, "1.2.3");
+    *corrected.last_mut().unwrap() ^= 1;
+    put(root, "image-2", &corrected);
+    put(root, "message.txt", message(PATIENT, "A MESSAGE"));
+    let (code, totals) = run(import(&world, "files", root, DOCTOR, &who)).await;
+    assert_eq!(
+        (code, totals.of("stored", ""), totals.of("repeated", ""), totals.of("refused", "id-in-use")),
+        (9, 0, 4, 3)
+    );
+    assert_eq!(body(&world, CLINIC, &number, &image).await, dicom(PATIENT, "1.2.3"));
 
     // Usage: a table that names nobody, an actor who is none of a facility.
     fs::write(&table, "file,participant\nscan.pdf,4300\n").unwrap();

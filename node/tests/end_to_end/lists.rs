@@ -142,10 +142,12 @@ async fn a_new_consent_after_a_withdrawal_opens_only_what_is_dated_after_it() {
     let world = World::start(1, 0).await;
     let number = world.enrol(1).await;
     let (hospital, clinic) = (world.doctor(HOSPITAL), world.doctor(CLINIC));
-    let of = |text: &str| NewRecord::new(Class::CareRecord, "text/plain", day(text));
-    let early = hospital.put(&number, of("2021-03-04")).bytes("early").await.unwrap().record();
-    let late = hospital.put(&number, of("2024-03-04")).bytes("late").await.unwrap().record();
-    let before = hospital.put(&number, of("2019-12-31")).bytes("too early").await.unwrap_err();
+    let of = |day: Date| NewRecord::new(Class::CareRecord, "text/plain", day);
+    // A new consent is not dated before the withdrawal. Tomorrow stays on the right side of a midnight.
+    let tomorrow = Date::from_days(Date::today().days() + 1);
+    let early = hospital.put(&number, of(day("2021-03-04"))).bytes("early").await.unwrap().record();
+    let late = hospital.put(&number, of(tomorrow)).bytes("late").await.unwrap().record();
+    let before = hospital.put(&number, of(day("2019-12-31"))).bytes("too early").await.unwrap_err();
     assert!(matches!(before, PutError::Denied(_)), "{before}");
     let again = hospital.enrol(&number, Consent::signed_on(day("2022-01-01")).evidence("paper 2")).await;
     assert!(matches!(again, Err(kura_client::ConsentError::Denied(_))), "{again:?}");
@@ -161,9 +163,12 @@ async fn a_new_consent_after_a_withdrawal_opens_only_what_is_dated_after_it() {
     assert!(consents.withdrawn_ms.is_some() && consents.consent.signed_on == day("2020-01-01"));
     assert!(!world.person(number).accesses().stream().take(9).await.unwrap().is_empty());
 
-    hospital.enrol(&number, Consent::signed_on(day("2023-01-01")).evidence("paper 3")).await.unwrap();
+    let backdated = hospital.enrol(&number, Consent::signed_on(day("2023-01-01")).evidence("paper 3")).await;
+    assert!(matches!(backdated, Err(kura_client::ConsentError::Denied(_))), "{backdated:?}");
+    let today = Date::today();
+    hospital.enrol(&number, Consent::signed_on(today).evidence("paper 3")).await.unwrap();
     let consents = world.person(number).consents().await.unwrap();
-    assert!(consents.withdrawn_ms.is_none() && consents.consent.signed_on == day("2023-01-01"));
+    assert!(consents.withdrawn_ms.is_none() && consents.consent.signed_on == today);
     for facility in [HOSPITAL, CLINIC] {
         // Whether former grants revive is the participant's to say: they name them anew.
         world.person(number).grant(facility).await.unwrap();
@@ -174,7 +179,7 @@ async fn a_new_consent_after_a_withdrawal_opens_only_what_is_dated_after_it() {
         assert!(acting.get(&number, late).await.is_ok());
         assert!(matches!(acting.get(&number, early).await, Err(GetError::Denied(_))));
     }
-    let between = hospital.put(&number, of("2022-06-01")).bytes("between").await.unwrap_err();
+    let between = hospital.put(&number, of(day("2022-06-01"))).bytes("between").await.unwrap_err();
     assert!(matches!(between, PutError::Denied(_)), "{between}");
 }
 

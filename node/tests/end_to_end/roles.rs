@@ -53,6 +53,7 @@ const TABLE: &[(&str, &str)] = &[
     ("Operations/AddMember", "operator"),
     ("Operations/RemoveMember", "operator"),
     ("Operations/ReplaceMember", "operator"),
+    ("Operations/RenewKey", "operator"),
     ("Operations/TransferLeader", "operator"),
     ("Peer/Append", "voter"),
     ("Peer/Vote", "voter"),
@@ -63,6 +64,7 @@ const TABLE: &[(&str, &str)] = &[
     ("Peer/InstallSnapshot", "voter"),
     ("Peer/Propose", "voter"),
     ("Peer/Hello", "voter backup"),
+    ("Peer/Heads", "voter backup"),
     ("Peer/HandRootKey", "voter"),
     ("Peer/Join", "voter backup"),
 ];

@@ -104,15 +104,17 @@ impl Chain<'_> {
         // The newest file that is stored, and whether this run stored it.
         let mut newest: Option<(&Entry, bool)> = None;
         for entry in sound {
-            let line = match known {
-                Some((moment, stored)) if entry.moment.as_str() <= moment => {
-                    self.stored_before(entry, moment, stored).await?
-                }
-                _ => self.put(entry).await?,
+            let named = newest.is_some_and(|(other, _)| other.document_id == entry.document_id);
+            let before = known.filter(|(moment, _)| entry.moment.as_str() <= *moment);
+            let line = match before {
+                Some((moment, stored)) => self.stored_before(entry, moment, stored).await?,
+                None => self.put(entry, if named { None } else { self.record }).await?,
             };
             match line.outcome {
                 Outcome::Stored => newest = Some((entry, true)),
                 Outcome::Repeated => newest = Some((entry, false)),
+                // Its content is refused, but its flag still tells of the version that is stored under its id.
+                Outcome::Refused if named || before.is_some() => newest = Some((entry, false)),
                 _ => {}
             }
             self.done.lines.push(line);
@@ -131,13 +133,11 @@ impl Chain<'_> {
         }
     }
 
-    /// A file that is not newer than the newest version.
+    /// A file that is not newer than the newest version. The cluster says whether its content is the
+    /// one that is stored: lists and histories tell no hash.
     async fn stored_before(&mut self, entry: &Entry, moment: &str, newest: Newest) -> Result<Line, Failure> {
-        let repeated =
-            Line { record: Some(newest.record), ..Line::new(&entry.relative, Outcome::Repeated, entry.bytes) };
         if entry.moment == moment {
-            // Another length is another content under the same name: the cluster says what it makes of it.
-            return if entry.bytes == newest.bytes { Ok(repeated) } else { self.put(entry).await };
+            return self.put(entry, None).await;
         }
         let versions = match self.versions.take() {
             Some(versions) => versions,
@@ -149,11 +149,15 @@ impl Chain<'_> {
         };
         let known = versions.contains(&entry.document_id);
         self.versions = Some(versions);
-        let late = || Refusal::set_aside(reason::LATER_STORED).line(&entry.relative, entry.bytes);
-        Ok(if known { repeated } else { late() })
+        if !known {
+            return Ok(Refusal::set_aside(reason::LATER_STORED).line(&entry.relative, entry.bytes));
+        }
+        self.put(entry, None).await
     }
 
-    async fn put(&mut self, entry: &Entry) -> Result<Line, Failure> {
+    /// Sends a file as a version of `earlier`. Without one, another content under an id that is stored
+    /// already is refused, where it would else become a further version.
+    async fn put(&mut self, entry: &Entry, earlier: Option<RecordId>) -> Result<Line, Failure> {
         // Read again, and checked again: what is sent is what was found sound.
         let checked = match message::read(&entry.path, self.patient).await {
             Ok(checked) => checked,
@@ -162,7 +166,7 @@ impl Chain<'_> {
         let class: Class = entry.class_word.parse().map_err(Failure::failed)?;
         let mut record =
             NewRecord::new(class, checked.media_type, Date::from_days(entry.day)).document_id(&entry.document_id);
-        if let Some(earlier) = self.record {
+        if let Some(earlier) = earlier {
             record = record.version_of(earlier);
         }
         let bytes = checked.bytes.len() as u64;
