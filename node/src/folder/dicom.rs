@@ -245,19 +245,16 @@ mod tests {
 
     #[test]
     fn sequences_too_deep_end_the_search() {
-        let mut bytes = file("1.2.840.10008.1.2.1\0", false, true);
-        let at = bytes.len() - 31;
-        let nested: Vec<u8> = (0..1000_u32)
-            .flat_map(|_| {
-                [
-                    &[8, 0, 0x41, 0x11, b'S', b'Q', 0, 0, 255, 255, 255, 255][..],
-                    &[0xfe, 0xff, 0, 0xe0, 255, 255, 255, 255],
-                ]
-                .concat()
-            })
-            .collect();
-        bytes.splice(at..at, nested);
-        assert_eq!(recognize(&bytes).patients.count(), 0);
+        const BEGIN: [u8; 20] = *b"\x08\0\x41\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff";
+        const END: [u8; 16] = *b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0";
+        let nested = |depth: usize| {
+            let mut bytes = file("1.2.840.10008.1.2.1\0", false, true);
+            let at = bytes.windows(6).position(|w| w == b"\x08\0\x10\x11SQ").unwrap();
+            bytes.splice(at..at, [BEGIN.repeat(depth), END.repeat(depth)].concat());
+            recognize(&bytes).patients.count()
+        };
+        assert_eq!((nested(1), nested(DEPTH_MAX), nested(DEPTH_MAX + 1)), (1, 1, 0));
+        assert_eq!(nested(100_000), 0);
     }
 
     proptest! {

@@ -198,15 +198,19 @@ mod tests {
     fn text_too_long_to_be_read_through_names_no_patient() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("long");
-        let resource = |fill: u64| {
-            let fill = " ".repeat(usize::try_from(fill).unwrap());
-            format!(r#"{{"resourceType":"Patient","id":"7","recordedDate":"1970-01-02"{fill}}}"#)
+        let written = |start: &str, length: u64, end: &str| {
+            let fill = " ".repeat(usize::try_from(length).unwrap() - start.len() - end.len());
+            std::fs::write(&path, format!("{start}{fill}{end}")).unwrap();
+            file(&path).unwrap().0
         };
-        std::fs::write(&path, resource(READ_BYTES_MAX - 100)).unwrap();
-        assert_eq!(file(&path).unwrap().0.patients.count(), 1);
-        std::fs::write(&path, resource(READ_BYTES_MAX)).unwrap();
-        let seen = file(&path).unwrap().0;
-        assert_eq!((seen.form, seen.patients.count(), seen.day), (Form::Fhir, 0, Some(1)));
+        let resource = r#"{"resourceType":"Patient","id":"7","recordedDate":"1970-01-02""#;
+        let message = "MSH|^~\\&|A|B|C|D|19700102||ADT^A08|1\rPID|||7\rNTE|";
+        for (start, end, form) in [(resource, "}", Form::Fhir), (message, "\rPID|||8", Form::Hl7)] {
+            let through = written(start, READ_BYTES_MAX, end);
+            assert_eq!((through.form, through.patients.count()), (form, if form == Form::Fhir { 1 } else { 2 }));
+            let beyond = written(start, READ_BYTES_MAX + 1, end);
+            assert_eq!((beyond.form, beyond.patients.count(), beyond.day), (form, 0, Some(1)));
+        }
     }
 
     proptest! {

@@ -29,8 +29,8 @@ use super::{Done, Import, drive};
 use crate::cli::{Failure, Progress};
 use crate::folder::{Folder, Form, Found, Problem};
 
-/// Participants whose stored records are remembered.
-const REMEMBERED_MAX: usize = 256;
+/// Participants whose stored records are remembered: some 200 bytes a record.
+const REMEMBERED_MAX: usize = 32;
 /// Bytes that are hashed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 

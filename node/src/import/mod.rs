@@ -11,7 +11,8 @@
 //! - What is stored is the file, byte for byte; a file that changes while it is read is not stored.
 //! - A run that was cut goes on by running again: document ids make every write happen once. What a hash tells
 //!   is stored already is not sent again where the user may see it.
-//! - Memory is bounded: files are streamed, the queue and the work at the same time are counted.
+//! - Memory does not grow with the folder: files are streamed, the queue and the work at the same time
+//!   are counted. It grows with the records of the few participants at hand.
 //! - Names of files and ids of patients go to the report file that was asked for, nowhere else.
 
 pub mod files;

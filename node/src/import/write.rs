@@ -13,7 +13,7 @@ use crate::cli::Failure;
 const ATTEMPTS_MAX: usize = 3;
 
 /// Denials that are about the caller: every further write would be refused for the same reason.
-const ABOUT_CALLER: [&str; 11] = [
+const ABOUT_CALLER: [&str; 14] = [
     "application-unknown",
     "application-not-active",
     "application-facility",
@@ -25,6 +25,9 @@ const ABOUT_CALLER: [&str; 11] = [
     "credential",
     "actor-may-not",
     "purpose-reserved",
+    "purpose-actor",
+    "no-purpose",
+    "certificate",
 ];
 
 /// Why a file was not stored.

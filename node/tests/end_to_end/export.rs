@@ -12,9 +12,13 @@ use sha2::{Digest, Sha256};
 use super::memory::Made;
 use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, folder};
 
+/// A copy for a facility's doctor, or for the participant.
 fn export(world: &World, number: &ParticipantNumber, to: &Path, facility: &str) -> Output {
     let mut command = Command::new(KURA);
-    command.args(["export", number.reveal(), "--json", "--as", &format!("{facility}/{DOCTOR}"), "--out"]).arg(to);
+    command.args(["export", number.reveal(), "--json", "--out"]).arg(to);
+    if !facility.is_empty() {
+        command.args(["--as", &format!("{facility}/{DOCTOR}")]);
+    }
     command.arg("--client").arg(world.cluster.layout().client(ClientFile::Application)).stdin(Stdio::null());
     command.output().unwrap()
 }
@@ -112,6 +116,27 @@ async fn a_copy_holds_what_the_actor_may_see_and_goes_on_after_a_cut() {
     let none = target.path().join("none");
     assert_eq!(code(&export(&world, &number, &none, OUTSIDER)), 3);
     assert!(!none.exists());
+
+    // The participant's own has everything that is not hidden, and who looked.
+    let own = target.path().join("own");
+    assert_eq!(code(&export(&world, &number, &own, "")), 0);
+    let manifest = check(&own);
+    assert_eq!(
+        (&manifest["actor"], &manifest["records"], &manifest["versions"]),
+        (&"participant".into(), &2.into(), &3.into())
+    );
+    let journal = fs::read_to_string(own.join("journal.ndjson")).unwrap();
+    let journal: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(manifest["journal_entries"], journal.len());
+    let acts = |actor: &str, action: &str| {
+        journal.iter().filter(|entry| entry["actor_kind"] == actor && entry["action"] == action).count()
+    };
+    assert_eq!(
+        (acts("participant", "get"), acts("facility-user", "get")),
+        (3, 4 + 3),
+        "each read is in it, this copy's too"
+    );
+    assert_eq!(fs::read(own.join(letters(1)).join("1-body.txt")).unwrap(), b"dear colleague");
 
     // As a cut leaves it: no manifest, the marker, one record missing, one half, one damaged.
     let marker = serde_json::json!({"format": 1, "participant": number.reveal(), "actor": "facility-user"});
