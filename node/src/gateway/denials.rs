@@ -202,8 +202,8 @@ mod tests {
             }
         }
         let mut tried = Vec::new();
-        let failed = denials.journal_by(|entry, _, _| {
-            let user = name(&entry);
+        let failed = denials.journal_by(|counted, _, _| {
+            let user = name(&counted);
             let outcome = if user == "b" { Err(GatewayError::Contended) } else { Ok(()) };
             if user == "b" {
                 denials.has_own_entry(&entry("b"), Denial::Withdrawn, later);

@@ -60,15 +60,21 @@ async fn ask(node: &Node, id: NodeId, member: &Member) {
     request.set_timeout(CALL_TIMEOUT);
     let answer = tokio::time::timeout(CALL_TIMEOUT, PeerClient::new(channel).heads(request)).await;
     let Ok(Ok(reply)) = answer else { return };
+    let (mut taken, mut refused) = (0, None);
     for encoded in reply.into_inner().heads.into_iter().take(HEADS_TOLD_MAX) {
         match node.heads.take(id, member.keys(), encoded) {
-            Ok(true) => alarm(node, id),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(member = %member.name, %error, "a head is not taken: it cannot be compared");
-                return;
+            Ok(differs) => {
+                taken += 1;
+                if differs {
+                    alarm(node, id);
+                }
             }
+            // Heads from before a renewal of the member's key are followed by such as can be taken.
+            Err(error) => refused = Some(error),
         }
+    }
+    if let (0, Some(error)) = (taken, refused) {
+        tracing::warn!(member = %member.name, %error, "no head is taken: this member cannot be compared");
     }
 }
 
