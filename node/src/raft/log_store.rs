@@ -219,7 +219,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let applied = self.applied.load(Ordering::Acquire);
-        if next_index(last_log_id) <= applied {
+        if applied > 0 && next_index(last_log_id) <= applied {
             // Raft never asks for this, unless a majority has lost what it had promised.
             let kept = next_index(last_log_id).saturating_sub(1);
             return Err(io::Error::other(format!(
