@@ -111,7 +111,7 @@ pub enum ClusterError {
 pub fn binary() -> Result<PathBuf, ClusterError> {
     let target = || {
         let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("release/kura")
+        folder.unwrap_or_else(|| PathBuf::from("../target")).join("release/kura")
     };
     let path = std::env::var_os(BINARY_VARIABLE).map_or_else(target, PathBuf::from);
     // Nodes run in folders of their own: the path must not depend on ours.
