@@ -142,7 +142,7 @@ pub struct RetentionConfig {
 
 impl Default for RetentionConfig {
     fn default() -> RetentionConfig {
-        RetentionConfig { snapshot_every_mib: 32, log_max_mib: 8192 }
+        RetentionConfig { snapshot_every_mib: 24, log_max_mib: 8192 }
     }
 }
 

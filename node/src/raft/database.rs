@@ -33,7 +33,7 @@ pub(super) const ENTRIES_END: &[u8] = &[0xff; 9];
 
 /// Two of these at most. Longer than the log between two snapshots (`retention.snapshot_every_mib`), so
 /// that most entries are purged before they leave one: what is purged here is never written to a table.
-const ENTRIES_BUFFER_BYTES: usize = 48 << 20;
+const ENTRIES_BUFFER_BYTES: usize = 32 << 20;
 const META_BUFFER_BYTES: usize = 1 << 20;
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 /// Older write-ahead log files are given up (by writing out what they hold) beyond this total.

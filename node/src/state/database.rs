@@ -29,9 +29,9 @@ const SUMMARY_KEY: &[u8] = b"summary";
 
 /// Memory for memtables of all column families together: somewhat more than is applied between two
 /// snapshots (`retention.snapshot_every_mib`), each of which writes them out.
-const MEMTABLES_BYTES: usize = 48 << 20;
+const MEMTABLES_BYTES: usize = 36 << 20;
 /// Memory for cached blocks of all column families together.
-const BLOCK_CACHE_BYTES: usize = 40 << 20;
+const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// Blocks from this size live in blob files, where compaction does not rewrite them: nearly all.
 const BLOB_BYTES_MIN: u64 = 512;
 /// Journal entries as well: they are never rewritten, and read one after the other.
