@@ -67,7 +67,8 @@ impl OperationsService {
     fn leader(&self) -> Result<Option<OperationsClient<tonic::transport::Channel>>, Status> {
         let node = &self.0;
         let no_leader = || Status::from(GatewayError::NoLeader { why: "none is known".into() });
-        let leader = node.leader().ok_or_else(no_leader)?;
+        // Raft goes on naming a leader that is gone.
+        let leader = node.leader().filter(|_| majority::is_led(node)).ok_or_else(no_leader)?;
         if leader == node.id() {
             return if majority::leads(node) { Ok(None) } else { Err(no_leader()) };
         }

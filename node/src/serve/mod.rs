@@ -199,6 +199,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
             expected: config.name,
         });
     }
+    crate::identity::keep_private(&config.data)
+        .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
     let space_marks =
