@@ -29,6 +29,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// An attempt with less time than this would sooner leave doubt than succeed; it is not made.
 const ATTEMPT_LEAST: Duration = Duration::from_millis(50);
 
+/// The part of its patience for which a call goes on while nodes say that there is no leader: 10 s by default,
+/// longer than the cluster takes to elect one.
+const LEADERLESS_PART: u32 = 3;
+
 /// Largest reply, in bytes: one block of a body with room around it.
 pub(crate) const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -41,6 +45,10 @@ pub(crate) struct Retry<'a> {
     /// Attempts that failed for reasons of one node since the last progress.
     elsewhere: usize,
     in_doubt: bool,
+    /// What a node without a leader said first, and when that was asked.
+    leaderless: Option<(Fault, Instant)>,
+    /// When the attempt under way began.
+    asked: Instant,
     /// How long it may take without progress.
     patience: Duration,
     deadline: Instant,
@@ -72,7 +80,8 @@ impl<'a> Retry<'a> {
         let lease = shared.pool.lease(shared.pool.current());
         let end = now + whole;
         let deadline = (now + patience).min(end);
-        Self { shared, lease, failures: 0, elsewhere: 0, in_doubt: false, patience, deadline, end }
+        let (leaderless, asked) = (None, now);
+        Self { shared, lease, failures: 0, elsewhere: 0, in_doubt: false, leaderless, asked, patience, deadline, end }
     }
 
     /// The channel of the attempt to make now.
@@ -99,6 +108,7 @@ impl<'a> Retry<'a> {
     pub fn progressed(&mut self) {
         self.failures = 0;
         self.elsewhere = 0;
+        self.leaderless = None;
         self.deadline = (Instant::now() + self.patience).min(self.end);
     }
 
@@ -113,6 +123,17 @@ impl<'a> Retry<'a> {
         self.failures += 1;
         if failure.transport {
             self.shared.pool.failed(&self.lease);
+        } else if failure.is_of_this_node() {
+            self.shared.pool.pass_over(&self.lease);
+        }
+        if failure.is_leaderless() {
+            self.leaderless.get_or_insert((failure.fault.clone(), self.asked));
+        }
+        if let Some((fault, since)) =
+            self.leaderless.take_if(|(_, since)| since.elapsed() >= self.patience / LEADERLESS_PART)
+        {
+            tracing::debug!(seconds = since.elapsed().as_secs(), "there is no leader; giving up");
+            return Err(Failed { in_doubt: self.in_doubt, fault });
         }
         let endpoints = self.shared.pool.len();
         let over = match failure.again {
@@ -132,6 +153,7 @@ impl<'a> Retry<'a> {
         tracing::debug!(attempt = self.failures, node = %self.shared.pool.names()[self.lease.place], "attempt failed; trying again");
         sleep(pause).await;
         self.lease = self.shared.pool.lease(self.lease.place + 1);
+        self.asked = Instant::now();
         Ok(())
     }
 

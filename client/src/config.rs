@@ -32,7 +32,8 @@ pub struct Timeouts {
     /// node: default 10,000, from 100 to 600,000.
     pub attempt_ms: u64,
     /// For a call with all its attempts at all nodes, and for a transfer to make any progress at
-    /// all: default 30,000, from 100 to 600,000.
+    /// all: default 30,000, from 100 to 600,000. A third of it if the nodes that answer say that there is no
+    /// leader.
     pub call_ms: u64,
     /// For a whole transfer of a body: default 3,600,000 (an hour), from 1,000 to 86,400,000 (a day).
     pub transfer_ms: u64,

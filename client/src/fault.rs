@@ -115,8 +115,10 @@ impl fmt::Display for Conflict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// No node could be reached, or those reached have no leader.
+    /// No node could be reached, or those reached cannot do it at present.
     Unavailable,
+    /// The nodes that answer have no leader: the cluster has no majority.
+    NoLeader,
     /// More is asked of the cluster than it takes.
     Overloaded,
     /// What the decision rested on kept changing.
@@ -264,6 +266,16 @@ impl Failure {
         Self::later(Reason::JournalBehind, message, Again::Soon)
     }
 
+    /// Whether it is that of a cluster without a leader.
+    pub fn is_leaderless(&self) -> bool {
+        matches!(&self.fault, Fault::Later(later) if later.reason == Reason::NoLeader)
+    }
+
+    /// Whether it is the node that cannot, so that later calls had better begin at another.
+    pub fn is_of_this_node(&self) -> bool {
+        matches!(&self.fault, Fault::Later(later) if matches!(later.reason, Reason::Unavailable | Reason::NoLeader | Reason::Clock))
+    }
+
     pub fn invalid(invalid: Invalid) -> Self {
         Self::never(Fault::Invalid(invalid))
     }
@@ -313,6 +325,7 @@ fn from_detail(detail: v1::ErrorDetail, message: &str) -> Failure {
         "contended" => Failure::later(Reason::Contended, message, Again::Soon),
         "overloaded" => Failure::later(Reason::Overloaded, message, Again::Soon),
         "unavailable" | "unknown-outcome" => Failure::later(Reason::Unavailable, message, Again::Soon),
+        "no-leader" => Failure::later(Reason::NoLeader, message, Again::Soon),
         "low-space" => Failure::later(Reason::LowSpace, message, Again::Elsewhere),
         "clock" => Failure::later(Reason::Clock, message, Again::Elsewhere),
         // Words of later versions: their retry field says what to do.
@@ -371,6 +384,7 @@ pub(crate) mod tests {
             ("role", 1, 1, "Unfit", Again::Never, false),
             ("contended", 2, 1, "Later", Again::Soon, false),
             ("overloaded", 2, 1, "Later", Again::Soon, false),
+            ("no-leader", 2, 1, "Later", Again::Soon, false),
             ("unavailable", 2, 1, "Later", Again::Soon, false),
             ("unavailable", 2, 3, "Later", Again::Soon, true),
             ("unknown-outcome", 2, 0, "Later", Again::Soon, true),

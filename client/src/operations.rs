@@ -54,8 +54,20 @@ impl Operations {
     /// # Errors
     /// [`OperationError`].
     pub async fn status(&self) -> Result<v1::StatusReply, OperationError> {
+        self.status_in(None).await
+    }
+
+    /// The same, with a limit for all attempts together.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn status_within(&self, limit: Duration) -> Result<v1::StatusReply, OperationError> {
+        self.status_in(Some(limit)).await
+    }
+
+    async fn status_in(&self, limit: Option<Duration>) -> Result<v1::StatusReply, OperationError> {
         let attempt = |channel| async move { Ok(operations(channel).status(v1::StatusRequest {}).await?.into_inner()) };
-        self.shared.call(None, attempt).await.map_err(of_read)
+        self.shared.call(limit, attempt).await.map_err(of_read)
     }
 
     /// The status, as one node of the configuration knows it. Asks once.

@@ -121,13 +121,18 @@ impl Pool {
 
     /// Tells that the way to a leased endpoint failed: calls begin elsewhere from now on.
     pub fn failed(&self, lease: &Lease) {
-        let next = (lease.place + 1) % self.len();
-        let _ = self.current.compare_exchange(lease.place, next, Ordering::Relaxed, Ordering::Relaxed);
+        self.pass_over(lease);
         let mut way = locked(&self.ways[lease.place]);
         if way.number == lease.number {
             let generation = self.dial.generation();
             self.renew(&mut way, lease.place, generation);
         }
+    }
+
+    /// Tells that a leased endpoint answers but cannot do its work: calls begin elsewhere from now on.
+    pub fn pass_over(&self, lease: &Lease) {
+        let next = (lease.place + 1) % self.len();
+        let _ = self.current.compare_exchange(lease.place, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn renew(&self, way: &mut Way, place: usize, generation: u64) {

@@ -7,6 +7,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use time::OffsetDateTime;
+use time::macros::{format_description, offset};
+
 /// Answers older than this do not count.
 pub const HEARD_MAX: Duration = Duration::from_secs(3);
 
@@ -18,6 +21,17 @@ pub const NOT_COMPARED: i64 = i64::MIN;
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A moment in milliseconds since 1970 as Japan reads it, to the second, with its offset; empty for 0.
+pub fn in_japan(at_ms: u64) -> String {
+    const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day] [hour]:[minute]:[second]+09:00");
+    let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
+    match OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) if at_ms != 0 => at.to_offset(offset!(+9)).format(FORM).unwrap_or_default(),
+        _ => String::new(),
+    }
 }
 
 /// What a voter said of its clock.
@@ -58,6 +72,12 @@ mod tests {
     use super::*;
 
     const NOW_MS: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn moments_say_where_they_are_read() {
+        assert_eq!(in_japan(1_711_897_200_000), "2024-04-01 00:00:00+09:00");
+        assert_eq!(in_japan(0), "");
+    }
     const HOUR_MS: i64 = 3_600_000;
 
     /// Clocks of the other voters, as far ahead of ours; `None` for one that was not heard.

@@ -123,6 +123,7 @@ impl NodeIdentity {
     /// Writes the identity of a new member, making the data directory.
     pub fn write(&self, data: &Path) -> Result<(), IdentityFileError> {
         use std::io::Write;
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
         let path = data.join(FILE);
         let message = IdentityMessage {
             format: FORMAT,
@@ -135,8 +136,9 @@ impl NodeIdentity {
             membership: codec::encode_stored_membership(&self.membership),
         };
         let write = || {
-            std::fs::create_dir_all(data)?;
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+            keep_private(data)?;
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&message.encode_to_vec())?;
             file.sync_all()?;
             std::fs::File::open(data)?.sync_all()
@@ -148,8 +150,22 @@ impl NodeIdentity {
     }
 }
 
+/// Lets nobody but the owner into a data directory, whatever made it: what lies below need not care.
+///
+/// # Errors
+/// What the system says.
+pub fn keep_private(data: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(data)?.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -167,6 +183,11 @@ mod tests {
             membership: StoredMembership::default(),
         };
         identity.write(&data).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+        keep_private(&data).unwrap();
+        assert_eq!(mode(&data), 0o700, "also one that was made by an older version");
         assert_eq!(NodeIdentity::read(&data).unwrap(), identity);
         assert!(matches!(identity.write(&data), Err(IdentityFileError::Exists { .. })));
         std::fs::write(data.join(FILE), b"\xff").unwrap();

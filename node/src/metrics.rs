@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use openraft::async_runtime::WatchReceiver;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::heads::Agreement;
-use crate::serve::{Node, heads, own_hello};
+use crate::serve::{Node, heads, majority, own_hello};
 
 /// Serves `/metrics` until the node stops.
 pub async fn serve(address: String, node: Arc<Node>) {
@@ -30,7 +29,6 @@ pub async fn serve(address: String, node: Arc<Node>) {
 /// All gauges in the Prometheus text format.
 pub fn text(node: &Node) -> String {
     let own = own_hello(node);
-    let raft = node.raft.metrics().borrow_watched().clone();
     let published = node.store.published();
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let gauges = [
@@ -38,7 +36,7 @@ pub fn text(node: &Node) -> String {
         ("kura_synced_index", "Last log index synced here", number(own.synced_index)),
         ("kura_term", "Raft term", number(own.term)),
         ("kura_is_leader", "1 if this node leads", i64::from(node.leads())),
-        ("kura_has_leader", "1 if a leader is known", i64::from(raft.current_leader.is_some())),
+        ("kura_has_leader", "1 if there is a leader that a majority follows", i64::from(majority::is_led(node))),
         ("kura_unsealed", "1 if this node has its keys", i64::from(own.unsealed)),
         ("kura_trouble", "1 if this node reports trouble", i64::from(!own.trouble.is_empty())),
         ("kura_disk_bytes", "Bytes of state and log", number(own.disk_bytes)),

@@ -84,7 +84,14 @@ impl JournalHead {
         let mut file = std::fs::File::create(&aside)?;
         writeln!(file, "{self}")?;
         file.sync_all()?;
-        std::fs::rename(&aside, path)
+        std::fs::rename(&aside, path)?;
+        // The name, too, has to outlast a power cut: else the former head came back.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(folder)?.sync_all()
+    }
+
+    fn is_newer_than(&self, other: &Self) -> bool {
+        (self.timeline, self.size) > (other.timeline, other.size)
     }
 }
 
@@ -153,7 +160,8 @@ impl<'de> Deserialize<'de> for JournalHead {
     }
 }
 
-/// The last head that was seen, in memory and, if configured, in a file.
+/// The last head that was seen, in memory and, if configured, in a file. Several processes may keep theirs in
+/// the same file: it never goes back.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     known: Option<JournalHead>,
@@ -164,28 +172,59 @@ impl Kept {
     /// With what lies in the configured file, if there is one yet.
     pub fn open(path: Option<PathBuf>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
-        match JournalHead::read(&path) {
-            Ok(head) => Ok(Self { known: Some(head), path: Some(path) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { known: None, path: Some(path) }),
+        match read_if_there(&path) {
+            Ok(known) => Ok(Self { known, path: Some(path) }),
             Err(source) => Err(ConfigError::Read { path, source }),
         }
     }
 
+    /// What this process has seen last.
     pub fn known(&self) -> Option<JournalHead> {
         self.known
+    }
+
+    /// What a new head has to begin with: the newest that this or another process has kept.
+    pub fn newest(&mut self) -> io::Result<Option<JournalHead>> {
+        if let Some(path) = &self.path
+            && let Some(found) = read_if_there(path)?
+            && self.known.is_none_or(|known| found.is_newer_than(&known))
+        {
+            self.known = Some(found);
+        }
+        Ok(self.known)
     }
 
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// Keeps a head that was shown to begin with the former one. Blocking: one small file.
+    /// Keeps a head that was shown to begin with the one known. Blocking: one small file.
     pub fn keep(&mut self, head: JournalHead) -> io::Result<()> {
-        if self.known.is_some_and(|known| known.size == head.size && known.timeline == head.timeline) {
+        let base = self.known.replace(head);
+        if base.is_some_and(|known| known.size == head.size && known.timeline == head.timeline) {
+            self.known = base;
             return Ok(());
         }
-        self.known = Some(head);
-        self.path.as_deref().map_or(Ok(()), |path| head.write(path))
+        let Some(path) = &self.path else { return Ok(()) };
+        // Released when it is dropped. The head's own file is replaced, and so cannot be the one to lock.
+        let mut lock = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        lock.push(".lock");
+        let lock = std::fs::File::create(path.with_file_name(lock))?;
+        lock.lock()?;
+        match read_if_there(path)? {
+            // Kept by another process meanwhile. Nobody has shown that this head begins with that one; the next
+            // will have to.
+            Some(found) if base.is_none_or(|base| found.is_newer_than(&base)) => Ok(()),
+            _ => head.write(path),
+        }
+    }
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<JournalHead>> {
+    match JournalHead::read(path) {
+        Ok(head) => Ok(Some(head)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -223,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("head");
         let mut kept = Kept::open(Some(path.clone())).unwrap();
-        assert_eq!(kept.known(), None);
+        assert_eq!(kept.newest().unwrap(), None);
         let head: JournalHead = TEXT.parse().unwrap();
         kept.keep(head).unwrap();
         assert_eq!(Kept::open(Some(path.clone())).unwrap().known(), Some(head));
@@ -232,5 +271,27 @@ mod tests {
         assert_eq!(Kept::open(Some(path.clone())).unwrap().known(), Some(larger));
         std::fs::write(&path, &TEXT[..40]).unwrap();
         assert!(matches!(Kept::open(Some(path)), Err(ConfigError::Read { .. })));
+    }
+
+    #[test]
+    fn two_processes_with_one_file_never_move_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head");
+        let first: JournalHead = TEXT.parse().unwrap();
+        let at = |size| JournalHead { size, ..first };
+        let (mut one, mut other) = (Kept::open(Some(path.clone())).unwrap(), Kept::open(Some(path.clone())).unwrap());
+        one.keep(first).unwrap();
+        assert_eq!(other.newest().unwrap(), Some(first), "what one has seen the other demands");
+        other.keep(at(120)).unwrap();
+        // Asked before the other kept its own, answered afterwards.
+        one.keep(at(110)).unwrap();
+        assert_eq!(JournalHead::read(&path).unwrap(), at(120));
+        assert_eq!(one.newest().unwrap(), Some(at(120)));
+        one.keep(at(130)).unwrap();
+        assert_eq!(JournalHead::read(&path).unwrap(), at(130));
+        // A file that could not be written for a while catches up.
+        first.write(&path).unwrap();
+        one.keep(at(140)).unwrap();
+        assert_eq!(JournalHead::read(&path).unwrap(), at(140));
     }
 }

@@ -131,7 +131,9 @@ impl Journal {
     pub async fn head_of(&self, least: u64) -> Result<JournalHead, JournalError> {
         // Held until it is kept: heads are taken one after the other.
         let mut kept = self.shared.journal.lock().await;
-        let known = kept.known();
+        let path = kept.path().map(PathBuf::from).unwrap_or_default();
+        let file = |source| JournalError::File { path: path.clone(), source };
+        let known = kept.newest().map_err(file)?;
         let shared = &self.shared;
         let attempt = |channel: tonic::transport::Channel| async move {
             let told = told(shared, audit(channel.clone()).head(v1::HeadRequest {}).await?.into_inner())?;
@@ -152,8 +154,7 @@ impl Journal {
                 return Err(rewritten(known, told));
             }
         }
-        let path = kept.path().map(PathBuf::from);
-        kept.keep(told.head).map_err(|source| JournalError::File { path: path.unwrap_or_default(), source })?;
+        kept.keep(told.head).map_err(file)?;
         Ok(told.head)
     }
 

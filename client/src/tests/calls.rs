@@ -47,6 +47,39 @@ async fn retries_stop_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_a_leader_is_told_sooner_than_the_deadline() {
+    let whole = Duration::from_millis(2_400);
+    let leaderless = || vec![Whim::Fails(crate::fault::tests::status("no-leader", 2, 1)); 10_000];
+    let cluster = Cluster::start(2, Timeouts::default()).await;
+    cluster.whims(0, leaderless());
+    cluster.whims(1, leaderless());
+    let put = || doctor(&cluster.client).put(&number(), image()).bytes(&b"x"[..]).time_limit(whole);
+    let began = Instant::now();
+    let error = put().await.unwrap_err();
+    let took = began.elapsed();
+    assert!(matches!(&error, PutError::Later(later) if later.reason() == Reason::NoLeader), "{error}");
+    assert!((whole / 3..whole * 2 / 3).contains(&took), "{took:?}");
+
+    // A leader that comes about in time is found, and calls begin at its gateway.
+    cluster.store().whims.clear();
+    cluster.whims(0, leaderless());
+    put().await.unwrap();
+    let found = cluster.store().wholes.last().unwrap().0;
+    put().await.unwrap();
+    assert_eq!((found, cluster.store().wholes.last().unwrap().0), (1, 1));
+    cluster.store().wholes.clear();
+    put().await.unwrap();
+    assert_eq!(cluster.store().wholes.len(), 1, "nobody is asked again who said that he cannot");
+
+    // What may have been committed before stays in doubt.
+    cluster.store().whims.clear();
+    cluster.whims(0, leaderless());
+    let doubt = [Whim::Fails(crate::fault::tests::status("unknown-outcome", 2, 3))];
+    cluster.whims(1, doubt.into_iter().chain(leaderless()));
+    assert!(matches!(put().await.unwrap_err(), PutError::Unknown { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_refuses_for_itself_each_is_asked_once() {
     let cluster = Cluster::start(3, Timeouts::default()).await;
     for place in 0..3 {

@@ -9,8 +9,10 @@ use std::process::ExitCode;
 
 use kura_client::{
     ChangeError, ConfigError, ConnectError, ConsentError, GetError, JournalError, ListError, NotCommitted,
-    OperationError, OutcomeError, PutError, RegistryError,
+    OperationError, OutcomeError, PutError, Reason, RegistryError,
 };
+
+use super::refusal;
 
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,22 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 const ASK_OUTCOME: &str = "ask what became of it: kura record outcome";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
+const CHECK_ID: &str = "check the id; the `list` command of the same thing shows what there is";
+const LOOK_FIRST: &str =
+    "what is there already stays as it is: look at it, and give another id if this is another thing";
+
+/// What to do about something that cannot be done now.
+fn when(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoLeader => "start the voters that are down: more than half of them have to answer (`kura status`)",
+        Reason::LowSpace => "make space on the nodes' disks (docs/operations.md, \"Low disk space\"), then try again",
+        Reason::Clock => "mend the clock of the node that says so (NTP), then try again",
+        Reason::Overloaded | Reason::Contended => "try again in a moment, with less at once",
+        Reason::UploadLost => "send it again from the start",
+        Reason::JournalBehind => "ask another member, or wait; if it stays so, tell the auditors",
+        _ => TRY_AGAIN,
+    }
+}
 
 macro_rules! from_family {
     ($($name:ident |$failure:ident| { $($extra:tt)* })*) => { $(
@@ -127,12 +145,12 @@ macro_rules! from_family {
             fn from(error: $name) -> Self {
                 let $failure = |exit| Failure::new(exit, chain(&error));
                 match &error {
-                    $name::Denied(_) => $failure(Exit::Denied),
+                    $name::Denied(denial) => refusal::failure(denial),
                     $name::Unfit(_) => $failure(Exit::Denied)
                         .next("use the client configuration of the role that this takes (--client)"),
                     $name::Invalid(_) => $failure(Exit::Usage),
-                    $name::NotFound(_) => $failure(Exit::NotFound),
-                    $name::Later(_) => $failure(Exit::Unavailable).next(TRY_AGAIN),
+                    $name::NotFound(_) => $failure(Exit::NotFound).next(CHECK_ID),
+                    $name::Later(later) => $failure(Exit::Unavailable).next(when(later.reason())),
                     $name::Broken(_) => $failure(Exit::Failed).next("this is a bug: report it with the node's log"),
                     $($extra)*
                     _ => $failure(Exit::Failed),
@@ -146,7 +164,7 @@ macro_rules! from_write_family {
     ($($name:ident |$failure:ident| { $($extra:tt)* })*) => { from_family! { $($name |$failure| {
         $name::Unknown { request } => $failure(Exit::Unknown).next(format!("{ASK_OUTCOME} {request}")),
         $name::Expired { .. } => $failure(Exit::Unknown).next("look for what it wrote before writing it anew"),
-        $name::Conflict { .. } => $failure(Exit::Conflict),
+        $name::Conflict { .. } => $failure(Exit::Conflict).next(LOOK_FIRST),
         $($extra)*
     })* } };
 }
@@ -168,8 +186,9 @@ from_family! {
     JournalError |failure| {
         JournalError::Rewritten { rewritten } => failure(Exit::Damaged)
             .next(format!("keep these two heads:\n    {}\n    {}", rewritten.known, rewritten.told)),
-        JournalError::NotIncluded { .. } => failure(Exit::Damaged),
-        JournalError::OtherCluster {} => failure(Exit::Usage),
+        JournalError::NotIncluded { .. } =>
+            failure(Exit::Damaged).next("keep the receipt, and ask another member whether it holds the entry"),
+        JournalError::OtherCluster {} => failure(Exit::Usage).next("name this cluster's own head file"),
     }
     OperationError |failure| {
         OperationError::InDoubt { .. } => failure(Exit::Unknown).next("look at `kura member list`"),

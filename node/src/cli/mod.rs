@@ -22,6 +22,7 @@ mod output;
 mod participant;
 mod receipt;
 mod record;
+mod refusal;
 mod registry;
 mod request;
 mod serve;

@@ -6,15 +6,15 @@
 //! - A reader that has gone away (`kura … | head`) is an error like any other, never a panic.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use super::exit::Failure;
+pub use crate::clock::in_japan as moment;
 
 /// Where data goes, and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,10 @@ impl Output {
         if self.json {
             return items.iter().try_for_each(|item| self.line(item));
         }
+        if items.is_empty() {
+            note("none");
+            return Ok(());
+        }
         let mut table = self::table(heading);
         for item in items {
             table.add_row(row(item));
@@ -68,14 +72,28 @@ impl Output {
     }
 }
 
-/// An empty table with a heading.
+/// Columns of a table where standard output is no terminal.
+const PIPED_COLUMNS: u16 = 120;
+
+/// An empty table with a heading. It fits the terminal, or [`PIPED_COLUMNS`]: cells that are too long go on in
+/// the next line, nothing is left out.
 pub fn table(heading: &[&str]) -> Table {
+    table_of(heading, columns())
+}
+
+fn table_of(heading: &[&str], columns: u16) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(columns)
         .set_header(heading.iter().copied());
     table
+}
+
+fn columns() -> u16 {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(PIPED_COLUMNS)
 }
 
 fn write(text: &str) -> Result<(), Failure> {
@@ -94,7 +112,11 @@ pub fn note(text: &str) {
 #[derive(Debug, Clone)]
 pub struct Progress {
     bar: ProgressBar,
+    told: Arc<Mutex<Option<(String, Instant)>>>,
 }
+
+/// Between two lines that say what is waited for.
+const WAIT_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Progress {
     /// A spinner with words behind it.
@@ -135,12 +157,26 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar }
+        Self { bar, told: Arc::default() }
     }
 
     /// What is going on.
     pub fn say(&self, words: impl Into<String>) {
         self.bar.set_message(words.into());
+    }
+
+    /// What is waited for: drawn, or a line each time it changes where nothing is drawn, at most one in
+    /// [`WAIT_LINE_INTERVAL`].
+    pub fn wait_for(&self, words: &str) {
+        if self.is_drawn() {
+            return self.say(words);
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told.as_ref().is_none_or(|(last, at)| last != words && at.elapsed() >= WAIT_LINE_INTERVAL);
+        if is_new {
+            *told = Some((words.to_owned(), Instant::now()));
+            note(&format!("waiting: {words}"));
+        }
     }
 
     /// A line that stays, also where nothing is drawn.
@@ -162,17 +198,6 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// A time in milliseconds since 1970 as Japan reads it, to the second; empty for 0.
-pub fn moment(at_ms: u64) -> String {
-    const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
-        format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
-    let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
-    match OffsetDateTime::from_unix_timestamp(seconds) {
-        Ok(at) if at_ms != 0 => at.to_offset(time::macros::offset!(+9)).format(FORM).unwrap_or_default(),
-        _ => String::new(),
     }
 }
 
@@ -206,9 +231,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_are_readable() {
-        assert_eq!(moment(1_711_897_200_000), "2024-04-01 00:00:00");
-        assert_eq!(moment(0), "");
+    fn a_table_fits_and_leaves_nothing_out() {
+        let long = "0123456789abcdef".repeat(8);
+        let mut table = table_of(&["member", "digest", "state"], 60);
+        table.add_row(["voter-1", &long, "follows"]);
+        let shown = table.to_string();
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        let kept: String = shown.chars().filter(char::is_ascii_hexdigit).collect();
+        assert!(kept.matches("0123456789abcdef").count() >= 7 && shown.contains("voter-1"), "{shown}");
+    }
+
+    #[test]
+    fn sizes_are_readable() {
         assert_eq!((bytes(0), bytes(1023), bytes(1536)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
         assert_eq!(short(&[0xab; 32]), "abababababab");
     }

@@ -15,6 +15,15 @@ use super::output::{Output, Progress, bytes, hexadecimal, short, table};
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// Longest look at a cluster that does not answer.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// A look with less time than this would not be answered.
+const LOOK_LEAST: Duration = Duration::from_millis(50);
+
+/// Stands for what nobody knows at this moment.
+const UNKNOWN: &str = "UNKNOWN";
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Options of `kura status`.
@@ -61,26 +70,33 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Waits until the cluster is settled. Whatever a node does, it is over at the limit.
 async fn settled(operations: &Operations, limit: Duration) -> Result<wire::StatusReply, Failure> {
     let progress = Progress::spinner();
     let end = Instant::now() + limit;
+    let mut missing = "no node answers".to_owned();
     loop {
-        let missing = match operations.status().await {
-            Ok(reply) => match unsettled(&reply) {
-                None => return Ok(reply),
-                Some(missing) => missing,
-            },
-            Err(error) if error.may_retry() => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        if Instant::now() >= end {
+        let left = end.saturating_duration_since(Instant::now());
+        if left < LOOK_LEAST {
             return Err(Failure::new(
                 Exit::Unavailable,
                 format!("not settled within {} s: {missing}", limit.as_secs()),
-            ));
+            )
+            .next("`kura status` shows each member and its trouble; start what is down, or wait longer (--timeout)"));
         }
-        progress.say(missing);
-        tokio::time::sleep(LOOK).await;
+        // The client's own limit knows why an attempt failed; the one around it is kept in any case.
+        let look = operations.status_within(left.min(LOOK_MAX));
+        match tokio::time::timeout_at(end, look).await {
+            Ok(Ok(reply)) => match unsettled(&reply) {
+                None => return Ok(reply),
+                Some(found) => missing = found,
+            },
+            Ok(Err(error)) if error.may_retry() => missing = error.to_string(),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => continue,
+        }
+        progress.wait_for(&missing);
+        tokio::time::sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;
     }
 }
 
@@ -114,14 +130,15 @@ pub(crate) fn unsettled(reply: &wire::StatusReply) -> Option<String> {
 
 fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> {
     let leader = reply.members.iter().find(|member| member.raft_id == reply.leader_id && reply.leader_id != 0);
+    let (leader, committed) = match leader {
+        Some(member) => (format!("{}, term {}", member.name, reply.term), format!("index {}", reply.committed_index)),
+        None => ("NONE that has a majority".into(), format!("index {} at least", reply.committed_index)),
+    };
     let fields = [
         ("cluster", format!("{} ({})", reply.cluster_name, hexadecimal(&reply.cluster_id))),
         ("timeline", reply.timeline.to_string()),
-        (
-            "leader",
-            leader.map_or_else(|| "none known".into(), |member| format!("{}, term {}", member.name, reply.term)),
-        ),
-        ("committed", format!("index {}", reply.committed_index)),
+        ("leader", leader),
+        ("committed", committed),
         ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
         ("replication point", replication(reply.replication_point.as_ref())),
         ("told by", reply.node.clone()),
@@ -139,52 +156,43 @@ fn replication(point: Option<&wire::ReplicationPoint>) -> String {
             point.seconds_behind
         ),
         Some(point) if point.state == 3 => "no backup".into(),
-        _ => "UNKNOWN".into(),
+        _ => UNKNOWN.into(),
     }
 }
 
-/// Prints the members.
+/// Prints the members: how they follow, what they are, and what troubles them.
 pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> {
     if output.json {
         return reply.members.iter().try_for_each(|member| output.line(&Member::from(member)));
     }
-    let heading = [
-        "member",
-        "id",
-        "role",
-        "address",
-        "state",
-        "applied",
-        "lag",
-        "digest",
-        "agrees",
-        "disk",
-        "free",
-        "certificate",
-        "clock",
-        "trouble",
-    ];
-    let mut rows = table(&heading);
+    let known = |member: &wire::MemberStatus, text: String| if member.reachable { text } else { UNKNOWN.into() };
+    let mut following = table(&["member", "id", "role", "state", "applied", "lag", "digest", "agrees"]);
+    let mut machines = table(&["member", "address", "disk", "free", "certificate", "clock", "version"]);
     for member in &reply.members {
-        let known = |text: String| if member.reachable { text } else { "?".into() };
-        rows.add_row([
+        following.add_row([
             member.name.clone(),
             member.raft_id.to_string(),
             role(member.role).to_owned(),
-            member.address.clone(),
             state(member).to_owned(),
-            known(member.applied_index.to_string()),
-            if member.lag_entries < 0 { "?".into() } else { member.lag_entries.to_string() },
-            known(format!("{} at {}", short(&member.state_digest), member.digest_index)),
+            known(member, member.applied_index.to_string()),
+            if member.lag_entries < 0 { UNKNOWN.into() } else { member.lag_entries.to_string() },
+            known(member, format!("{} at {}", short(&member.state_digest), member.digest_index)),
             agreement(member),
-            known(bytes(member.disk_bytes)),
-            known(bytes(member.disk_free_bytes)),
-            known(format!("{} days", member.certificate_not_after_ms.saturating_sub(now_ms()) / DAY_MS)),
-            known(format!("{:+} ms", member.clock_offset_ms)),
-            member.trouble.clone(),
+        ]);
+        machines.add_row([
+            member.name.clone(),
+            member.address.clone(),
+            known(member, bytes(member.disk_bytes)),
+            known(member, bytes(member.disk_free_bytes)),
+            known(member, format!("{} days", member.certificate_not_after_ms.saturating_sub(now_ms()) / DAY_MS)),
+            known(member, format!("{:+} ms", member.clock_offset_ms)),
+            known(member, member.version.clone()),
         ]);
     }
-    output.text(&rows.to_string())
+    output.text(&following.to_string())?;
+    output.text(&machines.to_string())?;
+    let mut troubled = reply.members.iter().filter(|member| !member.trouble.is_empty());
+    troubled.try_for_each(|member| output.text(&format!("TROUBLE at {}: {}", member.name, member.trouble)))
 }
 
 /// How a member's signed head compares with the answering node's.

@@ -39,8 +39,14 @@ pub enum GatewayError {
     /// Decisions kept being overtaken by others' writes.
     #[error("too many concurrent changes to the same rows; try again")]
     Contended,
-    /// No leader could be reached before the deadline; nothing was committed.
-    #[error("no leader at present: {why}; try again")]
+    /// No leader took the proposal, so nothing was committed.
+    #[error("no leader: as far as this node can tell the cluster has no majority ({why}); nothing was committed")]
+    NoLeader {
+        /// What is known.
+        why: String,
+    },
+    /// This node cannot do it at present, another may; nothing was committed.
+    #[error("{why}; try again")]
     Unavailable {
         /// What is known.
         why: String,

@@ -10,10 +10,12 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 use tokio::sync::{mpsc, oneshot};
 
 use super::propose::{Failure, Proposed};
+use crate::raft::leading::leads_with_majority;
 use crate::raft::types::{CommandBytes, Raft};
 use crate::state::StateMachine;
 
@@ -65,11 +67,26 @@ async fn gather(raft: Raft<StateMachine>, mut waiting: mpsc::Receiver<Pending>) 
                 group.push(more);
             }
         }
+        // What Raft takes it keeps: without a majority it would neither commit nor give up.
+        if is_left_alone(&raft) {
+            for pending in group.drain(..) {
+                let _ = pending.answer.send(Err(Failure::NotAppended(LEFT_ALONE.into())));
+            }
+            continue;
+        }
         let (commands, answers): (Vec<_>, Vec<_>) = group.drain(..).map(|p| (p.command, p.answer)).unzip();
         let written = write_many(&raft, commands).await;
         // The next group need not wait for this one's outcomes.
         tokio::spawn(answer(written, answers));
     }
+}
+
+const LEFT_ALONE: &str = "no majority of the voters answers the leader";
+
+fn is_left_alone(raft: &Raft<StateMachine>) -> bool {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.current_leader == Some(metrics.id) && !leads_with_majority(&metrics)
 }
 
 async fn answer(

@@ -22,8 +22,11 @@ pub const PAGE_ROWS_MAX: u32 = 1_000;
 pub const PAGE_ROWS_DEFAULT: u32 = 200;
 /// Decisions of one call before it gives up as contended.
 pub const ATTEMPTS_MAX: u32 = 12;
-/// How long a call keeps trying to reach a leader.
+/// How long a call waits for what it proposed.
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call looks for a leader that takes its proposal before it says that there is none: an election
+/// takes less. The caller may know a voter that has one.
+pub const LEADER_WAIT: Duration = Duration::from_secs(3);
 /// How far a gateway's clock may be off the voters' median.
 pub const CLOCK_OFFSET_MS_MAX: u64 = 5_000;
 /// How far in the future a request's birth may lie: clocks differ.

@@ -71,6 +71,7 @@ pub struct Gateway {
     /// Calls being decided; none begins once the node drains.
     in_flight: tokio::sync::watch::Sender<usize>,
     draining: AtomicBool,
+    lost: AtomicBool,
     rows: rows::RowCache,
     denials: denials::Denials,
 }
@@ -95,6 +96,7 @@ impl Gateway {
             reach,
             in_flight: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
         }
@@ -112,9 +114,18 @@ impl Gateway {
         let _ = tokio::time::timeout(limit, in_flight.wait_for(|calls| *calls == 0)).await;
     }
 
+    /// Takes no calls any more: this node's log has lost entries, and no leader will hear it again.
+    pub fn give_up(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     fn begin_call(&self) -> Result<InFlight<'_>, GatewayError> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(GatewayError::Unavailable { why: "this node is stopping; ask another".into() });
+        }
+        if self.lost.load(Ordering::Relaxed) {
+            let why = "this node's log lacks what it once promised, so it takes no part any more; ask another";
+            return Err(GatewayError::Unavailable { why: why.into() });
         }
         self.in_flight.send_modify(|calls| *calls += 1);
         Ok(InFlight(&self.in_flight))

@@ -26,6 +26,7 @@ impl Gateway {
         application: &str,
         request: v1::OutcomeRequest,
     ) -> Result<v1::OutcomeReply, GatewayError> {
+        let _in_flight = self.begin_call()?;
         let asked = Asked::parse(request.request.as_ref(), &v1::OutcomeRequest::default())?;
         let vault = self.unsealed()?;
         let row = asked.row(&vault, application);

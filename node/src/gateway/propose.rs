@@ -26,6 +26,7 @@ use tonic::transport::Channel;
 
 use super::GatewayError;
 use super::group::{GROUP_COMMANDS_MAX, Group, Pending, QUEUE_COMMANDS_MAX};
+use super::limits::LEADER_WAIT;
 use crate::raft::types::{NodeId, Raft};
 use crate::state::StateMachine;
 use crate::vault::Vault;
@@ -109,26 +110,35 @@ impl Proposer {
             _ => return Err(GatewayError::Overloaded),
         };
         let mut unknown = false;
+        // Since when no leader took it.
+        let mut leaderless: Option<Instant> = None;
         loop {
+            let asked = Instant::now();
             let (answer, outcome) = oneshot::channel();
             let pending = Pending { command: command.clone(), answer };
             if self.queue.send(pending).await.is_err() {
                 return Err(GatewayError::Unavailable { why: "this node is stopping".into() });
             }
-            let why = match outcome.await {
-                Ok(Ok(proposed)) => return Ok(proposed),
-                Ok(Err(Failure::NotAppended(why))) => why,
-                Ok(Err(Failure::Unknown(why))) => {
-                    unknown = true;
+            let why = match tokio::time::timeout_at(deadline.into(), outcome).await {
+                Ok(Ok(Ok(proposed))) => return Ok(proposed),
+                Ok(Ok(Err(Failure::NotAppended(why)))) => {
+                    leaderless.get_or_insert(asked);
                     why
                 }
-                Err(_) => {
-                    unknown = true;
+                Ok(Ok(Err(Failure::Unknown(why)))) => {
+                    (unknown, leaderless) = (true, None);
+                    why
+                }
+                Ok(Err(_)) => {
+                    (unknown, leaderless) = (true, None);
                     "the proposal was dropped".into()
                 }
+                // A leader has it and cannot commit it.
+                Err(_) => return Err(GatewayError::Unknown),
             };
-            if Instant::now() + RETRY_INTERVAL >= deadline {
-                return Err(if unknown { GatewayError::Unknown } else { GatewayError::Unavailable { why } });
+            let is_over = leaderless.is_some_and(|since| since.elapsed() >= LEADER_WAIT);
+            if is_over || Instant::now() + RETRY_INTERVAL >= deadline {
+                return Err(if unknown { GatewayError::Unknown } else { GatewayError::NoLeader { why } });
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }

@@ -5,6 +5,7 @@ pub mod channels;
 pub mod codec;
 mod database;
 pub mod gate;
+pub mod leading;
 pub mod log_disk;
 pub mod log_memory;
 pub mod log_store;

@@ -64,8 +64,10 @@ pub enum OpenError {
         mark: Mark,
     },
     /// Entries are missing in the middle, or keys and entries disagree.
-    #[error("the Raft log has a hole: after index {after:?} comes {found}. {REPLACE}")]
+    #[error("the Raft log in {directory} has a hole: after {} comes {found}. {REPLACE}", place(.after))]
     Hole {
+        /// The log's database.
+        directory: String,
         /// The last index in order; `None`: the log's beginning.
         after: Option<u64>,
         /// What was found there instead.
@@ -121,6 +123,10 @@ impl OpenError {
             _ => false,
         }
     }
+}
+
+fn place(after: &Option<u64>) -> String {
+    after.map_or_else(|| "its beginning".into(), |index| format!("index {index}"))
 }
 
 /// Whether a system error means that the disk, or the quota on it, is full.
@@ -284,7 +290,8 @@ fn scan(rocks: &DB, path: &Path) -> Result<Recovered, OpenError> {
     let mut rows = rocks.raw_iterator_cf_opt(family(rocks, ENTRIES), options);
     rows.seek(next_index(last).to_be_bytes());
     while let Some((key, value)) = rows.item() {
-        let hole = |found| OpenError::Hole { after: last.map(|id| id.index), found };
+        let after = last.map(|id| id.index);
+        let hole = |found| OpenError::Hole { directory: path.display().to_string(), after, found };
         let id = codec::entry_log_id(value).map_err(|error| hole(format!("an entry whose {error}")))?;
         if key != id.index.to_be_bytes() {
             return Err(hole(format!("entry {id} under the key {key:02x?}")));

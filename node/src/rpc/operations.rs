@@ -22,7 +22,7 @@ use crate::certificates::{Identity, Role, check_name};
 use crate::gateway::{Caller, GatewayError};
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::types::{Member, MemberRole, NodeId};
-use crate::serve::{Node, most_advanced};
+use crate::serve::{Node, majority, most_advanced};
 
 /// Between two looks at a member that catches up.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
@@ -66,10 +66,11 @@ impl OperationsService {
     /// A client of the leader, if that is another node.
     fn leader(&self) -> Result<Option<OperationsClient<tonic::transport::Channel>>, Status> {
         let node = &self.0;
-        let no_leader = || Status::from(GatewayError::Unavailable { why: "no leader is known".into() });
-        let leader = node.leader().ok_or_else(no_leader)?;
+        let no_leader = || Status::from(GatewayError::NoLeader { why: "none is known".into() });
+        // Raft goes on naming a leader that is gone.
+        let leader = node.leader().filter(|_| majority::is_led(node)).ok_or_else(no_leader)?;
         if leader == node.id() {
-            return Ok(None);
+            return if majority::leads(node) { Ok(None) } else { Err(no_leader()) };
         }
         let member = node.member(leader).ok_or_else(no_leader)?;
         let channel = node.channels.channel(&member, Lane::Control).map_err(|_| no_leader())?;

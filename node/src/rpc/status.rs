@@ -55,6 +55,10 @@ impl From<GatewayError> for Status {
                 detail.retry = SAME_REQUEST;
                 (Code::Aborted, "contended", text)
             }
+            GatewayError::NoLeader { .. } => {
+                detail.retry = SAME_REQUEST;
+                (Code::Unavailable, "no-leader", text)
+            }
             GatewayError::Unavailable { .. } => {
                 detail.retry = SAME_REQUEST;
                 (Code::Unavailable, "unavailable", text)

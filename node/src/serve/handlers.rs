@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, heads, standing};
+use super::{Node, heads, majority, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -198,11 +198,13 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             true => Bytes::copy_from_slice(&node.tls.identity().key_sha256),
             false => Bytes::new(),
         },
+        leads: majority::leads(node),
     }
 }
 
 fn trouble(node: &Node) -> String {
     let mut words = Vec::new();
+    words.extend(majority::missing(node));
     if *node.gate.standing().borrow() == Standing::Lost {
         words.push("its log lacks what it once promised: replace it".to_owned());
     }

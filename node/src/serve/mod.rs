@@ -8,6 +8,7 @@
 mod handlers;
 pub mod heads;
 mod logging;
+pub mod majority;
 pub mod marks;
 pub mod peers;
 mod retention;
@@ -137,6 +138,8 @@ pub struct Node {
     pub marks: Arc<marks::MarkStore>,
     /// What members said last.
     pub peers: Arc<peers::Peers>,
+    /// When there was a leader last.
+    pub last_led: majority::LastLed,
     /// Disk space.
     pub space: Arc<Space>,
     /// Own TLS, of the port.
@@ -196,6 +199,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
             expected: config.name,
         });
     }
+    crate::identity::keep_private(&config.data)
+        .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
     let space_marks =
@@ -247,6 +252,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         channels,
         marks: marks.clone(),
         peers: Arc::new(peers::Peers::default()),
+        last_led: majority::LastLed::default(),
         space,
         tls: tls.clone(),
         client_tls: client_tls.clone(),

@@ -14,7 +14,7 @@ use kura_proto::v1::peer_client::PeerClient;
 use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 
-use super::Node;
+use super::{Node, majority};
 use crate::clock;
 use crate::gateway::denials::COUNT_INTERVAL;
 use crate::raft::channels::{Lane, PeerChannels};
@@ -157,6 +157,7 @@ pub async fn follow(node: Arc<Node>) {
         node.channels.learn(all.clone().map(|(_, member)| member));
         join_all(all.map(|(id, member)| hello(&node, *id, member))).await;
         judge_clock(&node, &members);
+        majority::note(&node);
         if node.gateway.clock_is_off()
             && node.leads()
             && let Some(successor) = super::most_advanced(&node)

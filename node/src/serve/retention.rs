@@ -28,6 +28,8 @@ pub async fn retain(node: Arc<Node>) {
     let mut in_snapshot_bytes: u64 = 0;
     let mut before_start_bytes = tokio::task::block_in_place(|| directory_bytes(&log));
     let mut alarmed = false;
+    // Up to where the space of purged entries was given back.
+    let mut given_back = 0;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let published = node.store.published();
@@ -62,7 +64,17 @@ pub async fn retain(node: Arc<Node>) {
         alarmed = over;
         let held = if over { u64::MAX } else { lowest_position(&node) };
         let upto = snapshot.min(held);
-        if upto > metrics.purged.map_or(0, |id| id.index) && !transferring {
+        let purged = metrics.purged.map_or(0, |id| id.index);
+        if over && purged > given_back && purged >= upto {
+            // Nothing more may be purged: it is what was purged that is still there.
+            let watch = node.log.clone();
+            match tokio::task::spawn_blocking(move || watch.give_back(purged)).await {
+                Ok(Ok(())) => given_back = purged,
+                Ok(Err(error)) => tracing::warn!(%error, "the space of purged log entries could not be given back"),
+                Err(error) => tracing::warn!(%error, "giving back the space of purged log entries failed"),
+            }
+        }
+        if upto > purged && !transferring {
             let _ = node.raft.trigger().purge_log(upto).await;
         }
     }

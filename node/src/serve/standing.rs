@@ -46,6 +46,7 @@ pub async fn check_marks(node: Arc<Node>) {
                 asked = %member.name, kept = %kept, own = %node.log.mark(),
                 "this node's log lacks what it once promised: replace this member under a new id (`kura member replace`)"
             );
+            node.gateway.give_up();
             return node.gate.lose();
         }
         if is_unknown_to_all {

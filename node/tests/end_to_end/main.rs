@@ -17,6 +17,7 @@ mod input;
 mod keys;
 mod leaks;
 mod lists;
+mod majority;
 mod memory;
 mod proxy;
 mod race;

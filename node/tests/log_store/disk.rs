@@ -24,6 +24,32 @@ async fn submit(store: &mut LogStore, entries: Vec<Entry>) -> std::io::Result<Fl
     Ok(flushed)
 }
 
+fn bytes_in(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory.join("db")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[tokio::test]
+async fn the_space_of_purged_entries_is_given_back_when_asked_for() {
+    const MIB: u64 = 1 << 20;
+    let directory = tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    for first in (0..120).step_by(10) {
+        append(&mut store, entries(1, first..first + 10, MIB as usize)).await;
+    }
+    store.purge(log_id(1, 117)).await.unwrap();
+    append(&mut store, entries(1, 120..121, 10)).await;
+    let before = bytes_in(directory.path());
+    assert!(before > 60 * MIB, "{before}: there is nothing to give back");
+    store.watch().give_back(117).unwrap();
+    let after = bytes_in(directory.path());
+    assert!(after < 8 * MIB, "{after} of {before}");
+    let left: Vec<u64> = all(&mut store).await.iter().map(|entry| entry.log_id.index).collect();
+    assert_eq!(left, [118, 119, 120]);
+    drop(store);
+    assert_eq!(all(&mut open(directory.path()).unwrap()).await.len(), 3);
+}
+
 /// Says when a write begins, and lets it happen when told; then says what it was told to say.
 struct Gate {
     disk: RocksDisk,

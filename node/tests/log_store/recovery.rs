@@ -305,6 +305,7 @@ async fn holes_and_strange_keys_are_refused() {
         let error = refused(directory.path());
         assert!(matches!(error, OpenError::Hole { .. }), "{error}");
         assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(directory.path().join("db").to_str().unwrap()), "{error}");
     }
 }
 

@@ -190,6 +190,25 @@ async fn sessions_are_never_resumed() {
 }
 
 #[tokio::test]
+async fn a_node_with_the_right_name_and_another_key_is_not_spoken_to() {
+    let house = House::new();
+    let tls = house.node("node-1");
+    let server = Server::start(&tls).await;
+    house.issue(Role::Voter, "node-9");
+    let client = ClientTls::load(house.tls_files("node-9")).unwrap();
+    let endpoint = Endpoint { name: "node-1".into(), address: server.address.clone() };
+    let to = |keys: &[[u8; 32]]| {
+        let options = ChannelOptions { keys_sha256: Some(keys.to_vec()), ..ChannelOptions::default() };
+        client.channel(&endpoint, &options).unwrap()
+    };
+    let key = tls.identity().key_sha256;
+    assert_refused!(to(&[[7; 32]]), ConnectError::NodeKeyWrong { .. });
+    assert_refused!(to(&[]), ConnectError::NodeKeyWrong { .. });
+    assert!(server.peers.lock().unwrap().is_empty());
+    call(&to(&[[7; 32], key])).await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_and_nothing_at_an_address_is_said_so() {
     let house = House::new();
     let client = house.client("app");

@@ -10,7 +10,7 @@ use openraft::async_runtime::WatchReceiver;
 
 use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
-use crate::serve::{Node, heads, peers};
+use crate::serve::{Node, heads, majority, peers};
 
 const EQUAL: u32 = 1;
 const DIFFERENT: u32 = 2;
@@ -26,11 +26,12 @@ pub async fn status(node: &Node) -> v1::StatusReply {
             .await;
     let mut replies: BTreeMap<NodeId, Option<v1::HelloReply>> = answers.into_iter().collect();
     replies.insert(node.id(), Some(crate::serve::own_hello(node)));
+    let leader = majority::leader_among(&replies);
     let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
     let agreements = heads::agreements(node);
     let members = metrics.membership_config.membership().nodes().map(|(id, member)| {
         let reply = replies.get(id).and_then(Option::as_ref);
-        let status = member_status(*id, member, metrics.current_leader, last, reply);
+        let status = member_status(*id, member, leader, last, reply);
         agreements.get(id).map_or(status.clone(), |agreement| with_agreement(status, agreement))
     });
     let published = node.store.published();
@@ -39,11 +40,11 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
         timeline: published.summary.timeline,
         node: node.config.name.clone(),
-        leader_id: metrics.current_leader.unwrap_or(0),
+        leader_id: leader.unwrap_or(0),
         term: metrics.current_term,
         members: members.collect(),
         committed_index: metrics.local_committed.map_or(0, |id| id.index),
-        replication_point: Some(replication_point(node, &metrics, last, &replies)),
+        replication_point: Some(replication_point(node, &metrics, leader, last, &replies)),
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
         tables: Table::ALL
@@ -79,7 +80,10 @@ fn member_status(
         unsealed: known.unsealed,
         applied_index: known.applied_index,
         synced_index: known.synced_index,
-        lag_entries: reply.map_or(-1, |reply| i64::try_from(last.saturating_sub(reply.applied_index)).unwrap_or(-1)),
+        // Without a leader nobody knows where the log ends.
+        lag_entries: reply
+            .filter(|_| leader.is_some())
+            .map_or(-1, |reply| i64::try_from(last.saturating_sub(reply.applied_index)).unwrap_or(-1)),
         state_digest: known.state_digest,
         digest_index: known.digest_index,
         disk_bytes: known.disk_bytes,
@@ -94,6 +98,8 @@ fn member_status(
 
 fn with_agreement(status: v1::MemberStatus, agreement: &Agreement) -> v1::MemberStatus {
     let (agreement, agreement_index, tables) = match agreement {
+        // Who does not answer now is not equal now, however fresh the last comparison.
+        Agreement::Equal { index } if !status.reachable => (UNKNOWN, *index, &[][..]),
         Agreement::Equal { index } => (EQUAL, *index, &[][..]),
         Agreement::Different { index, tables } => (DIFFERENT, *index, &tables[..]),
         Agreement::Unknown { last_equal } => (UNKNOWN, *last_equal, &[][..]),
@@ -102,10 +108,12 @@ fn with_agreement(status: v1::MemberStatus, agreement: &Agreement) -> v1::Member
     v1::MemberStatus { agreement, agreement_index, different_tables, ..status }
 }
 
-/// How far the best backup is behind the log; unknown is unknown.
+/// How far the best backup is behind the log; unknown is unknown. What it has beyond the last committed entry
+/// does not count: it may never be.
 fn replication_point(
     node: &Node,
     metrics: &RaftMetrics,
+    leader: Option<NodeId>,
     last: u64,
     replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
 ) -> v1::ReplicationPoint {
@@ -118,13 +126,15 @@ fn replication_point(
     if backups.is_empty() {
         return v1::ReplicationPoint { state: NO_BACKUP, ..v1::ReplicationPoint::default() };
     }
+    let committed = metrics.local_committed.map_or(0, |id| id.index);
     let best = backups.iter().filter_map(|id| replies.get(id)?.as_ref()).map(|reply| reply.synced_index).max();
-    match best {
+    // Without a leader nobody knows how long the log is.
+    match best.filter(|_| leader.is_some()) {
         None => v1::ReplicationPoint { state: NOT_KNOWN, ..v1::ReplicationPoint::default() },
         Some(index) => match node.peers.lag_at(index) {
             Some((since, bytes_behind)) => v1::ReplicationPoint {
                 state: KNOWN,
-                index,
+                index: index.min(committed),
                 entries_behind: last.saturating_sub(index),
                 bytes_behind,
                 seconds_behind: since.as_secs(),
