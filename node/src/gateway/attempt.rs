@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::{Basis, Denial, Settings};
-use kura_cluster::row::{JournalEntry, RowKey, SettingsRow, Table};
+use kura_cluster::row::{DisasterRow, JournalEntry, RowKey, SettingsRow, Table};
 use kura_cluster::seal::{Domain, Key, Nonce, RowContext, RowName, index_hash, open_row, row, seal_row};
 use kura_cluster::{Command, Pseudonym, Revision};
 use prost::Message;
@@ -223,6 +223,12 @@ impl<'g> Attempt<'g> {
         self.expect_table(Table::Setting);
         let loaded = self.look::<SettingsRow>(&RowKey::setting("network"))?;
         Ok(loaded.value.map_or_else(Settings::default, |row| Settings::from_row(&row)))
+    }
+
+    /// The disaster declared last, if ever one was; the table is expected whole with the settings.
+    pub fn disaster(&mut self) -> Result<Option<Arc<DisasterRow>>, GatewayError> {
+        self.expect_table(Table::Setting);
+        Ok(self.look::<DisasterRow>(&RowKey::setting("disaster"))?.value)
     }
 
     /// Finishes the draft as permitted.
