@@ -203,6 +203,11 @@ impl CallerRows {
         self.facility.as_deref()
     }
 
+    /// The network's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The facts of an act.
     pub fn facts<'a>(
         &'a self,

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 pub mod accesses;
+pub mod acts;
 pub mod attempt;
 pub mod audit;
 pub mod body;
@@ -35,8 +36,10 @@ pub mod propose;
 pub mod put;
 pub mod read;
 pub mod refused;
+pub mod register;
 pub mod registry;
 pub mod rows;
+pub mod settings;
 pub mod stage;
 pub mod sweep;
 pub mod transact;
