@@ -101,7 +101,7 @@ pub use access::{Access, Accesses};
 pub use actor::{Actor, Auditor, Operator, Participant, ParticipantActor, Registrar, Stated, User};
 pub use client::{ActingClient, Client, Person};
 pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
-pub use consent::{Consent, ConsentChange, Consents, Grant};
+pub use consent::{Consent, ConsentChange, Consents, FormerLink, Grant, Link};
 pub use date::{Date, DateError, now_ms};
 pub use error::{
     ChangeError, ConnectError, ConsentError, GetError, JournalError, ListError, OperationError, OutcomeError, PutError,

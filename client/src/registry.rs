@@ -12,10 +12,10 @@ use bytes::Bytes;
 use kura_proto::v1;
 use serde::Serialize;
 
-use crate::client::{Client, Shared, registry};
+use crate::client::{Client, Shared, consents, registry};
 use crate::error::{Family, RegistryError, WriteFamily};
 use crate::fault::{Failure, Invalid};
-use crate::id::{ActId, RequestId};
+use crate::id::{ActId, ParticipantNumber, RequestId};
 use crate::limit;
 use crate::receipt::Receipt;
 use crate::word::{AccessLine, FacilityKind, Profession, Status};
@@ -277,6 +277,32 @@ impl Registry {
     /// [`RegistryError::Conflict`] if they are something else by now.
     pub async fn change_settings(&self, before: &Settings, after: &Settings) -> Result<Registered, RegistryError> {
         self.run_settings(after, Some(before), &self.reason).await
+    }
+
+    /// Makes a duplicate enrolment an alias of the participant who stays, on evidence that both are one
+    /// person. Both numbers then name the one who stays, whose consent and grants decide; facilities that
+    /// were named only under the duplicate have to be named anew. It cannot be undone.
+    ///
+    /// # Errors
+    /// [`RegistryError::Denied`], with the reason `same-participant` if one is the other already.
+    pub async fn alias(
+        &self,
+        stays: &ParticipantNumber,
+        duplicate: &ParticipantNumber,
+        evidence: &str,
+    ) -> Result<Receipt, RegistryError> {
+        limit::text("evidence", evidence).map_err(RegistryError::from_invalid)?;
+        let (shared, id) = (&self.shared, RequestId::new());
+        let attempt = |channel| {
+            let ask = v1::AliasRequest {
+                request: id.wire(),
+                participant: stays.reveal().to_owned(),
+                duplicate: duplicate.reveal().to_owned(),
+                evidence: evidence.to_owned(),
+            };
+            async move { shared.receipt(consents(channel).alias(ask).await?.into_inner()) }
+        };
+        shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
     }
 
     /// All facilities.

@@ -97,7 +97,7 @@ enum Command {
     /// A declared disaster: who may open emergencies beyond those who always may (registrars).
     #[command(subcommand)]
     Disaster(disaster::Command),
-    /// Participants: enrolment, facilities' own ids.
+    /// Participants: enrolment, facilities' own ids, cards, duplicates.
     #[command(subcommand)]
     Participant(participant::Command),
     /// What participants consent to.
@@ -239,6 +239,12 @@ mod tests {
             "kura participant enrol - --signed-on 2026-04-01 --evidence 2026-113 --as F0012/u-7",
             "kura participant link 0043001234567890 00-123-45 --as F0012/u-7",
             "kura participant resolve 00-123-45 --as F0012/u-7",
+            "kura participant relink - 00-123-45 --reason mistyped --as F0012/u-7",
+            "kura participant ids 0043001234567890 --as F0012/u-7",
+            "kura participant card - C-0001 --evidence lost --as F0012/u-7",
+            "kura participant card - C-0001 --evidence lost --as-registrar ito",
+            "kura participant resolve-card C-0001 --as F0012/u-7",
+            "kura participant alias - - --evidence form-9 --client registrar.toml",
             "kura participant show - --as-participant",
             "kura participant granted --as F0012/u-7",
             "kura consent grant - F0300 --as-participant",

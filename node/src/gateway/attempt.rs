@@ -43,6 +43,8 @@ pub struct Attempt<'g> {
     pub entry: JournalEntry,
     /// Facilities under which the entry is found again.
     pub entry_facilities: Vec<String>,
+    /// Participants beside its subject under whom it is found again.
+    pub entry_subjects: Vec<Pseudonym>,
     published: Arc<Published>,
     nonces: Nonces,
 }
@@ -64,6 +66,7 @@ impl<'g> Attempt<'g> {
             command: Command::new(now_ms),
             entry: JournalEntry { at_ms: now_ms, gateway: gateway.name.clone(), ..entry.clone() },
             entry_facilities: Vec::new(),
+            entry_subjects: Vec::new(),
             published,
             nonces: Nonces::new(),
         })
@@ -252,6 +255,12 @@ impl<'g> Attempt<'g> {
         if !self.entry.pseudonym.is_empty() {
             let hash = index_hash(index_key, Domain::JournalSubject, &[&self.entry.pseudonym]);
             index.push(Bytes::copy_from_slice(&hash));
+        }
+        for subject in &self.entry_subjects {
+            let hash = Bytes::copy_from_slice(&index_hash(index_key, Domain::JournalSubject, &[&subject.0]));
+            if !index.contains(&hash) {
+                index.push(hash);
+            }
         }
         for facility in &self.entry_facilities {
             let hash = Bytes::copy_from_slice(&index_hash(index_key, Domain::JournalFacility, &[facility.as_bytes()]));

@@ -49,3 +49,7 @@ pub const ACT_MS_MAX: u64 = 30 * 24 * 3_600_000;
 pub const ACTS_REPLY_BYTES: usize = 1 << 20;
 /// Professions in a table of professions and classes; far more than there are.
 pub const PROFESSIONS_MAX: usize = 64;
+/// Enrolments that can become aliases of one participant.
+pub const ALIASES_MAX: usize = 16;
+/// Facilities' own ids of one participant that are shown, for each number that they have.
+pub const LINKS_SHOWN_MAX: usize = 4096;

@@ -101,6 +101,8 @@ macro_rules! repeatable {
 repeatable!(
     EnrolRequest,
     LinkRequest,
+    RelinkRequest,
+    IssueCardRequest,
     GrantRequest,
     RevokeRequest,
     WithdrawRequest,
@@ -128,6 +130,7 @@ repeatable_without_actor!(
     EndDisasterRequest,
     ConfirmActRequest,
     RejectActRequest,
+    AliasRequest,
     OutcomeRequest
 );
 

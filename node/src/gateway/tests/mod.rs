@@ -1,5 +1,6 @@
 //! Gateways over one voter in this process: real log, real state, the commands as they are; no network.
 
+mod acts;
 mod fence;
 mod journal;
 mod repeated;
