@@ -45,6 +45,8 @@ pub enum Role {
     Application,
     /// A registrar.
     Registrar,
+    /// Another registrar.
+    SecondRegistrar,
     /// An operator.
     Operator,
 }
@@ -54,6 +56,7 @@ impl Role {
         match self {
             Self::Application => "application.toml",
             Self::Registrar => "registrar-1.toml",
+            Self::SecondRegistrar => "registrar-2.toml",
             Self::Operator => "operator.toml",
         }
     }

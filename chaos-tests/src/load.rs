@@ -161,8 +161,9 @@ impl Load {
     pub async fn set_up(cluster: &Cluster, seed: u64) -> Result<Cast, LoadError> {
         let cast = Cast::new(seed, PARTICIPANTS)?;
         let registrar = cluster.client(Role::Registrar, None, PATIENT).await?;
+        let second = cluster.client(Role::SecondRegistrar, None, PATIENT).await?;
         let application = cluster.client(Role::Application, None, PATIENT).await?;
-        cast.register(&registrar, &application, past()).await?;
+        cast.register([&registrar, &second], &application, past()).await?;
         Ok(cast)
     }
 

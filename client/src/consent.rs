@@ -86,8 +86,70 @@ pub struct Consents {
     pub grants: Vec<Grant>,
     /// The facilities' own ids of the participant that the actor may see.
     pub local_ids: Vec<String>,
+    /// The same ids with their history.
+    pub links: Vec<Link>,
+    /// The number that stays, if it was asked under one that became its alias.
+    pub alias_of: Option<ParticipantNumber>,
     /// Position of the journal entry of this look.
     pub journal_position: u64,
+}
+
+/// A facility's own id of a participant.
+#[derive(Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Link {
+    /// The facility.
+    pub facility: String,
+    /// Its own id.
+    pub local_id: String,
+    /// Since when it names this participant, in milliseconds since 1970-01-01 UTC.
+    pub linked_ms: u64,
+    /// The user who linked it.
+    pub linked_by: String,
+    /// That it named others before, oldest first; not whom.
+    pub former: Vec<FormerLink>,
+}
+
+/// That a facility's own id named another participant before.
+#[derive(Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FormerLink {
+    /// Since when, in milliseconds since 1970-01-01 UTC.
+    pub linked_ms: u64,
+    /// Until when.
+    pub relinked_ms: u64,
+    /// The user who linked it anew.
+    pub relinked_by: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("linked_ms", &self.linked_ms).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FormerLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FormerLink").field("relinked_ms", &self.relinked_ms).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    fn from_wire(wire: v1::Link) -> Self {
+        let former = |event: v1::FormerLink| FormerLink {
+            linked_ms: event.linked_ms,
+            relinked_ms: event.relinked_ms,
+            relinked_by: event.relinked_by_user,
+            reason: event.reason,
+        };
+        Self {
+            facility: wire.facility,
+            local_id: wire.local_id,
+            linked_ms: wire.linked_ms,
+            linked_by: wire.linked_by_user,
+            former: wire.former.into_iter().map(former).collect(),
+        }
+    }
 }
 
 impl fmt::Debug for Consents {
@@ -127,6 +189,8 @@ impl fmt::Debug for Grant {
 enum What {
     Enrol(Consent),
     Link { local_id: String },
+    Relink { local_id: String, reason: String },
+    IssueCard { serial: String },
     Grant { facility: String },
     Revoke { facility: String },
     Withdraw,
@@ -157,6 +221,24 @@ impl ActingClient {
     /// Links the actor's facility's own patient id (1 to 128 bytes) to a participant.
     pub fn link(&self, number: &ParticipantNumber, local_id: impl Into<String>) -> ConsentChange {
         self.change(number, What::Link { local_id: local_id.into() })
+    }
+
+    /// Links the actor's facility's own patient id, which names somebody else by mistake, to a participant.
+    /// That it named another stays recorded with the reason.
+    pub fn relink(
+        &self,
+        number: &ParticipantNumber,
+        local_id: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> ConsentChange {
+        self.change(number, What::Relink { local_id: local_id.into(), reason: reason.into() })
+    }
+
+    /// Issues a card (its serial: 1 to 128 bytes, never given before), or one in the place of another,
+    /// which tells nothing from then on. Takes [evidence](ConsentChange::evidence). Also for a
+    /// [registrar](crate::Registrar).
+    pub fn issue_card(&self, number: &ParticipantNumber, serial: impl Into<String>) -> ConsentChange {
+        self.change(number, What::IssueCard { serial: serial.into() })
     }
 
     /// Enters that the participant named a facility.
@@ -191,6 +273,40 @@ impl ActingClient {
             }
         };
         self.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
+    }
+
+    /// The participant whose present card has a serial.
+    ///
+    /// # Errors
+    /// [`ListError::Denied`] with the reason `card-unknown`, also for a card that was replaced.
+    pub async fn resolve_card(&self, serial: impl Into<String>) -> Result<ParticipantNumber, ListError> {
+        let serial = serial.into();
+        limit::outside_id("serial", &serial).map_err(ListError::from_invalid)?;
+        let actor = self.actor.to_wire().map_err(ListError::from_invalid)?;
+        let ask = v1::ResolveCardRequest { actor: Some(actor), serial };
+        let attempt = |channel| {
+            let ask = ask.clone();
+            async move {
+                let reply = consents(channel).resolve_card(ask).await?.into_inner();
+                reply.participant.parse().map_err(|_| Failure::broken("a participant number that is none"))
+            }
+        };
+        self.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
+    }
+
+    /// The actor's facility's own ids of a participant; none if it has none, or nobody has this number.
+    ///
+    /// # Errors
+    /// [`ListError`].
+    pub async fn local_ids(&self, number: &ParticipantNumber) -> Result<Vec<Link>, ListError> {
+        let actor = self.actor.to_wire().map_err(ListError::from_invalid)?;
+        let ask = v1::ReverseResolveRequest { actor: Some(actor), participant: number.reveal().to_owned() };
+        let attempt = |channel| {
+            let ask = ask.clone();
+            async move { Ok(consents(channel).reverse_resolve(ask).await?.into_inner().links) }
+        };
+        let links = self.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))?;
+        Ok(links.into_iter().map(Link::from_wire).collect())
     }
 
     /// What a participant has consented to, as it is now.
@@ -230,6 +346,11 @@ fn shown(reply: v1::ShowReply) -> Result<Consents, Failure> {
         withdrawn_ms: (reply.withdrawn_ms != 0).then_some(reply.withdrawn_ms),
         grants: reply.grants.into_iter().map(grant).collect(),
         local_ids: reply.local_ids,
+        links: reply.links.into_iter().map(Link::from_wire).collect(),
+        alias_of: match reply.alias_of.is_empty() {
+            true => None,
+            false => Some(reply.alias_of.parse().map_err(|_| Failure::broken("a participant number that is none"))?),
+        },
         journal_position: reply.journal_position,
     })
 }
@@ -261,7 +382,7 @@ impl Person {
 }
 
 impl ConsentChange {
-    /// A reference to the evidence, for grants, revocations and withdrawals (an enrolment has it in
+    /// A reference to the evidence, for grants, revocations, withdrawals and cards (an enrolment has it in
     /// its [`Consent`], a link has none).
     pub fn evidence(mut self, reference: impl Into<String>) -> Self {
         self.evidence = reference.into();
@@ -279,6 +400,11 @@ impl ConsentChange {
         match &self.what {
             What::Enrol(consent) => drop(consent.to_wire()?),
             What::Link { local_id } => limit::outside_id("local_id", local_id)?,
+            What::Relink { local_id, reason } => {
+                limit::outside_id("local_id", local_id)?;
+                limit::text("reason", reason)?;
+            }
+            What::IssueCard { serial } => limit::outside_id("serial", serial)?,
             What::Grant { facility } | What::Revoke { facility } => limit::outside_id("facility", facility)?,
             What::Withdraw => {}
         }
@@ -301,6 +427,14 @@ impl ConsentChange {
                     }
                     What::Link { local_id } => {
                         client.link(v1::LinkRequest { actor, request, participant, local_id }).await?
+                    }
+                    What::Relink { local_id, reason } => {
+                        client.relink(v1::RelinkRequest { actor, request, participant, local_id, reason }).await?
+                    }
+                    What::IssueCard { serial } => {
+                        client
+                            .issue_card(v1::IssueCardRequest { actor, request, participant, serial, evidence })
+                            .await?
                     }
                     What::Grant { facility } => {
                         client.grant(v1::GrantRequest { actor, request, participant, facility, evidence }).await?

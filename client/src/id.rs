@@ -147,6 +147,10 @@ hexadecimal_id!(
     /// the cluster remembers it; [`crate::Client::outcome`] tells what became of it.
     RequestId, 16, "request id");
 hexadecimal_id!(
+    /// An act of two registrars: 16 bytes; written as 32 hexadecimal digits. Names nobody.
+    #[derive(Debug)]
+    ActId, 16, "act id");
+hexadecimal_id!(
     /// Where a facility has read its inbox up to: 12 bytes; written as 24 hexadecimal digits.
     InboxCursor, 12, "inbox cursor");
 

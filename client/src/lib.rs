@@ -101,7 +101,7 @@ pub use access::{Access, Accesses};
 pub use actor::{Actor, Auditor, Operator, Participant, ParticipantActor, Registrar, Stated, User};
 pub use client::{ActingClient, Client, Person};
 pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
-pub use consent::{Consent, ConsentChange, Consents, Grant};
+pub use consent::{Consent, ConsentChange, Consents, FormerLink, Grant, Link};
 pub use date::{Date, DateError, now_ms};
 pub use error::{
     ChangeError, ConnectError, ConsentError, GetError, JournalError, ListError, OperationError, OutcomeError, PutError,
@@ -109,7 +109,7 @@ pub use error::{
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
 pub use get::{GATHERED_BYTES_MAX, Get, Record};
-pub use id::{IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId};
+pub use id::{ActId, IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId};
 pub use inbox::{GrantedParticipant, Inbox, InboxItem, InboxPage};
 pub use journal::{
     FacilityAccesses, Journal, JournalHead, JournalHeadError, JournalList, JournalRewritten, journal_leaf,
@@ -119,4 +119,7 @@ pub use pages::Listing;
 pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
 pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
 pub use record::{NewRecord, Part, Summary};
-pub use word::{AccessLine, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Status, UnknownWord};
+pub use word::{
+    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Status,
+    UnknownWord,
+};

@@ -1,4 +1,10 @@
-//! The registry of facilities, users and applications, for registrars.
+//! The registry of facilities, users and applications, the settings, and acts that take two, for registrars.
+
+mod act;
+mod setting;
+
+pub use act::{Act, Difference, Proposal};
+pub use setting::{Disaster, Settings};
 
 use std::sync::Arc;
 
@@ -6,10 +12,10 @@ use bytes::Bytes;
 use kura_proto::v1;
 use serde::Serialize;
 
-use crate::client::{Client, Shared, registry};
+use crate::client::{Client, Shared, consents, registry};
 use crate::error::{Family, RegistryError, WriteFamily};
 use crate::fault::{Failure, Invalid};
-use crate::id::RequestId;
+use crate::id::{ActId, ParticipantNumber, RequestId};
 use crate::limit;
 use crate::receipt::Receipt;
 use crate::word::{AccessLine, FacilityKind, Profession, Status};
@@ -29,7 +35,7 @@ pub struct Facility {
     pub access_line: AccessLine,
     /// Whether its physicians may open records in an emergency.
     pub emergency: bool,
-    /// Its institution code (医療機関コード), if it has one.
+    /// Its institution code (医療機関コード), ten digits, or empty.
     pub institution_code: String,
 }
 
@@ -119,55 +125,182 @@ macro_rules! silent_debug {
 }
 silent_debug!(Facility, User, Application);
 
+/// What became of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "what takes two registrars is only proposed"]
+pub struct Registered {
+    /// The receipt, of the registration or of the proposal.
+    pub receipt: Receipt,
+    /// The act under which it was proposed, if it takes a second registrar; else it is done.
+    pub proposed: Option<ActId>,
+    /// What to look at again (a check digit that does not fit, say). Nothing was refused for it.
+    pub warnings: Vec<String>,
+}
+
+impl Registered {
+    /// The receipt of a registration that is done.
+    ///
+    /// # Errors
+    /// The act, if it waits for a second registrar.
+    pub fn done(self) -> Result<Receipt, ActId> {
+        self.proposed.map_or(Ok(self.receipt), Err)
+    }
+
+    fn from_wire(shared: &Shared, reply: v1::RegisterReply) -> Result<Self, Failure> {
+        let receipt =
+            shared.receipt(reply.receipt.ok_or_else(|| Failure::broken("a registration without a receipt"))?)?;
+        let proposed = match reply.act_id.is_empty() {
+            true => None,
+            false => Some(ActId::from_wire(&reply.act_id).ok_or_else(|| Failure::broken("a malformed act id"))?),
+        };
+        Ok(Self { receipt, proposed, warnings: reply.warnings })
+    }
+}
+
+macro_rules! register {
+    ($($(#[$doc:meta])* $run:ident: $call:ident, $request:ident { $field:ident: $type:ty };)+) => { $(
+        $(#[$doc])*
+        async fn $run(
+            &self,
+            row: &$type,
+            before: Option<&$type>,
+            reason: &str,
+        ) -> Result<Registered, RegistryError> {
+            limit::text("reason", reason).map_err(RegistryError::from_invalid)?;
+            let wire = row.to_wire().map_err(RegistryError::from_invalid)?;
+            let before = before.map(|before| before.to_wire()).transpose().map_err(RegistryError::from_invalid)?;
+            let (shared, id) = (&self.shared, RequestId::new());
+            let attempt = |channel| {
+                let ask = v1::$request {
+                    request: id.wire(),
+                    $field: Some(wire.clone()),
+                    before: before.clone(),
+                    reason: reason.to_owned(),
+                };
+                async move { Registered::from_wire(shared, registry(channel).$call(ask).await?.into_inner()) }
+            };
+            shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
+        }
+    )+ };
+}
+
 /// The registry. Made by [`Client::registry`] of a client with a registrar's certificate.
+///
+/// What widens access for many takes two registrars: it is proposed ([`Registered::proposed`]), and done
+/// when another registrar [confirms](Registry::confirm) it. Nothing that is registered is changed unless
+/// the caller says what it knew it to be.
 #[derive(Clone)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    reason: String,
 }
 
 impl Registry {
     pub(crate) fn new(client: &Client) -> Self {
-        Self { shared: Arc::clone(&client.shared) }
+        Self { shared: Arc::clone(&client.shared), reason: String::new() }
     }
 
-    /// Registers a facility, or changes it to this.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn put_facility(&self, facility: &Facility) -> Result<Receipt, RegistryError> {
-        let wire = facility.to_wire().map_err(RegistryError::from_invalid)?;
-        let (shared, id) = (&self.shared, RequestId::new());
-        let attempt = |channel| {
-            let ask = v1::PutFacilityRequest { request: id.wire(), facility: Some(wire.clone()) };
-            async move { shared.receipt(registry(channel).put_facility(ask).await?.into_inner()) }
-        };
-        shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
+    /// The same registry, for changes with a reason: the journal has it, and the second registrar sees it.
+    #[must_use]
+    pub fn because(&self, reason: impl Into<String>) -> Self {
+        Self { shared: Arc::clone(&self.shared), reason: reason.into() }
     }
 
-    /// Registers a user, or changes them to this.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn put_user(&self, user: &User) -> Result<Receipt, RegistryError> {
-        let wire = user.to_wire().map_err(RegistryError::from_invalid)?;
-        let (shared, id) = (&self.shared, RequestId::new());
-        let attempt = |channel| {
-            let ask = v1::PutUserRequest { request: id.wire(), user: Some(wire.clone()) };
-            async move { shared.receipt(registry(channel).put_user(ask).await?.into_inner()) }
-        };
-        shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
     }
 
-    /// Registers an application, or changes it to this.
+    register! {
+        run_facility: put_facility, PutFacilityRequest { facility: Facility };
+        run_user: put_user, PutUserRequest { user: User };
+        run_application: put_application, PutApplicationRequest { application: Application };
+        run_settings: put_settings, PutSettingsRequest { settings: Settings };
+    }
+
+    /// Registers a facility. One that is registered exactly so already is no error.
     ///
     /// # Errors
-    /// [`RegistryError`].
-    pub async fn put_application(&self, application: &Application) -> Result<Receipt, RegistryError> {
-        let wire = application.to_wire().map_err(RegistryError::from_invalid)?;
+    /// [`RegistryError::Conflict`] if it is registered otherwise.
+    pub async fn add_facility(&self, facility: &Facility) -> Result<Registered, RegistryError> {
+        self.run_facility(facility, None, &self.reason).await
+    }
+
+    /// Changes a facility from what the caller knows it to be.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] if it is something else by now.
+    pub async fn change_facility(&self, before: &Facility, after: &Facility) -> Result<Registered, RegistryError> {
+        self.run_facility(after, Some(before), &self.reason).await
+    }
+
+    /// Registers a user of a facility that is registered.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] if they are registered otherwise.
+    pub async fn add_user(&self, user: &User) -> Result<Registered, RegistryError> {
+        self.run_user(user, None, &self.reason).await
+    }
+
+    /// Changes a user from what the caller knows them to be.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] if they are something else by now.
+    pub async fn change_user(&self, before: &User, after: &User) -> Result<Registered, RegistryError> {
+        self.run_user(after, Some(before), &self.reason).await
+    }
+
+    /// Proposes an application for facilities that are registered.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] if it is registered otherwise, or proposed already.
+    pub async fn add_application(&self, application: &Application) -> Result<Registered, RegistryError> {
+        self.run_application(application, None, &self.reason).await
+    }
+
+    /// Changes an application from what the caller knows it to be.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] if it is something else by now.
+    pub async fn change_application(
+        &self,
+        before: &Application,
+        after: &Application,
+    ) -> Result<Registered, RegistryError> {
+        self.run_application(after, Some(before), &self.reason).await
+    }
+
+    /// Changes the settings from what the caller knows them to be. What becomes wider in any respect is
+    /// proposed.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] names a setting out of its bounds, and the bounds;
+    /// [`RegistryError::Conflict`] if they are something else by now.
+    pub async fn change_settings(&self, before: &Settings, after: &Settings) -> Result<Registered, RegistryError> {
+        self.run_settings(after, Some(before), &self.reason).await
+    }
+
+    /// Makes a duplicate enrolment an alias of the participant who stays, on evidence that both are one
+    /// person. Both numbers then name the one who stays, whose consent and grants decide; facilities that
+    /// were named only under the duplicate have to be named anew. It cannot be undone.
+    ///
+    /// # Errors
+    /// [`RegistryError::Denied`], with the reason `same-participant` if one is the other already.
+    pub async fn alias(
+        &self,
+        stays: &ParticipantNumber,
+        duplicate: &ParticipantNumber,
+        evidence: &str,
+    ) -> Result<Receipt, RegistryError> {
+        limit::text("evidence", evidence).map_err(RegistryError::from_invalid)?;
         let (shared, id) = (&self.shared, RequestId::new());
         let attempt = |channel| {
-            let ask = v1::PutApplicationRequest { request: id.wire(), application: Some(wire.clone()) };
-            async move { shared.receipt(registry(channel).put_application(ask).await?.into_inner()) }
+            let ask = v1::AliasRequest {
+                request: id.wire(),
+                participant: stays.reveal().to_owned(),
+                duplicate: duplicate.reveal().to_owned(),
+                evidence: evidence.to_owned(),
+            };
+            async move { shared.receipt(consents(channel).alias(ask).await?.into_inner()) }
         };
         shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
     }
@@ -211,12 +344,24 @@ impl Registry {
     }
 }
 
-fn unknown(error: crate::word::UnknownWord) -> Failure {
+pub(crate) fn unknown(error: crate::word::UnknownWord) -> Failure {
     Failure::broken(error.to_string())
 }
 
 impl Facility {
-    fn to_wire(&self) -> Result<v1::Facility, Invalid> {
+    fn fields(&self) -> Vec<(String, String)> {
+        vec![
+            ("id".into(), self.id.clone()),
+            ("name".into(), self.name.clone()),
+            ("kind".into(), self.kind.to_string()),
+            ("status".into(), self.status.to_string()),
+            ("access_line".into(), self.access_line.to_string()),
+            ("emergency".into(), self.emergency.to_string()),
+            ("institution_code".into(), self.institution_code.clone()),
+        ]
+    }
+
+    pub(crate) fn to_wire(&self) -> Result<v1::Facility, Invalid> {
         limit::outside_id("id", &self.id)?;
         limit::text("name", &self.name)?;
         limit::outside_id_or_empty("institution_code", &self.institution_code)?;
@@ -231,7 +376,7 @@ impl Facility {
         })
     }
 
-    fn from_wire(wire: v1::Facility) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::Facility) -> Result<Self, Failure> {
         Ok(Self {
             id: wire.id,
             name: wire.name,
@@ -245,7 +390,7 @@ impl Facility {
 }
 
 impl User {
-    fn to_wire(&self) -> Result<v1::User, Invalid> {
+    pub(crate) fn to_wire(&self) -> Result<v1::User, Invalid> {
         limit::outside_id("facility", &self.facility)?;
         limit::outside_id("id", &self.id)?;
         limit::text("name", &self.name)?;
@@ -260,7 +405,7 @@ impl User {
         })
     }
 
-    fn from_wire(wire: v1::User) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::User) -> Result<Self, Failure> {
         let wrong = |_| Failure::broken("a credential's SHA-256 of a wrong length");
         let credential = wire.credential_sha256;
         Ok(Self {
@@ -279,7 +424,17 @@ impl User {
 }
 
 impl Application {
-    fn to_wire(&self) -> Result<v1::Application, Invalid> {
+    fn fields(&self) -> Vec<(String, String)> {
+        vec![
+            ("name".into(), self.name.clone()),
+            ("access_line".into(), self.access_line.to_string()),
+            ("facilities".into(), self.facilities.join(", ")),
+            ("status".into(), self.status.to_string()),
+            ("participants".into(), self.participants.to_string()),
+        ]
+    }
+
+    pub(crate) fn to_wire(&self) -> Result<v1::Application, Invalid> {
         limit::outside_id("name", &self.name)?;
         self.facilities.iter().try_for_each(|facility| limit::outside_id("facilities", facility))?;
         Ok(v1::Application {
@@ -291,7 +446,7 @@ impl Application {
         })
     }
 
-    fn from_wire(wire: v1::Application) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::Application) -> Result<Self, Failure> {
         Ok(Self {
             name: wire.name,
             access_line: AccessLine::from_number(wire.access_line).map_err(unknown)?,

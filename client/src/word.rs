@@ -321,6 +321,30 @@ vocabulary!(
     Authenticate = 65, "authenticate";
 });
 
+vocabulary!(
+    /// What two registrars do together.
+    ActKind, "act", {
+    /// A facility is registered or changed.
+    Facility = 1, "facility";
+    /// An application is registered or changed.
+    Application = 2, "application";
+    /// The settings are changed.
+    Settings = 3, "settings";
+    /// A disaster is declared.
+    Disaster = 4, "disaster";
+});
+
+vocabulary!(
+    /// How far an act of two registrars has come.
+    ActState, "act state", {
+    /// Waits for the second.
+    Proposed = 1, "proposed";
+    /// Confirmed and done.
+    Confirmed = 2, "confirmed";
+    /// Rejected, or taken back by who proposed it.
+    Rejected = 3, "rejected";
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,22 +65,31 @@ impl Cast {
     ///
     /// # Errors
     /// [`LoadError::Setup`].
-    pub async fn register(&self, registrar: &Client, application: &Client, signed_on: Date) -> Result<(), LoadError> {
-        let registry = registrar.registry();
+    pub async fn register(
+        &self,
+        [registrar, second]: [&Client; 2],
+        application: &Client,
+        signed_on: Date,
+    ) -> Result<(), LoadError> {
+        let (registry, second) = (registrar.registry(), second.registry());
         let kinds =
             [(HOME, FacilityKind::Hospital), (VISITORS[0], FacilityKind::Clinic), (VISITORS[1], FacilityKind::Clinic)];
         for (id, kind) in kinds {
-            let put = registry.put_facility(&Facility::new(id, id, kind)).await;
-            put.map_err(|error| LoadError::setup("a facility", error))?;
+            let put = registry.add_facility(&Facility::new(id, id, kind)).await;
+            let _ = put.map_err(|error| LoadError::setup("a facility", error))?;
             for (user, profession) in [(AUTHOR, Profession::Physician), (CLERK, Profession::Clerk)] {
-                let put = registry.put_user(&RegisteredUser::new(id, user, user, profession)).await;
-                put.map_err(|error| LoadError::setup("a user", error))?;
+                let put = registry.add_user(&RegisteredUser::new(id, user, user, profession)).await;
+                let _ = put.map_err(|error| LoadError::setup("a user", error))?;
             }
         }
         let mut registered = Application::new(APPLICATION, kinds.map(|(id, _)| id));
         registered.participants = true;
-        let put = registry.put_application(&registered).await;
-        put.map_err(|error| LoadError::setup("the application", error))?;
+        let put = registry.add_application(&registered).await;
+        let put = put.map_err(|error| LoadError::setup("the application", error))?;
+        if let Some(act) = put.proposed {
+            let act = second.act(act).await.map_err(|error| LoadError::setup("the application's act", error))?;
+            second.confirm(&act).await.map_err(|error| LoadError::setup("the application's confirmation", error))?;
+        }
         let clerk = application.act(User::at(HOME, CLERK).authenticated(Method::TwoFactor, now_ms()));
         for place in 0..self.participants() {
             let enrolled = clerk.enrol(self.number(place), Consent::signed_on(signed_on).evidence("form")).await;

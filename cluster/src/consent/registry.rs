@@ -64,13 +64,14 @@ fn is_active(status: u32) -> bool {
     status == Status::Active.number()
 }
 
-/// Whether two actors are one person: the same name at the same place, or the same credential. Nobody
-/// becomes a second person by a second certificate of the same name, or under another name with the same
+/// Whether two actors are one person: the same name at the same place, the same credential, or the same
+/// key. Nobody becomes a second person by a second certificate of the same name, or under another name with the same
 /// key.
 pub fn is_same_person(one: &ActorRow, other: &ActorRow) -> bool {
     let name = (one.kind, &one.facility, &one.name) == (other.kind, &other.facility, &other.name);
     let credential = !one.credential_sha256.is_empty() && one.credential_sha256 == other.credential_sha256;
-    name || credential
+    let key = !one.key_sha256.is_empty() && one.key_sha256 == other.key_sha256;
+    name || credential || key
 }
 
 /// A change by one registrar.

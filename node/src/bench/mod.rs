@@ -52,8 +52,8 @@ pub enum Phase {
 pub struct Existing {
     /// Client configuration of an application.
     pub client: PathBuf,
-    /// Client configuration of a registrar, for registering.
-    pub registrar: PathBuf,
+    /// Client configurations of two registrars, for registering.
+    pub registrars: [PathBuf; 2],
     /// Client configuration of an operator, for the status.
     pub operator: PathBuf,
 }
@@ -133,7 +133,7 @@ async fn measure(options: &Options, directory: &Path, output: Output) -> Result<
     let machine = blocking(move || Ok(Machine::measure(&disk)?)).await?;
 
     let clients = place.connect(options.connections).await?;
-    let population = Population::settle(&clients, &place.registrar, options.participants, &progress).await?;
+    let population = Population::settle(&clients, &place.registrars, options.participants, &progress).await?;
     let total: usize = bodies.iter().map(|body| body.bytes.len()).sum();
     let mut report = Report {
         machine,

@@ -27,8 +27,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Place {
     cluster: Option<Cluster>,
     config: Config,
-    /// For registering; acts as a registrar.
-    pub registrar: Client,
+    /// For registering; two people.
+    pub registrars: [Client; 2],
     /// For the status; acts as an operator.
     pub status: Client,
 }
@@ -84,17 +84,19 @@ impl Place {
     pub async fn open(options: &Options, directory: &Path, progress: &Progress) -> Result<Self, Failure> {
         if let Some(existing) = &options.existing {
             let config = Config::load(&existing.client)?;
-            let registrar = Client::connect(Config::load(&existing.registrar)?).await?;
+            let [first, second] = &existing.registrars;
+            let first = Client::connect(Config::load(first)?).await?;
+            let registrars = [first, Client::connect(Config::load(second)?).await?];
             let status = Client::connect(Config::load(&existing.operator)?).await?;
-            return Ok(Self { cluster: None, config, registrar, status });
+            return Ok(Self { cluster: None, config, registrars, status });
         }
         let say = |step: &str| progress.say(format!("cluster: {step}"));
         let dev = dev::Options { voters: options.voters, backups: options.backups, ..dev::Options::new(directory)? };
         let cluster = Cluster::start(dev, &say).await?;
         let config = cluster.client_config(ClientFile::Application)?;
-        let (registrar, status) =
-            (cluster.client(ClientFile::Registrar1).await?, cluster.client(ClientFile::Operator).await?);
-        Ok(Self { cluster: Some(cluster), config, registrar, status })
+        let registrars = [cluster.client(ClientFile::Registrar1).await?, cluster.client(ClientFile::Registrar2).await?];
+        let status = cluster.client(ClientFile::Operator).await?;
+        Ok(Self { cluster: Some(cluster), config, registrars, status })
     }
 
     /// Connections of the application, so many to each voter; neighbours go to different ones.

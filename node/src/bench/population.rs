@@ -1,7 +1,7 @@
 //! Who takes part: two hospitals with physicians, and participants who named both.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use kura_client::registry::{Application, Facility, User as RegisteredUser};
+use kura_client::registry::{Application, Facility, Registered, User as RegisteredUser};
 use kura_client::{
     ActingClient, Client, Consent, FacilityKind, Method, Participant, ParticipantNumber, Profession, User, now_ms,
 };
@@ -31,11 +31,20 @@ fn user_id(tag: &str, nth: usize) -> String {
     format!("bench-{tag}-user-{}", nth % USERS)
 }
 
+/// Has a second registrar confirm what takes two.
+async fn confirmed(second: &Client, registered: Registered) -> Result<(), Failure> {
+    if let Some(act) = registered.proposed {
+        let registry = second.registry();
+        registry.confirm(&registry.act(act).await?).await?;
+    }
+    Ok(())
+}
+
 impl Population {
     /// Registers and enrols.
     pub async fn settle(
         clients: &[Client],
-        registrar: &Client,
+        registrars: &[Client; 2],
         participants: usize,
         progress: &Progress,
     ) -> Result<Self, Failure> {
@@ -51,28 +60,37 @@ impl Population {
             reader: format!("bench-{tag}-reader"),
             tag,
         };
-        population.register(clients, registrar).await?;
+        population.register(clients, registrars).await?;
         population.enrol(clients, progress).await?;
         Ok(population)
     }
 
-    async fn register(&self, clients: &[Client], registrar: &Client) -> Result<(), Failure> {
+    async fn register(&self, clients: &[Client], [registrar, second]: &[Client; 2]) -> Result<(), Failure> {
         let registry = registrar.registry();
         for id in [&self.writer, &self.reader] {
-            registry.put_facility(&Facility::new(id, "Bench", FacilityKind::Hospital)).await?;
+            let facility = Facility::new(id, "Bench", FacilityKind::Hospital);
+            confirmed(second, registry.add_facility(&facility).await?).await?;
             for nth in 0..USERS {
                 let user = RegisteredUser::new(id, user_id(&self.tag, nth), "Bench", Profession::Physician);
-                registry.put_user(&user).await?;
+                confirmed(second, registry.add_user(&user).await?).await?;
             }
         }
         let name = clients.first().and_then(|client| client.application()).unwrap_or(APPLICATION);
         let known = registry.applications().await?.into_iter().find(|one| one.name == name);
         // What an application is registered for already stays.
-        let mut application = known.unwrap_or_else(|| Application::new(name, Vec::<String>::new()));
-        application.facilities.extend([self.writer.clone(), self.reader.clone()]);
-        application.participants = true;
-        registry.put_application(&application).await?;
-        Ok(())
+        let facilities = [self.writer.clone(), self.reader.clone()];
+        let registered = match known {
+            Some(known) => {
+                let mut application = Application { participants: true, ..known.clone() };
+                application.facilities.extend(facilities);
+                registry.change_application(&known, &application).await?
+            }
+            None => {
+                let application = Application { participants: true, ..Application::new(name, facilities) };
+                registry.add_application(&application).await?
+            }
+        };
+        confirmed(second, registered).await
     }
 
     async fn enrol(&self, clients: &[Client], progress: &Progress) -> Result<(), Failure> {

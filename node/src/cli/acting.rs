@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use kura_client::{
-    ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, Person, User, now_ms,
+    ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, Person, Registrar, User,
+    now_ms,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -79,6 +80,9 @@ pub struct ActingOptions {
     /// Act as an auditor (with an auditor's client configuration).
     #[arg(long, value_name = "NAME", group = "who")]
     pub as_auditor: Option<String>,
+    /// Act as a registrar (with a registrar's client configuration).
+    #[arg(long, value_name = "NAME", group = "who")]
+    pub as_registrar: Option<String>,
     /// How the user or participant was authenticated: card, two-factor, password or certificate.
     /// It is journalled as stated.
     #[arg(long, default_value = "password")]
@@ -97,7 +101,7 @@ impl ActingOptions {
 
     /// Connects and acts for the participant; none if another actor was chosen.
     pub async fn person(&self, number: &ParticipantNumber) -> Result<Option<Person>, Failure> {
-        if self.user.is_some() || self.as_auditor.is_some() {
+        if self.user.is_some() || self.as_auditor.is_some() || self.as_registrar.is_some() {
             return Ok(None);
         }
         let mut participant = Participant::numbered(*number).authenticated(self.method, now_ms());
@@ -109,6 +113,9 @@ impl ActingOptions {
 
     fn actor(&self, participant: Option<&ParticipantNumber>) -> Result<Actor, Failure> {
         let now = now_ms();
+        if let Some(name) = &self.as_registrar {
+            return Ok(Registrar::named(name).into());
+        }
         let mut actor: Actor = match (&self.user, self.as_participant, &self.as_auditor, participant) {
             (Some(FacilityUser { facility, user }), ..) => User::at(facility, user).authenticated(self.method, now),
             (None, true, _, Some(number)) => Participant::numbered(*number).authenticated(self.method, now).into(),

@@ -18,11 +18,14 @@ pub struct Arguments {
     data: Option<PathBuf>,
     /// Measure a cluster that runs already: client configuration of an application. Facilities and
     /// participants of the bench stay in it for good.
-    #[arg(long, value_name = "FILE", requires_all = ["registrar", "operator"], conflicts_with_all = ["data", "voters", "backups"])]
+    #[arg(long, value_name = "FILE", requires_all = ["registrar", "second_registrar", "operator"], conflicts_with_all = ["data", "voters", "backups"])]
     client: Option<PathBuf>,
     /// Client configuration of a registrar of that cluster.
     #[arg(long, value_name = "FILE", requires = "client")]
     registrar: Option<PathBuf>,
+    /// Client configuration of another registrar of that cluster, who confirms the bench's application.
+    #[arg(long, value_name = "FILE", requires = "client")]
+    second_registrar: Option<PathBuf>,
     /// Client configuration of an operator of that cluster, for its status.
     #[arg(long, value_name = "FILE", requires = "client")]
     operator: Option<PathBuf>,
@@ -66,8 +69,11 @@ pub struct Arguments {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let existing = match (arguments.client, arguments.registrar, arguments.operator) {
-        (Some(client), Some(registrar), Some(operator)) => Some(Existing { client, registrar, operator }),
+    let Arguments { client, registrar, second_registrar, operator, .. } = &arguments;
+    let existing = match (client.clone(), registrar.clone(), second_registrar.clone(), operator.clone()) {
+        (Some(client), Some(first), Some(second), Some(operator)) => {
+            Some(Existing { client, registrars: [first, second], operator })
+        }
         _ => None,
     };
     let phases = match arguments.only.is_empty() {

@@ -1,7 +1,7 @@
 //! `kura consent …`: what participants consent to.
 
 use clap::{Args, Subcommand};
-use kura_client::{ConsentChange, Consents, Date};
+use kura_client::{ConsentChange, Consents, Date, Link};
 use serde::Serialize;
 
 use super::acting::ActingOptions;
@@ -95,6 +95,8 @@ pub(crate) struct Told {
     withdrawn_ms: Option<u64>,
     grants: Vec<Grant>,
     local_ids: Vec<String>,
+    links: Vec<Link>,
+    alias_of: Option<String>,
     journal_position: u64,
 }
 
@@ -118,6 +120,9 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
         None => "takes part".into(),
     };
     let mut fields = vec![("participant", status), ("consent signed on", told.signed_on.to_string())];
+    if let Some(stays) = &told.alias_of {
+        fields.push(("alias of", stays.clone()));
+    }
     if !told.proxy.is_empty() {
         fields.push(("by proxy", format!("{} ({})", told.proxy, told.proxy_relation)));
     }
@@ -145,7 +150,8 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
 
 impl From<Consents> for Told {
     fn from(consents: Consents) -> Self {
-        let Consents { consent, entered_ms, withdrawn_ms, grants, local_ids, journal_position } = consents;
+        let Consents { consent, entered_ms, withdrawn_ms, grants, local_ids, links, alias_of, journal_position } =
+            consents;
         let grant = |grant: kura_client::Grant| Grant {
             facility: grant.facility,
             granted_ms: grant.granted_ms,
@@ -162,6 +168,8 @@ impl From<Consents> for Told {
             withdrawn_ms,
             grants: grants.into_iter().map(grant).collect(),
             local_ids,
+            links,
+            alias_of: alias_of.map(|number| number.reveal().to_owned()),
             journal_position,
         }
     }

@@ -38,6 +38,8 @@ pub enum Exit {
     Conflict = 8,
     /// 9: the rest was done, but something was refused or set aside.
     Partly = 9,
+    /// 10: proposed; it is not done before a second person confirms it.
+    Proposed = 10,
 }
 
 impl Exit {
@@ -53,7 +55,8 @@ Exit codes:
   6  it is not known whether the write was committed: ask for its outcome
   7  damaged, or a check did not pass
   8  it contradicts what is there already
-  9  the rest was done, but something was refused or set aside: see the report";
+  9  the rest was done, but something was refused or set aside: see the report
+  10  proposed: it is not done before another registrar confirms it";
 }
 
 impl From<Exit> for ExitCode {
@@ -251,6 +254,7 @@ mod tests {
             (Exit::Damaged, 7),
             (Exit::Conflict, 8),
             (Exit::Partly, 9),
+            (Exit::Proposed, 10),
         ];
         for (exit, code) in table {
             assert_eq!(exit as u8, code);

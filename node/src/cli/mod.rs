@@ -6,6 +6,7 @@
 //! - One module for each command; it parses, calls, prints, and decides nothing.
 //! - Participant numbers are never repeated in messages, and can come from standard input (`-`).
 
+mod act;
 mod acting;
 mod audit;
 mod bench;
@@ -13,6 +14,7 @@ mod ca;
 mod consent;
 mod demo;
 mod dev;
+mod disaster;
 mod exit;
 mod export;
 mod import;
@@ -26,6 +28,7 @@ mod refusal;
 mod registry;
 mod request;
 mod serve;
+mod setting;
 mod setup;
 mod status;
 
@@ -86,7 +89,16 @@ enum Command {
     /// Applications (registrars).
     #[command(subcommand)]
     App(registry::AppCommand),
-    /// Participants: enrolment, facilities' own ids.
+    /// Acts that take two registrars: what was proposed, and confirming it.
+    #[command(subcommand)]
+    Act(act::Command),
+    /// The network's settings (registrars).
+    #[command(subcommand)]
+    Setting(setting::Command),
+    /// A declared disaster: who may open emergencies beyond those who always may (registrars).
+    #[command(subcommand)]
+    Disaster(disaster::Command),
+    /// Participants: enrolment, facilities' own ids, cards, duplicates.
     #[command(subcommand)]
     Participant(participant::Command),
     /// What participants consent to.
@@ -162,6 +174,9 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Facility(command) => registry::facility(command, output).await,
         Command::User(command) => registry::user(command, output).await,
         Command::App(command) => registry::app(command, output).await,
+        Command::Act(command) => act::run(command, output).await,
+        Command::Setting(command) => setting::run(command, output).await,
+        Command::Disaster(command) => disaster::run(command, output).await,
         Command::Participant(command) => participant::run(command, output).await,
         Command::Consent(command) => consent::run(command, output).await,
         Command::Record(command) => record::run(command, output).await,
@@ -203,14 +218,34 @@ mod tests {
             "kura member replace voter-2 voter-4",
             "kura status --wait --json",
             "kura facility add F0012 --name Minato --kind hospital --access-line ip-vpn",
+            "kura facility add F0012 --name Minato --kind hospital --emergency --reason form-7",
+            "kura facility change F0012 --status suspended --institution-code 1311001232 --emergency false",
             "kura facility list",
             "kura user add F0012 u-7 --name Abe --profession physician",
+            "kura user change F0012 u-7 --no-credential --lists-accesses true",
             "kura user list F0012",
             "kura app add karte --facility F0012 --facility F0300 --participants",
+            "kura app change karte --add-facility F0100 --drop-facility F0300 --participants false",
             "kura app list",
+            "kura act list --all",
+            "kura act show 00112233445566778899aabbccddeeff",
+            "kura act confirm 00112233445566778899aabbccddeeff",
+            "kura act reject 00112233445566778899aabbccddeeff --reason wrong",
+            "kura setting show --json",
+            "kura setting set emergency_ms=1800000 participants_read=false --reason form-8",
+            "kura setting set --professions professions.toml",
+            "kura disaster declare flood --hours 72 --profession nurse --kind clinic --facility F0012 --caps-factor 10",
+            "kura disaster show",
+            "kura disaster end --reason over",
             "kura participant enrol - --signed-on 2026-04-01 --evidence 2026-113 --as F0012/u-7",
             "kura participant link 0043001234567890 00-123-45 --as F0012/u-7",
             "kura participant resolve 00-123-45 --as F0012/u-7",
+            "kura participant relink - 00-123-45 --reason mistyped --as F0012/u-7",
+            "kura participant ids 0043001234567890 --as F0012/u-7",
+            "kura participant card - C-0001 --evidence lost --as F0012/u-7",
+            "kura participant card - C-0001 --evidence lost --as-registrar ito",
+            "kura participant resolve-card C-0001 --as F0012/u-7",
+            "kura participant alias - - --evidence form-9 --client registrar.toml",
             "kura participant show - --as-participant",
             "kura participant granted --as F0012/u-7",
             "kura consent grant - F0300 --as-participant",

@@ -1,10 +1,10 @@
-//! `kura participant …`: enrolment and facilities' own ids.
+//! `kura participant …`: enrolment, facilities' own ids, cards, duplicates.
 
 use clap::{Args, Subcommand};
-use kura_client::{Consent, Date};
+use kura_client::{Consent, Date, FormerLink};
 use serde::Serialize;
 
-use super::acting::ActingOptions;
+use super::acting::{ActingOptions, ClientOption};
 use super::consent;
 use super::exit::Failure;
 use super::number::NumberArgument;
@@ -26,6 +26,56 @@ pub enum Command {
         local_id: String,
         #[command(flatten)]
         acting: ActingOptions,
+    },
+    /// Link the facility's own patient id, which names somebody else by mistake, to a participant.
+    Relink {
+        /// The participant's number; `-` reads it from standard input.
+        number: NumberArgument,
+        /// The facility's own id.
+        local_id: String,
+        /// Why; it stays recorded.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        acting: ActingOptions,
+    },
+    /// The facility's own patient ids of a participant, and what they were linked to before.
+    Ids {
+        /// The participant's number; `-` reads it from standard input.
+        number: NumberArgument,
+        #[command(flatten)]
+        acting: ActingOptions,
+    },
+    /// Issue a card, or one in the place of another (also registrars, with --as-registrar).
+    Card {
+        /// The participant's number; `-` reads it from standard input.
+        number: NumberArgument,
+        /// The card's serial; never given before.
+        serial: String,
+        /// Reference to the evidence, or why the former card is replaced.
+        #[arg(long)]
+        evidence: String,
+        #[command(flatten)]
+        acting: ActingOptions,
+    },
+    /// The participant who holds a card.
+    ResolveCard {
+        /// The card's serial.
+        serial: String,
+        #[command(flatten)]
+        acting: ActingOptions,
+    },
+    /// Make a duplicate enrolment an alias of the participant who stays (registrars). It cannot be undone.
+    Alias {
+        /// The number that stays; `-` reads a line of standard input.
+        number: NumberArgument,
+        /// The number that becomes its alias; `-` reads a line of standard input.
+        duplicate: NumberArgument,
+        /// Reference to the evidence that both are one person.
+        #[arg(long)]
+        evidence: String,
+        #[command(flatten)]
+        client: ClientOption,
     },
     /// The participant behind the facility's own patient id.
     Resolve {
@@ -78,6 +128,34 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Link { number, local_id, acting } => {
             let number = number.read()?;
             receipt::print(&acting.act(Some(&number)).await?.link(&number, local_id).await?, output)
+        }
+        Command::Relink { number, local_id, reason, acting } => {
+            let number = number.read()?;
+            receipt::print(&acting.act(Some(&number)).await?.relink(&number, local_id, reason).await?, output)
+        }
+        Command::Ids { number, acting } => {
+            let number = number.read()?;
+            let links = acting.act(Some(&number)).await?.local_ids(&number).await?;
+            output.list(&links, &["own id", "linked", "by", "before"], |link| {
+                let before = |event: &FormerLink| {
+                    format!("another until {} ({}: {})", moment(event.relinked_ms), event.relinked_by, event.reason)
+                };
+                let before: Vec<String> = link.former.iter().map(before).collect();
+                vec![link.local_id.clone(), moment(link.linked_ms), link.linked_by.clone(), before.join("; ")]
+            })
+        }
+        Command::Card { number, serial, evidence, acting } => {
+            let number = number.read()?;
+            let change = acting.act(Some(&number)).await?.issue_card(&number, serial).evidence(evidence);
+            receipt::print(&change.await?, output)
+        }
+        Command::ResolveCard { serial, acting } => {
+            let number = acting.act(None).await?.resolve_card(serial).await?;
+            output.thing(&Resolved { participant: number.reveal() }, &[("participant", number.reveal().to_owned())])
+        }
+        Command::Alias { number, duplicate, evidence, client } => {
+            let (stays, duplicate) = (number.read()?, duplicate.read()?);
+            receipt::print(&client.connect().await?.registry().alias(&stays, &duplicate, &evidence).await?, output)
         }
         Command::Resolve { local_id, acting } => {
             let number = acting.act(None).await?.resolve(local_id).await?;

@@ -1,10 +1,11 @@
 //! Receipts, as they are printed after a write.
 
+use kura_client::registry::Registered;
 use kura_client::{Reach, Receipt};
 use serde::Serialize;
 
-use super::exit::Failure;
-use super::output::Output;
+use super::exit::{Exit, Failure};
+use super::output::{Output, note};
 
 #[derive(Debug, Serialize)]
 struct Told {
@@ -51,4 +52,41 @@ fn words(receipt: &Receipt) -> String {
         Reach::NotAwaited => "yes",
     };
     if receipt.repeated() { format!("{reach}; by an earlier run of the same write") } else { reach.to_owned() }
+}
+
+/// A registration, as it is printed.
+#[derive(Debug, Serialize)]
+struct RegisteredTold {
+    receipt: Receipt,
+    /// The act that waits for a second registrar, if it takes one.
+    proposed: Option<String>,
+    request: String,
+    journal_position: u64,
+    warnings: Vec<String>,
+}
+
+/// Prints what became of a registration. What is only proposed ends with a code of its own.
+pub fn print_registered(registered: &Registered, output: Output) -> Result<(), Failure> {
+    let Registered { receipt, proposed, warnings } = registered;
+    let told = RegisteredTold {
+        receipt: *receipt,
+        proposed: proposed.map(|act| act.to_string()),
+        request: receipt.request().to_string(),
+        journal_position: receipt.journal_position(),
+        warnings: warnings.clone(),
+    };
+    let mut fields = vec![match &told.proposed {
+        Some(act) => ("proposed as act", act.clone()),
+        None => ("committed", words(receipt)),
+    }];
+    fields.push(("receipt", receipt.to_string()));
+    output.thing(&told, &fields)?;
+    warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    told.proposed.map_or(Ok(()), |act| {
+        let message = format!("proposed as act {act}: it takes a second registrar and is not done yet");
+        let next = format!(
+            "another registrar looks at it with `kura act show {act}` and confirms with `kura act confirm {act}`"
+        );
+        Err(Failure::new(Exit::Proposed, message).next(next))
+    })
 }

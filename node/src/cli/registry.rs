@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use kura_client::registry::{Application, Facility, User};
+use kura_client::registry::{Application, Facility, Registry, User};
 use kura_client::{AccessLine, FacilityKind, Profession, Status};
 
 use super::acting::{ClientOption, fingerprint};
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::output::{Output, hexadecimal};
 use super::receipt;
 
 /// `kura facility …`.
 #[derive(Debug, Subcommand)]
 pub enum FacilityCommand {
-    /// Register a facility, or change it to what is said.
+    /// Register a facility. With --emergency it is proposed to a second registrar.
     Add(FacilityArguments),
+    /// Change what is said of a facility, and nothing else.
+    Change(FacilityChange),
     /// All facilities.
     List(ClientOption),
 }
@@ -40,18 +42,64 @@ pub struct FacilityArguments {
     /// Its physicians may open records in an emergency.
     #[arg(long)]
     emergency: bool,
-    /// Its institution code (医療機関コード).
+    /// Its institution code (医療機関コード), ten digits.
     #[arg(long, default_value = "")]
     institution_code: String,
     #[command(flatten)]
+    because: Because,
+}
+
+/// Where and why.
+#[derive(Debug, Args)]
+pub struct Because {
+    /// Why: for the journal, and for the second registrar if it takes one.
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
     client: ClientOption,
+}
+
+impl Because {
+    /// The registry, for changes with this reason.
+    pub async fn registry(self) -> Result<Registry, Failure> {
+        Ok(self.client.connect().await?.registry().because(self.reason))
+    }
+}
+
+/// Options of `kura facility change`.
+#[derive(Debug, Args)]
+pub struct FacilityChange {
+    /// Its id in the network.
+    id: String,
+    /// Its name.
+    #[arg(long)]
+    name: Option<String>,
+    /// hospital, clinic, dental-clinic, pharmacy, care, home-nursing or community-support.
+    #[arg(long)]
+    kind: Option<FacilityKind>,
+    /// active, suspended or left.
+    #[arg(long)]
+    status: Option<Status>,
+    /// ip-vpn or ssl-vpn.
+    #[arg(long)]
+    access_line: Option<AccessLine>,
+    /// Whether its physicians may open records in an emergency; setting it takes two registrars.
+    #[arg(long, value_name = "true|false")]
+    emergency: Option<bool>,
+    /// Its institution code (医療機関コード), ten digits, or nothing.
+    #[arg(long)]
+    institution_code: Option<String>,
+    #[command(flatten)]
+    because: Because,
 }
 
 /// `kura user …`.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Register a user of a facility, or change them to what is said.
+    /// Register a user of a facility.
     Add(UserArguments),
+    /// Change what is said of a user, and nothing else.
+    Change(UserChange),
     /// The users of a facility.
     List {
         /// The facility.
@@ -84,14 +132,45 @@ pub struct UserArguments {
     #[arg(long)]
     lists_accesses: bool,
     #[command(flatten)]
-    client: ClientOption,
+    because: Because,
+}
+
+/// Options of `kura user change`.
+#[derive(Debug, Args)]
+pub struct UserChange {
+    /// The facility.
+    facility: String,
+    /// The user's id in it.
+    id: String,
+    /// Their name.
+    #[arg(long)]
+    name: Option<String>,
+    /// physician, dentist, pharmacist, nurse, technician, therapist, care-worker or clerk.
+    #[arg(long)]
+    profession: Option<Profession>,
+    /// active, suspended or left.
+    #[arg(long)]
+    status: Option<Status>,
+    /// The certificate (PEM or DER) of the card with which they must act.
+    #[arg(long, value_name = "FILE", group = "card")]
+    credential: Option<PathBuf>,
+    /// No card is registered for them any more.
+    #[arg(long, group = "card")]
+    no_credential: bool,
+    /// Whether they may list what the users of their facility accessed.
+    #[arg(long, value_name = "true|false")]
+    lists_accesses: Option<bool>,
+    #[command(flatten)]
+    because: Because,
 }
 
 /// `kura app …`.
 #[derive(Debug, Subcommand)]
 pub enum AppCommand {
-    /// Register an application, or change it to what is said.
+    /// Propose an application; a second registrar confirms it.
     Add(AppArguments),
+    /// Change what is said of an application, and nothing else. What widens it is proposed.
+    Change(AppChange),
     /// All applications.
     List(ClientOption),
 }
@@ -114,17 +193,61 @@ pub struct AppArguments {
     #[arg(long)]
     participants: bool,
     #[command(flatten)]
-    client: ClientOption,
+    because: Because,
+}
+
+/// Options of `kura app change`.
+#[derive(Debug, Args)]
+pub struct AppChange {
+    /// Its name, as in its certificate.
+    name: String,
+    /// ip-vpn or ssl-vpn.
+    #[arg(long)]
+    access_line: Option<AccessLine>,
+    /// A further facility for whose users it may speak.
+    #[arg(long)]
+    add_facility: Vec<String>,
+    /// A facility for whose users it may no longer speak.
+    #[arg(long)]
+    drop_facility: Vec<String>,
+    /// active, suspended or left.
+    #[arg(long)]
+    status: Option<Status>,
+    /// Whether it may speak for participants.
+    #[arg(long, value_name = "true|false")]
+    participants: Option<bool>,
+    #[command(flatten)]
+    because: Because,
+}
+
+fn not_registered(what: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("no such {what} is registered"))
+        .next(format!("register it with `kura {what} add`"))
 }
 
 /// Runs `kura facility …`.
 pub async fn facility(command: FacilityCommand, output: Output) -> Result<(), Failure> {
     match command {
         FacilityCommand::Add(arguments) => {
-            let FacilityArguments { id, name, kind, status, access_line, emergency, institution_code, client } =
+            let FacilityArguments { id, name, kind, status, access_line, emergency, institution_code, because } =
                 arguments;
             let facility = Facility { id, name, kind, status, access_line, emergency, institution_code };
-            receipt::print(&client.connect().await?.registry().put_facility(&facility).await?, output)
+            receipt::print_registered(&because.registry().await?.add_facility(&facility).await?, output)
+        }
+        FacilityCommand::Change(change) => {
+            let registry = change.because.registry().await?;
+            let known = registry.facilities().await?.into_iter().find(|one| one.id == change.id);
+            let before = known.ok_or_else(|| not_registered("facility"))?;
+            let after = Facility {
+                id: change.id,
+                name: change.name.unwrap_or_else(|| before.name.clone()),
+                kind: change.kind.unwrap_or(before.kind),
+                status: change.status.unwrap_or(before.status),
+                access_line: change.access_line.unwrap_or(before.access_line),
+                emergency: change.emergency.unwrap_or(before.emergency),
+                institution_code: change.institution_code.unwrap_or_else(|| before.institution_code.clone()),
+            };
+            receipt::print_registered(&registry.change_facility(&before, &after).await?, output)
         }
         FacilityCommand::List(client) => {
             let facilities = client.connect().await?.registry().facilities().await?;
@@ -149,11 +272,31 @@ pub async fn facility(command: FacilityCommand, output: Output) -> Result<(), Fa
 pub async fn user(command: UserCommand, output: Output) -> Result<(), Failure> {
     match command {
         UserCommand::Add(arguments) => {
-            let UserArguments { facility, id, name, profession, status, credential, lists_accesses, client } =
+            let UserArguments { facility, id, name, profession, status, credential, lists_accesses, because } =
                 arguments;
             let credential_sha256 = credential.as_deref().map(fingerprint).transpose()?;
             let user = User { facility, id, name, profession, status, credential_sha256, lists_accesses };
-            receipt::print(&client.connect().await?.registry().put_user(&user).await?, output)
+            receipt::print_registered(&because.registry().await?.add_user(&user).await?, output)
+        }
+        UserCommand::Change(change) => {
+            let registry = change.because.registry().await?;
+            let known = registry.users(&change.facility).await?.into_iter().find(|one| one.id == change.id);
+            let before = known.ok_or_else(|| not_registered("user"))?;
+            let credential_sha256 = match &change.credential {
+                Some(path) => Some(fingerprint(path)?),
+                None if change.no_credential => None,
+                None => before.credential_sha256,
+            };
+            let after = User {
+                facility: change.facility,
+                id: change.id,
+                name: change.name.unwrap_or_else(|| before.name.clone()),
+                profession: change.profession.unwrap_or(before.profession),
+                status: change.status.unwrap_or(before.status),
+                credential_sha256,
+                lists_accesses: change.lists_accesses.unwrap_or(before.lists_accesses),
+            };
+            receipt::print_registered(&registry.change_user(&before, &after).await?, output)
         }
         UserCommand::List { facility, client } => {
             let users = client.connect().await?.registry().users(&facility).await?;
@@ -170,9 +313,25 @@ pub async fn user(command: UserCommand, output: Output) -> Result<(), Failure> {
 pub async fn app(command: AppCommand, output: Output) -> Result<(), Failure> {
     match command {
         AppCommand::Add(arguments) => {
-            let AppArguments { name, access_line, facility, status, participants, client } = arguments;
+            let AppArguments { name, access_line, facility, status, participants, because } = arguments;
             let application = Application { name, access_line, facilities: facility, status, participants };
-            receipt::print(&client.connect().await?.registry().put_application(&application).await?, output)
+            receipt::print_registered(&because.registry().await?.add_application(&application).await?, output)
+        }
+        AppCommand::Change(change) => {
+            let registry = change.because.registry().await?;
+            let known = registry.applications().await?.into_iter().find(|one| one.name == change.name);
+            let before = known.ok_or_else(|| not_registered("app"))?;
+            let mut facilities = before.facilities.clone();
+            facilities.retain(|facility| !change.drop_facility.contains(facility));
+            facilities.extend(change.add_facility.into_iter().filter(|facility| !before.facilities.contains(facility)));
+            let after = Application {
+                name: change.name,
+                access_line: change.access_line.unwrap_or(before.access_line),
+                facilities,
+                status: change.status.unwrap_or(before.status),
+                participants: change.participants.unwrap_or(before.participants),
+            };
+            receipt::print_registered(&registry.change_application(&before, &after).await?, output)
         }
         AppCommand::List(client) => {
             let applications = client.connect().await?.registry().applications().await?;

@@ -1,9 +1,9 @@
 //! Who takes part in the demo: facilities, users, applications, participants.
 
-use kura_client::registry::{Application, Facility, User as RegisteredUser};
+use kura_client::registry::{Application, Facility, Registered, User as RegisteredUser};
 use kura_client::{
     AccessLine, ActingClient, Client, Consent, Date, FacilityKind, Method, Participant, ParticipantNumber, Person,
-    Profession, User, now_ms,
+    Profession, RegistryError, User, now_ms,
 };
 
 use super::report::Report;
@@ -134,7 +134,7 @@ impl Cast {
 pub(super) struct Clients {
     pub application: Client,
     pub ssl: Client,
-    registrar: Client,
+    registrars: [Client; 2],
 }
 
 impl Clients {
@@ -142,7 +142,7 @@ impl Clients {
         Ok(Self {
             application: cluster.client(ClientFile::Application).await?,
             ssl: cluster.client(ClientFile::ApplicationSsl).await?,
-            registrar: cluster.client(ClientFile::Registrar1).await?,
+            registrars: [cluster.client(ClientFile::Registrar1).await?, cluster.client(ClientFile::Registrar2).await?],
         })
     }
 
@@ -167,7 +167,11 @@ pub(super) fn author_through(client: &Client, place: &Place) -> ActingClient {
     client.act(User::at(&place.sample.id, &place.author.id).authenticated(Method::Card, now_ms()))
 }
 
-/// Registers facilities, users and applications, as a registrar.
+fn done(registered: Registered) -> Result<(), Failure> {
+    registered.done().map(|_| ()).map_err(|_| Failure::failed("what one registrar may do took two"))
+}
+
+/// Registers facilities and users as a registrar, applications as two.
 pub(super) async fn register(
     clients: &Clients,
     cast: &Cast,
@@ -175,18 +179,18 @@ pub(super) async fn register(
     report: &mut Report,
 ) -> Result<(), Failure> {
     report.begin("registry");
-    let registry = clients.registrar.registry();
+    let [registry, second] = [clients.registrars[0].registry(), clients.registrars[1].registry()];
     for place in &cast.places {
         let mut facility = Facility::new(&place.sample.id, &place.sample.name, place.kind);
         facility.access_line = place.line;
         facility.institution_code = place.sample.institution_number.clone();
-        registry.put_facility(&facility).await?;
+        done(registry.add_facility(&facility).await?)?;
         words.add("facility id", &facility.id);
         words.add("facility name", &facility.name);
         words.add("institution number", &facility.institution_code);
         for staff in [&place.author, &place.clerk] {
             let user = RegisteredUser::new(&place.sample.id, &staff.id, &staff.name, staff.profession);
-            registry.put_user(&user).await?;
+            done(registry.add_user(&user).await?)?;
             words.add("user id", &staff.id);
             words.add("user name", &staff.name);
         }
@@ -196,7 +200,15 @@ pub(super) async fn register(
         let mut application = Application::new(name, over);
         application.access_line = line;
         application.participants = line == AccessLine::IpVpn;
-        registry.put_application(&application).await?;
+        let Some(act) = registry.add_application(&application).await?.proposed else {
+            return Err(Failure::failed("one registrar alone registered an application"));
+        };
+        // Who proposed it cannot confirm it.
+        let proposed = second.act(act).await?;
+        if !matches!(registry.confirm(&proposed).await, Err(RegistryError::Denied(_))) {
+            return Err(Failure::failed("one registrar alone confirmed an application"));
+        }
+        second.confirm(&proposed).await?;
     }
     let registered = registry.facilities().await?;
     let missing = cast.places.iter().filter(|place| !registered.iter().any(|one| one.id == place.sample.id)).count();
@@ -205,7 +217,7 @@ pub(super) async fn register(
     }
     let (facilities, users) = (cast.places.len(), cast.places.len() * 2);
     report.done(
-        "a registrar registers facilities, users and applications (one on IP-VPN, one on SSL-VPN)",
+        "a registrar registers facilities and users; two register applications (one on IP-VPN, one on SSL-VPN)",
         format!("{facilities} facilities, {users} users, 2 applications"),
     );
     Ok(())

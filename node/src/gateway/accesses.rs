@@ -1,8 +1,9 @@
 //! Who accessed a participant's records: the participant's own list.
 
+use kura_cluster::Pseudonym;
 use kura_cluster::consent::{Act, decide};
 use kura_cluster::row::{JournalEntry, ReceiptRow};
-use kura_cluster::seal::{Domain, index_hash};
+use kura_cluster::seal::{Domain, Key, index_hash};
 use kura_cluster::word::Action;
 use kura_proto::v1;
 
@@ -10,7 +11,7 @@ use super::attempt::Attempt;
 use super::caller::CallerRows;
 use super::journal::{Filter, Journal, Stretch, View};
 use super::list::page;
-use super::participant::number;
+use super::participant::{Known, number};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
@@ -33,29 +34,29 @@ impl Gateway {
                 let facts = rows.facts(attempt.now_ms, Act::ListAccesses, known.as_ref().map(|k| &*k.row), None);
                 let decision = decide(&facts);
                 let verdict = Verdict::of(decision, |_| {
-                    known.map(|k| k.pseudonym).ok_or(GatewayError::Damaged { what: "participant" })
+                    let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
+                    Ok(subject_hashes(&attempt.vault.keyring().index, &known))
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
-        let pseudonym = done.value.ok_or(GatewayError::Unknown)?;
+        let hashes = done.value.ok_or(GatewayError::Unknown)?;
         let position = done.committed.journal_first;
-        let mut reply = tokio::task::block_in_place(|| self.accesses_of(&pseudonym, &request, position + 1))?;
+        let mut reply = tokio::task::block_in_place(|| self.accesses_of(hashes, &request, position + 1))?;
         reply.journal_position = position;
         Ok(reply)
     }
 
     fn accesses_of(
         &self,
-        pseudonym: &kura_cluster::Pseudonym,
+        index: Vec<[u8; 32]>,
         request: &v1::AccessesRequest,
         size: u64,
     ) -> Result<v1::AccessesReply, GatewayError> {
         let attempt = Attempt::begin(self, &JournalEntry::default())?;
         let snapshot = attempt.database.snapshot();
         let journal = Journal::new(&attempt, &snapshot);
-        let hash = index_hash(&attempt.vault.keyring().index, Domain::JournalSubject, &[&pseudonym.0]);
-        let filter = Filter { since_ms: request.since_ms, index: Some(hash), ..Filter::default() };
+        let filter = Filter { since_ms: request.since_ms, index, ..Filter::default() };
         let stretch = Stretch { cursor: request.after, limit: page(request.limit), oldest_first: false, before: size };
         let mut reply = v1::AccessesReply::default();
         let next = journal.page(&filter, stretch, |position, entry| {
@@ -65,4 +66,10 @@ impl Gateway {
         (reply.last, reply.more) = (next.cursor, next.more);
         Ok(reply)
     }
+}
+
+/// Under which keyed hashes a participant's journal entries lie: the own one's, and those of former numbers.
+pub fn subject_hashes(index_key: &Key, known: &Known) -> Vec<[u8; 32]> {
+    let hash = |pseudonym: Pseudonym| index_hash(index_key, Domain::JournalSubject, &[&pseudonym.0]);
+    known.pseudonyms().into_iter().map(hash).collect()
 }

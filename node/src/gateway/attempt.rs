@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::{Basis, Denial, Settings};
-use kura_cluster::row::{JournalEntry, RowKey, SettingsRow, Table};
+use kura_cluster::row::{DisasterRow, JournalEntry, RowKey, SettingsRow, Table};
 use kura_cluster::seal::{Domain, Key, Nonce, RowContext, RowName, index_hash, open_row, row, seal_row};
 use kura_cluster::{Command, Pseudonym, Revision};
 use prost::Message;
@@ -43,6 +43,8 @@ pub struct Attempt<'g> {
     pub entry: JournalEntry,
     /// Facilities under which the entry is found again.
     pub entry_facilities: Vec<String>,
+    /// Participants beside its subject under whom it is found again.
+    pub entry_subjects: Vec<Pseudonym>,
     published: Arc<Published>,
     nonces: Nonces,
 }
@@ -64,6 +66,7 @@ impl<'g> Attempt<'g> {
             command: Command::new(now_ms),
             entry: JournalEntry { at_ms: now_ms, gateway: gateway.name.clone(), ..entry.clone() },
             entry_facilities: Vec::new(),
+            entry_subjects: Vec::new(),
             published,
             nonces: Nonces::new(),
         })
@@ -225,6 +228,12 @@ impl<'g> Attempt<'g> {
         Ok(loaded.value.map_or_else(Settings::default, |row| Settings::from_row(&row)))
     }
 
+    /// The disaster declared last, if ever one was; the table is expected whole with the settings.
+    pub fn disaster(&mut self) -> Result<Option<Arc<DisasterRow>>, GatewayError> {
+        self.expect_table(Table::Setting);
+        Ok(self.look::<DisasterRow>(&RowKey::setting("disaster"))?.value)
+    }
+
     /// Finishes the draft as permitted.
     pub fn permit(&mut self, basis: Basis) {
         self.entry.basis = basis.number();
@@ -246,6 +255,12 @@ impl<'g> Attempt<'g> {
         if !self.entry.pseudonym.is_empty() {
             let hash = index_hash(index_key, Domain::JournalSubject, &[&self.entry.pseudonym]);
             index.push(Bytes::copy_from_slice(&hash));
+        }
+        for subject in &self.entry_subjects {
+            let hash = Bytes::copy_from_slice(&index_hash(index_key, Domain::JournalSubject, &[&subject.0]));
+            if !index.contains(&hash) {
+                index.push(hash);
+            }
         }
         for facility in &self.entry_facilities {
             let hash = Bytes::copy_from_slice(&index_hash(index_key, Domain::JournalFacility, &[facility.as_bytes()]));

@@ -7,6 +7,7 @@ use kura_cluster::seal::{Domain, index_hash};
 use kura_cluster::word::Action;
 use kura_proto::v1;
 
+use super::accesses::subject_hashes;
 use super::attempt::Attempt;
 use super::caller::CallerRows;
 use super::journal::{Filter, Journal, Stretch, View};
@@ -48,13 +49,13 @@ impl Gateway {
                 let verdict = Verdict::of(decide(&rows.facts(attempt.now_ms, Act::ListJournal, None, None)), |_| {
                     let key = &attempt.vault.keyring().index;
                     Ok(match (&participant, known, &facility) {
-                        (Some(_), Some(known), _) => {
-                            Which::Indexed(index_hash(key, Domain::JournalSubject, &[&known.pseudonym.0]))
-                        }
+                        (Some(_), Some(known), _) => Which::Indexed(subject_hashes(key, &known)),
                         (Some(_), None, _) => Which::Nothing,
-                        (None, _, Some(facility)) => {
-                            Which::Indexed(index_hash(key, Domain::JournalFacility, &[facility.reveal().as_bytes()]))
-                        }
+                        (None, _, Some(facility)) => Which::Indexed(vec![index_hash(
+                            key,
+                            Domain::JournalFacility,
+                            &[facility.reveal().as_bytes()],
+                        )]),
                         (None, _, None) => Which::All,
                     })
                 })?;
@@ -64,8 +65,8 @@ impl Gateway {
         let position = done.committed.journal_first;
         filter.index = match done.value.ok_or(GatewayError::Unknown)? {
             Which::Nothing => return Ok(v1::JournalReply { journal_position: position, ..Default::default() }),
-            Which::Indexed(hash) => Some(hash),
-            Which::All => None,
+            Which::Indexed(hashes) => hashes,
+            Which::All => Vec::new(),
         };
         if let (Some(_), Some(facility)) = (&participant, &facility) {
             // One index serves; the other is looked at entry by entry.
@@ -101,7 +102,7 @@ impl Gateway {
             users_of: facility,
             actor: user,
             denied_only: request.denied_only,
-            index: Some(hash),
+            index: vec![hash],
             ..Filter::default()
         };
         let position = done.committed.journal_first;
@@ -136,7 +137,7 @@ impl Gateway {
 /// Which entries can be meant.
 enum Which {
     All,
-    Indexed([u8; 32]),
+    Indexed(Vec<[u8; 32]>),
     Nothing,
 }
 

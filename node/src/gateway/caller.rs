@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kura_cluster::ParticipantNumber;
 use kura_cluster::consent::{Act, Actor, Facts, Settings};
 use kura_cluster::id::{FacilityId, UserId};
-use kura_cluster::row::{ActorRow, Application, Facility, Participant, RowKey, Table, User};
+use kura_cluster::row::{ActorRow, Application, DisasterRow, Facility, Participant, RowKey, Table, User};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{ActorKind, Method, Purpose};
 use kura_proto::v1;
@@ -81,6 +81,7 @@ impl Caller {
                 authenticated_ms: statement.authenticated_ms,
                 credential_sha256: statement.credential_sha256.clone(),
                 application,
+                ..ActorRow::default()
             },
             StatedActor::Participant { number, statement } => ActorRow {
                 kind: ActorKind::Participant.number(),
@@ -90,6 +91,7 @@ impl Caller {
                 authenticated_ms: statement.authenticated_ms,
                 credential_sha256: statement.credential_sha256.clone(),
                 application,
+                ..ActorRow::default()
             },
             StatedActor::Office(kind) => ActorRow {
                 kind: kind.number(),
@@ -97,6 +99,7 @@ impl Caller {
                 method: Method::Certificate.number(),
                 credential_sha256: Bytes::copy_from_slice(&self.identity.fingerprint),
                 application,
+                key_sha256: Bytes::copy_from_slice(&self.identity.key_sha256),
                 ..ActorRow::default()
             },
         }
@@ -159,12 +162,14 @@ pub struct CallerRows {
     facility: Option<Arc<Facility>>,
     user: Option<Arc<User>>,
     settings: Settings,
+    disaster: Option<Arc<DisasterRow>>,
 }
 
 impl CallerRows {
     /// Opens the rows that every decision uses. Their tables are expected whole: they change rarely.
     pub fn load(attempt: &mut Attempt<'_>, caller: &Caller) -> Result<CallerRows, GatewayError> {
         let settings = attempt.settings()?;
+        let disaster = attempt.disaster()?;
         for table in [Table::Application, Table::Facility, Table::User] {
             attempt.expect_table(table);
         }
@@ -176,6 +181,7 @@ impl CallerRows {
             facility: None,
             user: None,
             settings,
+            disaster,
         };
         match &caller.actor {
             StatedActor::FacilityUser { facility, user, .. } => {
@@ -195,6 +201,11 @@ impl CallerRows {
     /// The actor's facility.
     pub fn facility(&self) -> Option<&Facility> {
         self.facility.as_deref()
+    }
+
+    /// The network's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The facts of an act.
@@ -217,7 +228,7 @@ impl CallerRows {
             user: self.user.as_deref(),
             participant,
             settings: &self.settings,
-            disaster: None,
+            disaster: self.disaster.as_deref(),
         }
     }
 }

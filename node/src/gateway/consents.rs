@@ -1,11 +1,9 @@
-//! Enrolment, links, grants, revocations, withdrawal, and showing them.
+//! Enrolment, grants, revocations, withdrawal, and showing them.
 
 use bytes::Bytes;
 use kura_cluster::consent::{Act, Basis, ConsentTerms, Denial, decide, is_granted};
-use kura_cluster::id::{FacilityId, LocalId};
-use kura_cluster::row::{
-    Grant, GrantIndexRow, LinkRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey, Table,
-};
+use kura_cluster::id::FacilityId;
+use kura_cluster::row::{Grant, GrantIndexRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::Action;
 use kura_cluster::{ParticipantNumber, Pseudonym, Revision};
@@ -14,6 +12,7 @@ use kura_proto::v1;
 use super::attempt::Attempt;
 use super::caller::{CallerRows, load_facility};
 use super::limits::{GRANTS_MAX, TEXT_BYTES_MAX};
+use super::links::links_of;
 use super::participant::{Known, number};
 use super::transact::{Asked, Done, Verdict};
 use super::{Caller, Gateway, GatewayError};
@@ -67,52 +66,6 @@ impl Gateway {
             })
             .await?;
         Ok(self.receipt(&done, &asked, false).await)
-    }
-
-    /// Links a facility's own id to a participant.
-    pub async fn link(&self, caller: &Caller, request: v1::LinkRequest) -> Result<v1::Receipt, GatewayError> {
-        let asked = Asked::parse(request.request.as_ref(), &request)?;
-        let number = number(&request.participant)?;
-        let local = LocalId::parse(&request.local_id).map_err(|e| GatewayError::invalid("local_id", e))?;
-        let done = self
-            .transact(caller, Action::Link, Some(&asked), |attempt| {
-                decide_on(attempt, caller, &number, Act::Link, |attempt, subject| {
-                    link(attempt, subject.known()?, subject.facility_id(), &local)
-                })
-            })
-            .await?;
-        Ok(self.receipt(&done, &asked, false).await)
-    }
-
-    /// Finds the participant behind a facility's own id.
-    pub async fn resolve(
-        &self,
-        caller: &Caller,
-        request: v1::ResolveRequest,
-    ) -> Result<v1::ResolveReply, GatewayError> {
-        let local = LocalId::parse(&request.local_id).map_err(|e| GatewayError::invalid("local_id", e))?;
-        let done = self
-            .transact(caller, Action::Resolve, None, |attempt| {
-                let rows = CallerRows::load(attempt, caller)?;
-                let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
-                let key = link_key(attempt, &facility, &local);
-                let link = attempt.load::<LinkRow>(&key)?;
-                let facts = rows.facts(attempt.now_ms, Act::Resolve, None, None);
-                let verdict = Verdict::of(decide(&facts), |_| {
-                    let Some(link) = link.value else { return Ok(None) };
-                    let pseudonym =
-                        Pseudonym::from_slice(&link.pseudonym).map_err(|_| super::attempt::damaged(&key))?;
-                    attempt.entry.pseudonym = link.pseudonym.clone();
-                    let participant = attempt.load::<Participant>(&RowKey::participant(&pseudonym))?;
-                    Ok(participant.value.map(|p| p.number.clone()))
-                })?;
-                Ok((verdict, ReceiptRow::default()))
-            })
-            .await?;
-        let journal_position = done.committed.journal_first;
-        let participant =
-            done.value.flatten().ok_or(GatewayError::NotFound { what: "a participant linked to this id" })?;
-        Ok(v1::ResolveReply { participant, journal_position })
     }
 
     /// Names a facility that may see a participant's records.
@@ -200,7 +153,11 @@ impl Gateway {
                 decide_on(attempt, caller, &number, Act::ShowConsent, |attempt, subject| {
                     let known = subject.known()?;
                     let mut reply = show(&known.row, as_of_ms);
-                    reply.local_ids = local_ids(attempt, known, subject)?;
+                    reply.links = links_shown(attempt, known, subject)?;
+                    reply.local_ids = reply.links.iter().map(|link| local_id(link, subject)).collect();
+                    if known.row.number != number.reveal() {
+                        reply.alias_of = known.row.number.clone();
+                    }
                     Ok(reply)
                 })
             })
@@ -212,26 +169,26 @@ impl Gateway {
 }
 
 /// Whom a permitted consent command is about, and by whom.
-struct Subject {
-    rows: CallerRows,
-    known: Option<Known>,
-    basis: Basis,
+pub(super) struct Subject {
+    pub rows: CallerRows,
+    pub known: Option<Known>,
+    pub basis: Basis,
 }
 
 impl Subject {
     /// The participant: whatever but enrolment is permitted, is permitted for one who is known.
-    fn known(&self) -> Result<&Known, GatewayError> {
+    pub fn known(&self) -> Result<&Known, GatewayError> {
         self.known.as_ref().ok_or(GatewayError::Damaged { what: "participant" })
     }
 
     /// The acting user's facility; empty for the participant's own acts.
-    fn facility_id(&self) -> &str {
+    pub fn facility_id(&self) -> &str {
         self.rows.facility().map_or("", |facility| &facility.id)
     }
 }
 
 /// Decides on a participant; on permission `write` drafts the rows.
-fn decide_on<T>(
+pub(super) fn decide_on<T>(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
     number: &ParticipantNumber,
@@ -264,34 +221,6 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: Par
     attempt
         .command
         .put(&RowKey::participant_key(&pseudonym, KEY_VERSION_FIRST), prost::Message::encode_to_vec(&wrapped));
-}
-
-fn link_key(attempt: &Attempt<'_>, facility: &str, local: &LocalId) -> RowKey {
-    RowKey::hashed(Table::Link, &attempt.hash(Domain::LinkFacilityLocal, &[facility, local.reveal()]))
-}
-
-fn link(attempt: &mut Attempt<'_>, known: &Known, facility: &str, local: &LocalId) -> Result<(), GatewayError> {
-    let key = link_key(attempt, facility, local);
-    let found = attempt.load::<LinkRow>(&key)?;
-    if let Some(row) = &found.value {
-        return match row.pseudonym[..] == known.pseudonym.0 {
-            true => Ok(()),
-            false => Err(GatewayError::InUse { field: "local_id", what: "another participant" }),
-        };
-    }
-    let row = LinkRow {
-        pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
-        facility: facility.into(),
-        local_id: local.reveal().into(),
-        linked_ms: attempt.now_ms,
-        ..LinkRow::default()
-    };
-    attempt.put(&key, found.revision, &row);
-    let hash = attempt.hash(Domain::LinkReverse, &[facility, local.reveal()]);
-    attempt.put(&RowKey::link_reverse(&known.pseudonym, &hash), Revision::ABSENT, &row);
-    // Rewritten unchanged: whoever decides on this participant notices that its ids changed.
-    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &*known.row);
-    Ok(())
 }
 
 fn grant(
@@ -327,7 +256,7 @@ fn grant(
     Ok(())
 }
 
-fn grant_index_key(attempt: &Attempt<'_>, facility: &FacilityId, pseudonym: &Pseudonym) -> RowKey {
+pub(super) fn grant_index_key(attempt: &Attempt<'_>, facility: &FacilityId, pseudonym: &Pseudonym) -> RowKey {
     RowKey::grant_index(&attempt.hash(Domain::GrantIndex, &[facility.reveal()]), pseudonym)
 }
 
@@ -360,20 +289,19 @@ fn show(row: &Participant, as_of_ms: u64) -> v1::ShowReply {
 }
 
 /// A facility sees its own ids, the participant all of them.
-fn local_ids(attempt: &Attempt<'_>, known: &Known, subject: &Subject) -> Result<Vec<String>, GatewayError> {
-    let facility = subject.rows.facility().map(|f| &f.id[..]);
-    let prefix = RowKey::links_of(&known.pseudonym);
-    let rows = attempt.database.snapshot().scan(&prefix, None, GRANTS_MAX).map_err(super::attempt::broken)?;
-    let mut ids = Vec::new();
-    for (key, stored) in rows {
-        let row: LinkRow = attempt.open_scanned(&key, &stored)?;
-        match facility {
-            Some(facility) if row.facility == facility => ids.push(row.local_id),
-            None if subject.basis == Basis::Own => ids.push(format!("{}/{}", row.facility, row.local_id)),
-            _ => {}
-        }
+fn links_shown(attempt: &mut Attempt<'_>, known: &Known, subject: &Subject) -> Result<Vec<v1::Link>, GatewayError> {
+    match subject.rows.facility().map(|facility| facility.id.clone()) {
+        Some(facility) => links_of(attempt, known, Some(&facility)),
+        None if subject.basis == Basis::Own => links_of(attempt, known, None),
+        None => Ok(Vec::new()),
     }
-    Ok(ids)
+}
+
+fn local_id(link: &v1::Link, subject: &Subject) -> String {
+    match subject.rows.facility() {
+        Some(_) => link.local_id.clone(),
+        None => format!("{}/{}", link.facility, link.local_id),
+    }
 }
 
 /// A free text within its bound: a length, and no control characters.

@@ -69,9 +69,10 @@ fn change(
     let known = attempt.participant(&number)?;
     let mut found = None;
     if let Some(known) = &known {
-        let data = attempt.data_key(&known.pseudonym, known.row.key_version)?;
-        let key = RowKey::record_control(&known.pseudonym, &record_id);
-        let control = attempt.load_of::<RecordControl>(&key, &known.pseudonym)?;
+        let home = attempt.home(known, &record_id)?;
+        let data = attempt.data_key(&home.pseudonym, home.key_version)?;
+        let key = RowKey::record_control(&home.pseudonym, &record_id);
+        let control = attempt.load_of::<RecordControl>(&key, &home.pseudonym)?;
         found = Some((data, key, control));
     }
     let control = found.as_ref().and_then(|(_, _, loaded)| loaded.value.clone());

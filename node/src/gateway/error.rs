@@ -36,6 +36,15 @@ pub enum GatewayError {
         /// What uses it.
         what: &'static str,
     },
+    /// Something else is registered under it.
+    #[error("{field} is registered, and otherwise: look at it, and change it instead of adding it")]
+    Registered {
+        /// What tells it from others.
+        field: &'static str,
+    },
+    /// What is registered is not what the caller knows.
+    #[error("it was changed meanwhile: look at it again, and change what is there now")]
+    Changed,
     /// Decisions kept being overtaken by others' writes.
     #[error("too many concurrent changes to the same rows; try again")]
     Contended,

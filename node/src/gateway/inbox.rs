@@ -106,10 +106,15 @@ impl Gateway {
         .await
     }
 
-    /// Whether a participant takes part and names a facility at this moment.
+    /// Whether a participant takes part and names a facility at this moment; of a former number, whether
+    /// the one who stays does.
     fn names(&self, attempt: &Attempt<'_>, pseudonym: &[u8], facility: &str) -> Result<bool, GatewayError> {
         let Ok(pseudonym) = Pseudonym::from_slice(pseudonym) else { return Ok(false) };
-        let participant = attempt.look::<Participant>(&RowKey::participant(&pseudonym))?.value;
+        let mut participant = attempt.look::<Participant>(&RowKey::participant(&pseudonym))?.value;
+        if let Some(former) = participant.as_ref().filter(|row| !row.alias_of.is_empty()) {
+            let Ok(stays) = Pseudonym::from_slice(&former.alias_of) else { return Ok(false) };
+            participant = attempt.look::<Participant>(&RowKey::participant(&stays))?.value;
+        }
         Ok(participant.is_some_and(|p| present_consent(&p).is_some() && is_granted(&p, facility)))
     }
 }

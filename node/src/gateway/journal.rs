@@ -45,8 +45,8 @@ pub struct Filter {
     pub application: String,
     /// Only denials.
     pub denied_only: bool,
-    /// Only positions under this keyed hash of a subject or facility.
-    pub index: Option<[u8; 32]>,
+    /// Only positions under one of these keyed hashes of a subject or facility; none: all positions.
+    pub index: Vec<[u8; 32]>,
 }
 
 /// Which stretch of a list a page is.
@@ -171,23 +171,46 @@ impl<'s> Journal<'s> {
         high: u64,
         upwards: bool,
     ) -> Result<Vec<(u64, Option<StoredRow>)>, GatewayError> {
-        let (prefix, at): (RowKey, Box<dyn Fn(u64) -> RowKey>) = match filter.index {
-            Some(hash) => {
-                (RowKey::journal_index_of(&hash), Box::new(move |position| RowKey::journal_index(&hash, position)))
-            }
-            None => (RowKey::whole_table(Table::Journal), Box::new(RowKey::journal)),
-        };
         let rows = usize::try_from(SCAN_ROWS.min(high - low)).unwrap_or(usize::MAX);
+        if filter.index.is_empty() {
+            let whole = RowKey::whole_table(Table::Journal);
+            return self.scan(&whole, RowKey::journal, (low, high), upwards, rows, true);
+        }
+        // The first of each are enough for the first of all: an entry may lie under several.
+        let mut positions = Vec::with_capacity(rows);
+        for hash in &filter.index {
+            let at = |position| RowKey::journal_index(hash, position);
+            positions.extend(self.scan(&RowKey::journal_index_of(hash), at, (low, high), upwards, rows, false)?);
+        }
+        positions.sort_by_key(|(position, _)| *position);
+        positions.dedup_by_key(|(position, _)| *position);
+        if !upwards {
+            positions.reverse();
+        }
+        positions.truncate(rows);
+        Ok(positions)
+    }
+
+    /// The next positions of a range under one prefix.
+    fn scan(
+        &self,
+        prefix: &RowKey,
+        at: impl Fn(u64) -> RowKey,
+        (low, high): (u64, u64),
+        upwards: bool,
+        rows: usize,
+        with_rows: bool,
+    ) -> Result<Vec<(u64, Option<StoredRow>)>, GatewayError> {
         let found = match (upwards, low) {
-            (true, 0) => self.snapshot.scan(&prefix, None, rows),
-            (true, low) => self.snapshot.scan(&prefix, Some(&at(low - 1).as_bytes()[..]), rows),
-            (false, _) => self.snapshot.scan_back(&prefix, Some(&at(high).as_bytes()[..]), rows),
+            (true, 0) => self.snapshot.scan(prefix, None, rows),
+            (true, low) => self.snapshot.scan(prefix, Some(&at(low - 1).as_bytes()[..]), rows),
+            (false, _) => self.snapshot.scan_back(prefix, Some(&at(high).as_bytes()[..]), rows),
         };
         let mut positions = Vec::with_capacity(rows);
         for (key, row) in found.map_err(broken)? {
             let position = position_at_end(&key).ok_or_else(|| damaged(&key))?;
             if (low..high).contains(&position) {
-                positions.push((position, Some(row).filter(|_| filter.index.is_none())));
+                positions.push((position, Some(row).filter(|_| with_rows)));
             }
         }
         Ok(positions)

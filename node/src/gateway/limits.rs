@@ -44,3 +44,15 @@ pub const STAGING_MS_MAX: u64 = 24 * 3_600_000;
 pub const STAGE_COMMAND_BYTES: usize = 512 << 10;
 /// Rows from which gathered blocks are proposed.
 pub const STAGE_COMMAND_ROWS: usize = 512;
+/// Acts that wait for their second registrar.
+pub const ACTS_OPEN_MAX: usize = 256;
+/// Longest that an act can wait: the bound of the setting `act_ms`.
+pub const ACT_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// Payloads of acts from which a page of them is told.
+pub const ACTS_REPLY_BYTES: usize = 1 << 20;
+/// Professions in a table of professions and classes; far more than there are.
+pub const PROFESSIONS_MAX: usize = 64;
+/// Enrolments that can become aliases of one participant.
+pub const ALIASES_MAX: usize = 16;
+/// Facilities' own ids of one participant that are shown, for each number that they have.
+pub const LINKS_SHOWN_MAX: usize = 4096;

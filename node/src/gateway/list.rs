@@ -16,12 +16,15 @@ use super::participant::{Known, number};
 use super::read::{load_manifest, summary};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
+use crate::state::database::Snapshot;
 
 /// Control rows read at a time.
 const SCAN_ROWS: usize = 256;
 
 struct Listing {
     pseudonym: Pseudonym,
+    /// Where records lie: under the participant's own pseudonym, then under those of former numbers.
+    homes: Vec<Pseudonym>,
     participant: Arc<Participant>,
     revision: Revision,
     rows: CallerRows,
@@ -55,8 +58,9 @@ impl Gateway {
                     let verdict = Verdict::of(decision, |_| {
                         let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
                         let tables = TABLES.map(|table| attempt.table_revision(table)).to_vec();
+                        let homes = known.pseudonyms();
                         let Known { pseudonym, revision, row: participant } = known;
-                        Ok(Listing { pseudonym, participant, revision, rows, tables })
+                        Ok(Listing { pseudonym, homes, participant, revision, rows, tables })
                     })?;
                     Ok((verdict, ReceiptRow::default()))
                 })
@@ -89,35 +93,57 @@ impl Gateway {
             return Ok(None);
         }
         let facts = listing.rows.facts(attempt.now_ms, Act::List, Some(&listing.participant), None);
-        let prefix = RowKey::record_controls(&pseudonym);
         let mut reply = v1::ListReply::default();
-        let mut after =
-            after.and_then(|id| RecordId::from_slice(id).ok()).map(|id| RowKey::record_control(&pseudonym, &id));
-        loop {
-            let rows =
-                snapshot.scan(&prefix, after.as_ref().map(|key| &key.as_bytes()[..]), SCAN_ROWS).map_err(broken)?;
-            let ended = rows.len() < SCAN_ROWS;
-            for (key, stored) in rows {
-                let control = open_control(&attempt, &key, &stored, &pseudonym)?;
-                let record_id = record_of(&key)?;
-                after = Some(key);
-                let record = Some(RecordFacts { control: &control });
-                if !wanted(request, &control) || visible(&facts, record).is_err() {
-                    continue;
+        let last = after.and_then(|id| RecordId::from_slice(id).ok());
+        let (first, mut after) = match last {
+            None => (0, None),
+            Some(id) => begins_after(&snapshot, &listing.homes, &id)?,
+        };
+        for pseudonym in &listing.homes[first..] {
+            let prefix = RowKey::record_controls(pseudonym);
+            let mut from = after.take();
+            loop {
+                let rows =
+                    snapshot.scan(&prefix, from.as_ref().map(|key| &key.as_bytes()[..]), SCAN_ROWS).map_err(broken)?;
+                let ended = rows.len() < SCAN_ROWS;
+                for (key, stored) in rows {
+                    let control = open_control(&attempt, &key, &stored, pseudonym)?;
+                    let record_id = record_of(&key)?;
+                    from = Some(key);
+                    let record = Some(RecordFacts { control: &control });
+                    if !wanted(request, &control) || visible(&facts, record).is_err() {
+                        continue;
+                    }
+                    if reply.records.len() == limit {
+                        reply.more = true;
+                        return Ok(Some(reply));
+                    }
+                    let (_, manifest) = load_manifest(&attempt, pseudonym, &record_id, control.version)?;
+                    reply.last = Bytes::copy_from_slice(&record_id.0);
+                    reply.records.push(summary(&record_id, &control, &manifest));
                 }
-                if reply.records.len() == limit {
-                    reply.more = true;
-                    return Ok(Some(reply));
+                if ended {
+                    break;
                 }
-                let (_, manifest) = load_manifest(&attempt, &pseudonym, &record_id, control.version)?;
-                reply.last = Bytes::copy_from_slice(&record_id.0);
-                reply.records.push(summary(&record_id, &control, &manifest));
-            }
-            if ended {
-                return Ok(Some(reply));
             }
         }
+        Ok(Some(reply))
     }
+}
+
+/// Where a list goes on after a record: in which of the places, and after which row.
+fn begins_after(
+    snapshot: &Snapshot<'_>,
+    homes: &[Pseudonym],
+    last: &RecordId,
+) -> Result<(usize, Option<RowKey>), GatewayError> {
+    for (place, home) in homes.iter().enumerate().skip(1) {
+        let key = RowKey::record_control(home, last);
+        if snapshot.row(&key).map_err(broken)?.is_some() {
+            return Ok((place, Some(key)));
+        }
+    }
+    Ok((0, homes.first().map(|own| RowKey::record_control(own, last))))
 }
 
 fn open_control(

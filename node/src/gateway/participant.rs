@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kura_cluster::id::RecordId;
 use kura_cluster::row::{NumberRow, Participant, RowKey, Table};
 use kura_cluster::seal::Domain;
 use kura_cluster::{ParticipantNumber, Pseudonym, Revision};
 
 use super::GatewayError;
-use super::attempt::{Attempt, DataKey};
+use super::attempt::{Attempt, DataKey, broken};
 
 /// A participant as a decision uses it.
 pub struct Known {
@@ -20,7 +21,65 @@ pub struct Known {
     pub row: Arc<Participant>,
 }
 
+/// Where a record lies: under the participant's own pseudonym, or under that of a former enrolment that
+/// became an alias. What is decided, is decided on the participant who stays.
+#[derive(Debug, Clone, Copy)]
+pub struct Home {
+    /// Whose key and rows.
+    pub pseudonym: Pseudonym,
+    /// Present version of the data key.
+    pub key_version: u32,
+}
+
+impl Known {
+    /// The pseudonyms under which records and links of the participant lie: their own, then those of
+    /// former enrolments, oldest alias first.
+    pub fn pseudonyms(&self) -> Vec<Pseudonym> {
+        let former = self.row.aliases.iter().filter_map(|alias| Pseudonym::from_slice(&alias.pseudonym).ok());
+        std::iter::once(self.pseudonym).chain(former).collect()
+    }
+
+    /// Whether a pseudonym is the participant's own or a former one.
+    pub fn is(&self, pseudonym: &[u8]) -> bool {
+        self.pseudonym.0 == pseudonym || self.row.aliases.iter().any(|alias| alias.pseudonym == pseudonym)
+    }
+
+    /// Where new records lie.
+    pub fn own_home(&self) -> Home {
+        Home { pseudonym: self.pseudonym, key_version: self.row.key_version }
+    }
+}
+
 impl Attempt<'_> {
+    /// Where a record of a participant lies. Records never move, so that only the row of a former
+    /// enrolment is expected, for its key's version.
+    pub fn home(&mut self, known: &Known, record: &RecordId) -> Result<Home, GatewayError> {
+        for former in known.pseudonyms().into_iter().skip(1) {
+            let key = RowKey::record_control(&former, record);
+            if self.database.header(&key).map_err(broken)?.is_some() {
+                let row = self.load::<Participant>(&RowKey::participant(&former))?.value;
+                let key_version = row.ok_or(GatewayError::Damaged { what: "participant" })?.key_version;
+                return Ok(Home { pseudonym: former, key_version });
+            }
+        }
+        Ok(known.own_home())
+    }
+
+    /// The participant behind a pseudonym that some row names: the one who stays, if it is a former one's.
+    /// Every row is expected; the journal entry gets its subject.
+    pub fn participant_of(&mut self, pseudonym: &[u8]) -> Result<Option<Known>, GatewayError> {
+        let malformed = |_| GatewayError::Damaged { what: "participant" };
+        let mut pseudonym = Pseudonym::from_slice(pseudonym).map_err(malformed)?;
+        let mut found = self.load::<Participant>(&RowKey::participant(&pseudonym))?;
+        // Whoever stays is nobody's alias.
+        if let Some(former) = found.value.as_ref().filter(|row| !row.alias_of.is_empty()) {
+            pseudonym = Pseudonym::from_slice(&former.alias_of).map_err(malformed)?;
+            found = self.load::<Participant>(&RowKey::participant(&pseudonym))?;
+        }
+        self.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
+        Ok(found.value.map(|row| Known { pseudonym, revision: found.revision, row }))
+    }
+
     /// Loads a participant by number and expects what was found: the participant row, or, for a number
     /// that nobody has, that nobody has it. The journal entry gets its subject.
     pub fn participant(&mut self, number: &ParticipantNumber) -> Result<Option<Known>, GatewayError> {

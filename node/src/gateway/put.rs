@@ -105,7 +105,7 @@ impl NewRecord {
 pub struct Writing {
     /// The participant.
     pub known: Known,
-    /// Its present data key.
+    /// The present data key under which the record lies.
     pub data: DataKey,
     control: Option<Loaded<RecordControl>>,
     document: Option<(RowKey, Loaded<DocumentIdRow>)>,
@@ -121,7 +121,12 @@ pub fn decide_write<T>(
     let rows = CallerRows::load(attempt, caller)?;
     attempt.entry.class = record.class.number();
     let known = attempt.participant(&record.number)?;
-    let data = known.as_ref().map(|known| attempt.data_key(&known.pseudonym, known.row.key_version)).transpose()?;
+    // A further version lies where its record does, also where that is a former number's.
+    let home = match (&known, &record.version_of) {
+        (Some(known), Some(id)) => Some(attempt.home(known, id)?),
+        (known, _) => known.as_ref().map(Known::own_home),
+    };
+    let data = home.map(|home| attempt.data_key(&home.pseudonym, home.key_version)).transpose()?;
     let mut control = None;
     if let (Some(id), Some(data)) = (&record.version_of, &data) {
         attempt.entry.record_id = Bytes::copy_from_slice(&id.0);
@@ -170,7 +175,7 @@ pub fn stored_before(
     sha256: &[u8; 32],
 ) -> Result<Option<ReceiptRow>, GatewayError> {
     let Some((_, Loaded { value: Some(row), .. })) = &writing.document else { return Ok(None) };
-    let same_participant = row.pseudonym[..] == writing.known.pseudonym.0;
+    let same_participant = writing.known.is(&row.pseudonym);
     if same_participant && row.body_sha256[..] == sha256[..] {
         return Ok(Some(ReceiptRow { record_id: row.record_id.clone(), version: row.version }));
     }
@@ -193,7 +198,7 @@ pub fn write_record(
     let StatedActor::FacilityUser { facility, user, .. } = &caller.actor else {
         return Err(GatewayError::invalid("actor", "only a facility's user writes records"));
     };
-    let pseudonym = writing.known.pseudonym;
+    let pseudonym = writing.data.pseudonym;
     let (control_revision, earlier) = match &writing.control {
         Some(loaded) => (loaded.revision, loaded.value.as_deref()),
         None => (Revision::ABSENT, None),

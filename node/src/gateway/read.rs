@@ -171,11 +171,12 @@ fn decide_read(
     let known = attempt.participant(&asked.number)?;
     let mut found = None;
     if let Some(known) = &known {
-        let key = RowKey::record_control(&known.pseudonym, &asked.record_id);
-        let control = attempt.load_of::<RecordControl>(&key, &known.pseudonym)?.value;
+        let home = attempt.home(known, &asked.record_id)?.pseudonym;
+        let key = RowKey::record_control(&home, &asked.record_id);
+        let control = attempt.load_of::<RecordControl>(&key, &home)?.value;
         // A version that was never written is no record; the one read names the class.
         let control = control.filter(|control| asked.version <= control.version);
-        found = control.map(|control| (known.pseudonym, control));
+        found = control.map(|control| (home, control));
     }
     if let Some((_, control)) = &found {
         attempt.entry.class = control.class;

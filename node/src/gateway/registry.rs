@@ -1,22 +1,106 @@
 //! The registry: facilities, users, applications. By registrars.
 
-use kura_cluster::consent::{Act, Basis, Change, Decision, Denial, decide};
-use kura_cluster::id::{ApplicationName, FacilityId, UserId};
+use kura_cluster::consent::{Act, Change, decide};
+use kura_cluster::id::{ApplicationName, FacilityId, InstitutionCode, UserId};
 use kura_cluster::row::{Application, Facility, ReceiptRow, RowKey, Table, User};
 use kura_cluster::seal::Domain;
-use kura_cluster::word::{AccessLine, Action, FacilityKind, Profession, Status};
+use kura_cluster::word::{AccessLine, ActKind, Action, FacilityKind, Profession, Status};
 use kura_proto::v1;
 use prost::Message;
 
-use super::attempt::broken;
-use super::caller::{CallerRows, sha256_or_empty};
+use super::attempt::{Attempt, broken};
+use super::caller::{CallerRows, load_facility, sha256_or_empty};
 use super::consents::bounded;
 use super::limits::FACILITIES_MAX;
+use super::register::{Registrable, Registration};
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
 
 /// Rows of a registry table that one listing returns at most.
 const REGISTRY_ROWS_MAX: usize = 100_000;
+
+impl Registrable for Facility {
+    const ACTION: Action = Action::Facility;
+    const ACT: Option<ActKind> = Some(ActKind::Facility);
+    const FIELD: &'static str = "id";
+
+    fn key(&self, attempt: &Attempt<'_>) -> RowKey {
+        RowKey::hashed(Table::Facility, &attempt.hash(Domain::Facility, &[&self.id]))
+    }
+
+    fn object(&self) -> String {
+        self.id.clone()
+    }
+
+    fn facility(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
+    fn change<R>(before: Option<&Self>, after: &Self, judge: impl FnOnce(Change<'_>) -> R) -> R {
+        judge(Change::Facility { before, after })
+    }
+
+    fn check(&self, _: &mut Attempt<'_>) -> Result<(), GatewayError> {
+        Ok(())
+    }
+}
+
+impl Registrable for User {
+    const ACTION: Action = Action::User;
+    const ACT: Option<ActKind> = None;
+    const FIELD: &'static str = "id";
+
+    fn key(&self, attempt: &Attempt<'_>) -> RowKey {
+        RowKey::hashed(Table::User, &attempt.hash(Domain::User, &[&self.facility, &self.id]))
+    }
+
+    fn object(&self) -> String {
+        format!("{}/{}", self.facility, self.id)
+    }
+
+    fn facility(&self) -> Option<&str> {
+        Some(&self.facility)
+    }
+
+    fn change<R>(_: Option<&Self>, _: &Self, judge: impl FnOnce(Change<'_>) -> R) -> R {
+        judge(Change::User)
+    }
+
+    fn check(&self, attempt: &mut Attempt<'_>) -> Result<(), GatewayError> {
+        registered(attempt, "facility", &self.facility)
+    }
+}
+
+impl Registrable for Application {
+    const ACTION: Action = Action::Application;
+    const ACT: Option<ActKind> = Some(ActKind::Application);
+    const FIELD: &'static str = "name";
+
+    fn key(&self, attempt: &Attempt<'_>) -> RowKey {
+        RowKey::hashed(Table::Application, &attempt.hash(Domain::Application, &[&self.name]))
+    }
+
+    fn object(&self) -> String {
+        self.name.clone()
+    }
+
+    fn change<R>(before: Option<&Self>, after: &Self, judge: impl FnOnce(Change<'_>) -> R) -> R {
+        judge(Change::Application { before, after })
+    }
+
+    fn check(&self, attempt: &mut Attempt<'_>) -> Result<(), GatewayError> {
+        self.facilities.iter().try_for_each(|facility| registered(attempt, "facilities", facility))
+    }
+}
+
+/// Refuses a facility that is not registered, by its id: the registrar sent it. Its table is expected whole.
+pub fn registered(attempt: &mut Attempt<'_>, field: &'static str, id: &str) -> Result<(), GatewayError> {
+    attempt.expect_table(Table::Facility);
+    match load_facility(attempt, id)? {
+        Some(_) => Ok(()),
+        None => Err(GatewayError::invalid(field, format!("{id} is not registered"))),
+    }
+}
 
 impl Gateway {
     /// Registers or changes a facility.
@@ -24,63 +108,24 @@ impl Gateway {
         &self,
         caller: &Caller,
         request: v1::PutFacilityRequest,
-    ) -> Result<v1::Receipt, GatewayError> {
+    ) -> Result<v1::RegisterReply, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
-        let given = request.facility.ok_or_else(|| GatewayError::invalid("facility", "is missing"))?;
-        let id = FacilityId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
-        bounded("name", &given.name)?;
-        bounded("institution_code", &given.institution_code)?;
-        let row = Facility {
-            id: given.id.clone(),
-            name: given.name,
-            kind: FacilityKind::from_number(given.kind).map_err(|e| GatewayError::invalid("kind", e))?.number(),
-            status: status(given.status)?,
-            access_line: access_line(given.access_line)?,
-            emergency: given.emergency,
-            institution_code: given.institution_code,
-        };
-        self.register(
-            caller,
-            asked,
-            Action::Facility,
-            Table::Facility,
-            Domain::Facility,
-            &[id.reveal()],
-            |before, after| Change::Facility { before, after },
-            row,
-        )
-        .await
+        let row = facility(request.facility.ok_or_else(|| GatewayError::invalid("facility", "is missing"))?)?;
+        let before = request.before.map(facility).transpose()?;
+        let warnings = institution_code_warning(&row.institution_code).into_iter().collect();
+        self.register(caller, asked, Registration { row, before, reason: request.reason, warnings }).await
     }
 
     /// Registers or changes a user.
-    pub async fn put_user(&self, caller: &Caller, request: v1::PutUserRequest) -> Result<v1::Receipt, GatewayError> {
+    pub async fn put_user(
+        &self,
+        caller: &Caller,
+        request: v1::PutUserRequest,
+    ) -> Result<v1::RegisterReply, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
-        let given = request.user.ok_or_else(|| GatewayError::invalid("user", "is missing"))?;
-        let id = UserId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
-        let facility = FacilityId::parse(&given.facility).map_err(|e| GatewayError::invalid("facility", e))?;
-        bounded("name", &given.name)?;
-        let row = User {
-            id: given.id.clone(),
-            facility: given.facility.clone(),
-            name: given.name,
-            profession: Profession::from_number(given.profession)
-                .map_err(|e| GatewayError::invalid("profession", e))?
-                .number(),
-            status: status(given.status)?,
-            credential_sha256: sha256_or_empty("credential_sha256", &given.credential_sha256)?,
-            lists_accesses: given.lists_accesses,
-        };
-        self.register(
-            caller,
-            asked,
-            Action::User,
-            Table::User,
-            Domain::User,
-            &[facility.reveal(), id.reveal()],
-            |_, _| Change::User,
-            row,
-        )
-        .await
+        let row = user(request.user.ok_or_else(|| GatewayError::invalid("user", "is missing"))?)?;
+        let before = request.before.map(user).transpose()?;
+        self.register(caller, asked, Registration { row, before, reason: request.reason, warnings: Vec::new() }).await
     }
 
     /// Registers or changes an application.
@@ -88,76 +133,11 @@ impl Gateway {
         &self,
         caller: &Caller,
         request: v1::PutApplicationRequest,
-    ) -> Result<v1::Receipt, GatewayError> {
+    ) -> Result<v1::RegisterReply, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
-        let given = request.application.ok_or_else(|| GatewayError::invalid("application", "is missing"))?;
-        let name = ApplicationName::parse(&given.name).map_err(|e| GatewayError::invalid("name", e))?;
-        if given.facilities.len() > FACILITIES_MAX {
-            return Err(GatewayError::invalid(
-                "facilities",
-                format!("{} are given, the limit is {FACILITIES_MAX}", given.facilities.len()),
-            ));
-        }
-        for facility in &given.facilities {
-            FacilityId::parse(facility).map_err(|e| GatewayError::invalid("facilities", e))?;
-        }
-        let row = Application {
-            name: given.name.clone(),
-            access_line: access_line(given.access_line)?,
-            facilities: given.facilities,
-            status: status(given.status)?,
-            participants: given.participants,
-        };
-        self.register(
-            caller,
-            asked,
-            Action::Application,
-            Table::Application,
-            Domain::Application,
-            &[name.reveal()],
-            |before, after| Change::Application { before, after },
-            row,
-        )
-        .await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one caller a table; a struct would only name the same eight")]
-    async fn register<T: Message + Default + Clone + 'static>(
-        &self,
-        caller: &Caller,
-        asked: Asked,
-        action: Action,
-        table: Table,
-        domain: Domain,
-        id: &[&str],
-        change: impl for<'a> Fn(Option<&'a T>, &'a T) -> Change<'a>,
-        row: T,
-    ) -> Result<v1::Receipt, GatewayError> {
-        let done = self
-            .transact(caller, action, Some(&asked), |attempt| {
-                attempt.entry.object = id.join("/");
-                attempt
-                    .entry_facilities
-                    .extend(id.first().filter(|_| table != Table::Application).map(|f| (*f).to_owned()));
-                let rows = CallerRows::load(attempt, caller)?;
-                let key = RowKey::hashed(table, &attempt.hash(domain, id));
-                let found = attempt.load::<T>(&key)?;
-                let act = Act::Register { change: change(found.value.as_deref(), &row) };
-                // Two-person acts have no room in the gateway yet: what takes two goes through with one.
-                let decision = match decide(&rows.facts(attempt.now_ms, act, None, None)) {
-                    Decision::Deny { reason: Denial::SecondRegistrar } => {
-                        Decision::Permit { basis: Basis::Registrar, valid_until_ms: 0 }
-                    }
-                    decision => decision,
-                };
-                let verdict = Verdict::of(decision, |_| {
-                    attempt.put(&key, found.revision, &row);
-                    Ok(())
-                })?;
-                Ok((verdict, ReceiptRow::default()))
-            })
-            .await?;
-        Ok(self.receipt(&done, &asked, false).await)
+        let row = application(request.application.ok_or_else(|| GatewayError::invalid("application", "is missing"))?)?;
+        let before = request.before.map(application).transpose()?;
+        self.register(caller, asked, Registration { row, before, reason: request.reason, warnings: Vec::new() }).await
     }
 
     /// All facilities, in order of their ids. Registrars and auditors only; shows nothing of participants.
@@ -191,12 +171,73 @@ impl Gateway {
         })
         .await?;
         tokio::task::block_in_place(|| {
-            let attempt = super::attempt::Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
+            let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
             let prefix = RowKey::whole_table(table);
             let rows = attempt.database.snapshot().scan(&prefix, None, REGISTRY_ROWS_MAX).map_err(broken)?;
             rows.iter().map(|(key, stored)| attempt.open_scanned(key, stored)).collect()
         })
     }
+}
+
+/// A facility within its bounds.
+fn facility(given: v1::Facility) -> Result<Facility, GatewayError> {
+    FacilityId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
+    bounded("name", &given.name)?;
+    if !given.institution_code.is_empty() {
+        InstitutionCode::parse(&given.institution_code).map_err(|e| GatewayError::invalid("institution_code", e))?;
+    }
+    Ok(Facility {
+        id: given.id,
+        name: given.name,
+        kind: FacilityKind::from_number(given.kind).map_err(|e| GatewayError::invalid("kind", e))?.number(),
+        status: status(given.status)?,
+        access_line: access_line(given.access_line)?,
+        emergency: given.emergency,
+        institution_code: given.institution_code,
+    })
+}
+
+/// Codes in use are not refused for their check digit; whoever enters one is told to look again.
+fn institution_code_warning(code: &str) -> Option<String> {
+    let doubtful = !InstitutionCode::parse(code).ok()?.check_digit_fits();
+    doubtful.then(|| "institution_code: the last digit is not the check digit of the nine before it; look again".into())
+}
+
+/// A user within the bounds.
+fn user(given: v1::User) -> Result<User, GatewayError> {
+    UserId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
+    FacilityId::parse(&given.facility).map_err(|e| GatewayError::invalid("facility", e))?;
+    bounded("name", &given.name)?;
+    Ok(User {
+        id: given.id,
+        facility: given.facility,
+        name: given.name,
+        profession: Profession::from_number(given.profession)
+            .map_err(|e| GatewayError::invalid("profession", e))?
+            .number(),
+        status: status(given.status)?,
+        credential_sha256: sha256_or_empty("credential_sha256", &given.credential_sha256)?,
+        lists_accesses: given.lists_accesses,
+    })
+}
+
+/// An application within its bounds.
+fn application(given: v1::Application) -> Result<Application, GatewayError> {
+    ApplicationName::parse(&given.name).map_err(|e| GatewayError::invalid("name", e))?;
+    if given.facilities.len() > FACILITIES_MAX {
+        let why = format!("{} are given, the limit is {FACILITIES_MAX}", given.facilities.len());
+        return Err(GatewayError::invalid("facilities", why));
+    }
+    for facility in &given.facilities {
+        FacilityId::parse(facility).map_err(|e| GatewayError::invalid("facilities", e))?;
+    }
+    Ok(Application {
+        name: given.name,
+        access_line: access_line(given.access_line)?,
+        facilities: given.facilities,
+        status: status(given.status)?,
+        participants: given.participants,
+    })
 }
 
 fn status(number: u32) -> Result<u32, GatewayError> {

@@ -17,7 +17,7 @@ use prost::Message;
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, broken};
 use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT, REQUEST_AHEAD_MS_MAX};
 use super::propose::Proposed;
 use super::{Caller, Gateway, GatewayError};
@@ -101,6 +101,8 @@ macro_rules! repeatable {
 repeatable!(
     EnrolRequest,
     LinkRequest,
+    RelinkRequest,
+    IssueCardRequest,
     GrantRequest,
     RevokeRequest,
     WithdrawRequest,
@@ -119,7 +121,18 @@ macro_rules! repeatable_without_actor {
     };
 }
 
-repeatable_without_actor!(PutFacilityRequest, PutUserRequest, PutApplicationRequest, OutcomeRequest);
+repeatable_without_actor!(
+    PutFacilityRequest,
+    PutUserRequest,
+    PutApplicationRequest,
+    PutSettingsRequest,
+    DeclareDisasterRequest,
+    EndDisasterRequest,
+    ConfirmActRequest,
+    RejectActRequest,
+    AliasRequest,
+    OutcomeRequest
+);
 
 impl Asked {
     /// Parses the id and hashes the rest of the request (its encoded fields, without bodies and actor).
@@ -152,7 +165,8 @@ impl Gateway {
     /// Decides with `decide` until what it used stands, commits, and waits until it is applied here.
     ///
     /// `decide` runs again for each attempt; it loads rows through the attempt, drafts writes and the
-    /// journal entry, and returns its verdict.
+    /// journal entry, and returns its verdict. It does not run for a request that was committed before:
+    /// that is told its receipt, and the use case gets no value.
     pub async fn transact<T>(
         &self,
         caller: &Caller,
@@ -181,9 +195,21 @@ impl Gateway {
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         for number in 0..ATTEMPTS_MAX {
             let mut attempt = Attempt::begin(self, &entry)?;
-            let (verdict, receipt) = decide(&mut attempt)?;
-            let (value, denied) = match verdict {
-                Verdict::Permitted { basis, valid_until_ms, value } => {
+            let decided = match asked {
+                // What it did stands in its own way by now; whether it is the same request, `apply` tells.
+                Some(asked) if was_committed(&attempt, caller, asked)? => None,
+                _ => Some(decide(&mut attempt)?),
+            };
+            let receipt = decided.as_ref().map(|(_, receipt)| receipt.clone()).unwrap_or_default();
+            let (value, denied) = match decided.map(|(verdict, _)| verdict) {
+                None => {
+                    attempt.journal_as_drafted();
+                    if let Some(asked) = asked {
+                        identify(&mut attempt, caller, asked, &receipt);
+                    }
+                    (None, None)
+                }
+                Some(Verdict::Permitted { basis, valid_until_ms, value }) => {
                     attempt.permit(basis);
                     attempt.command.valid_until_ms = valid_until_ms;
                     if let Some(asked) = asked {
@@ -191,7 +217,7 @@ impl Gateway {
                     }
                     (Some(value), None)
                 }
-                Verdict::Denied(reason) => {
+                Some(Verdict::Denied(reason)) => {
                     if !self.denials.has_own_entry(&attempt.entry, reason, Instant::now()) {
                         return Err(GatewayError::Denied { reason, journal_position: 0 });
                     }
@@ -273,6 +299,12 @@ impl Gateway {
         let found = self.store.database().row(&RowKey::journal(position)).ok().flatten();
         found.map_or_else(Bytes::new, |row| Bytes::copy_from_slice(&leaf_hash(&row.value)))
     }
+}
+
+/// Whether a request was committed before, as far as this member has applied.
+fn was_committed(attempt: &Attempt<'_>, caller: &Caller, asked: &Asked) -> Result<bool, GatewayError> {
+    let row = asked.row(&attempt.vault, &caller.identity.name);
+    Ok(attempt.database.header(&row).map_err(broken)?.is_some())
 }
 
 fn identify(attempt: &mut Attempt<'_>, caller: &Caller, asked: &Asked, receipt: &ReceiptRow) {

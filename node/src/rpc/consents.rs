@@ -15,6 +15,11 @@ macro_rules! calls {
                 let caller = self.caller(Call::$call, &request, |r| r.actor.as_ref())?;
                 Ok(Response::new(self.gateway.$case(&caller, request.into_inner()).await?))
             })+
+
+            async fn alias(&self, request: Request<v1::AliasRequest>) -> Result<Response<v1::Receipt>, Status> {
+                let caller = self.caller(Call::Alias, &request, |_| None)?;
+                Ok(Response::new(self.gateway.alias(&caller, request.into_inner()).await?))
+            }
         }
     };
 }
@@ -22,7 +27,11 @@ macro_rules! calls {
 calls! {
     enrol => enrol: Consent, EnrolRequest -> Receipt;
     link => link: Consent, LinkRequest -> Receipt;
+    relink => relink: Consent, RelinkRequest -> Receipt;
     resolve => resolve: Consent, ResolveRequest -> ResolveReply;
+    reverse_resolve => reverse_resolve: OwnFacility, ReverseResolveRequest -> ReverseResolveReply;
+    issue_card => issue_card: IssueCard, IssueCardRequest -> Receipt;
+    resolve_card => resolve_card: Consent, ResolveCardRequest -> ResolveReply;
     grant => grant: Consent, GrantRequest -> Receipt;
     revoke => revoke: Consent, RevokeRequest -> Receipt;
     withdraw => withdraw: Consent, WithdrawRequest -> Receipt;

@@ -10,7 +10,10 @@ use super::role::Call;
 
 #[tonic::async_trait]
 impl Registry for Services {
-    async fn put_facility(&self, request: Request<v1::PutFacilityRequest>) -> Result<Response<v1::Receipt>, Status> {
+    async fn put_facility(
+        &self,
+        request: Request<v1::PutFacilityRequest>,
+    ) -> Result<Response<v1::RegisterReply>, Status> {
         let caller = self.caller(Call::Register, &request, |_| None)?;
         Ok(Response::new(self.gateway.put_facility(&caller, request.into_inner()).await?))
     }
@@ -24,7 +27,7 @@ impl Registry for Services {
         Ok(Response::new(v1::ListFacilitiesReply { facilities }))
     }
 
-    async fn put_user(&self, request: Request<v1::PutUserRequest>) -> Result<Response<v1::Receipt>, Status> {
+    async fn put_user(&self, request: Request<v1::PutUserRequest>) -> Result<Response<v1::RegisterReply>, Status> {
         let caller = self.caller(Call::Register, &request, |_| None)?;
         Ok(Response::new(self.gateway.put_user(&caller, request.into_inner()).await?))
     }
@@ -42,7 +45,7 @@ impl Registry for Services {
     async fn put_application(
         &self,
         request: Request<v1::PutApplicationRequest>,
-    ) -> Result<Response<v1::Receipt>, Status> {
+    ) -> Result<Response<v1::RegisterReply>, Status> {
         let caller = self.caller(Call::Register, &request, |_| None)?;
         Ok(Response::new(self.gateway.put_application(&caller, request.into_inner()).await?))
     }
@@ -54,6 +57,50 @@ impl Registry for Services {
         let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
         let applications = self.gateway.list_applications(&caller).await?.into_iter().map(application).collect();
         Ok(Response::new(v1::ListApplicationsReply { applications }))
+    }
+
+    async fn show_settings(
+        &self,
+        request: Request<v1::ShowSettingsRequest>,
+    ) -> Result<Response<v1::ShowSettingsReply>, Status> {
+        let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
+        Ok(Response::new(self.gateway.show_settings(&caller).await?))
+    }
+
+    async fn put_settings(
+        &self,
+        request: Request<v1::PutSettingsRequest>,
+    ) -> Result<Response<v1::RegisterReply>, Status> {
+        let caller = self.caller(Call::Register, &request, |_| None)?;
+        Ok(Response::new(self.gateway.put_settings(&caller, request.into_inner()).await?))
+    }
+
+    async fn declare_disaster(
+        &self,
+        request: Request<v1::DeclareDisasterRequest>,
+    ) -> Result<Response<v1::RegisterReply>, Status> {
+        let caller = self.caller(Call::Register, &request, |_| None)?;
+        Ok(Response::new(self.gateway.declare_disaster(&caller, request.into_inner()).await?))
+    }
+
+    async fn end_disaster(&self, request: Request<v1::EndDisasterRequest>) -> Result<Response<v1::Receipt>, Status> {
+        let caller = self.caller(Call::Register, &request, |_| None)?;
+        Ok(Response::new(self.gateway.end_disaster(&caller, request.into_inner()).await?))
+    }
+
+    async fn list_acts(&self, request: Request<v1::ListActsRequest>) -> Result<Response<v1::ListActsReply>, Status> {
+        let caller = self.caller(Call::ListRegistry, &request, |_| None)?;
+        Ok(Response::new(self.gateway.list_acts(&caller, request.into_inner()).await?))
+    }
+
+    async fn confirm_act(&self, request: Request<v1::ConfirmActRequest>) -> Result<Response<v1::Receipt>, Status> {
+        let caller = self.caller(Call::Register, &request, |_| None)?;
+        Ok(Response::new(self.gateway.confirm_act(&caller, request.into_inner()).await?))
+    }
+
+    async fn reject_act(&self, request: Request<v1::RejectActRequest>) -> Result<Response<v1::Receipt>, Status> {
+        let caller = self.caller(Call::Register, &request, |_| None)?;
+        Ok(Response::new(self.gateway.reject_act(&caller, request.into_inner()).await?))
     }
 }
 

@@ -33,6 +33,10 @@ calls! {
     Outcome: Application, Registrar;
     /// Enrolment, links, consents.
     Consent: Application;
+    /// Issuing and replacing cards.
+    IssueCard: Application, Registrar;
+    /// Making a duplicate enrolment an alias.
+    Alias: Registrar;
     /// The participant's own list of accesses.
     Accesses: Application;
     /// Heads, proofs and sealed entries of the journal: nothing of it is opened.
@@ -75,6 +79,8 @@ mod tests {
              OwnFacility: application\n\
              Outcome: application registrar\n\
              Consent: application\n\
+             IssueCard: application registrar\n\
+             Alias: registrar\n\
              Accesses: application\n\
              JournalProof: application registrar auditor operator recovery\n\
              ListJournal: auditor\n\

@@ -51,6 +51,16 @@ impl From<GatewayError> for Status {
                 detail.field = (*field).into();
                 (Code::AlreadyExists, "conflict", text)
             }
+            GatewayError::Registered { field } => {
+                detail.retry = CORRECTED;
+                detail.field = (*field).into();
+                (Code::AlreadyExists, "conflict", text)
+            }
+            GatewayError::Changed => {
+                detail.retry = CORRECTED;
+                detail.field = "before".into();
+                (Code::Aborted, "conflict", text)
+            }
             GatewayError::Contended => {
                 detail.retry = SAME_REQUEST;
                 (Code::Aborted, "contended", text)

@@ -87,9 +87,12 @@ fn build(site: &mut Site, all: &[Node]) {
         site.copy("ca/revoked.pem", &format!("{}/revoked.pem", node.name));
         configure(site, node, all);
     }
-    for (host, role, name) in
-        [("operator", "operator", "abe"), ("registrar", "registrar", "ito"), ("hospital", "application", "karte")]
-    {
+    for (host, role, name) in [
+        ("operator", "operator", "abe"),
+        ("registrar", "registrar", "ito"),
+        ("second", "registrar", "ueda"),
+        ("hospital", "application", "karte"),
+    ] {
         certify(site, host, role, name);
         client(site, host, all);
     }

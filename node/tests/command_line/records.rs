@@ -18,6 +18,7 @@ pub fn every_command(site: &Site) {
     let resolved = site.kura(app, &format!("participant resolve 00-123-45 --json {AS}")).json();
     assert_eq!(resolved["participant"], "0043001234567890");
     let receipt = site.kura_with(app, &format!("consent grant - F-minato --json {SELF}"), NUMBER).json();
+    numbers(site);
     let outcome = format!("record outcome {} --client client.toml --json", receipt["request"].as_str().unwrap());
     assert_eq!(site.kura(app, &outcome).json()["index"], receipt["index"]);
     let fresh = kura_client::RequestId::new();
@@ -66,10 +67,92 @@ fn registry(site: &Site) {
     }
     site.kura("registrar", &format!("user add F-minato u-7 --name Abe --profession physician {with}"));
     site.kura("registrar", &format!("user add F-sakura u-9 --name Ueda --profession physician {with}"));
-    site.kura("registrar", &format!("app add karte --facility F-minato --facility F-sakura --participants {with}"));
+    site.kura("registrar", &format!("facility add F-minato --name F-minato --kind hospital {with}"));
+    site.refused(8, "registrar", &format!("facility add F-minato --name other --kind hospital {with}"), b"");
+    site.refused(2, "registrar", &format!("user add F-9 u-1 --name Abe --profession nurse {with}"), b"");
+    let warned = site.kura("registrar", &format!("facility change F-minato --institution-code 1311001233 {with}"));
+    assert!(warned.err.contains("check digit"), "{}", warned.err);
+    two_registrars(site, with);
     assert_eq!(site.kura("registrar", &format!("facility list --json {with}")).lines().len(), 2);
     assert_eq!(site.kura("registrar", &format!("user list F-minato --json {with}")).lines()[0]["id"], "u-7");
     assert_eq!(site.kura("registrar", &format!("app list --json {with}")).lines()[0]["participants"], true);
+}
+
+/// What takes two is proposed, and done by the other.
+fn two_registrars(site: &Site, with: &str) {
+    let add = format!("app add karte --facility F-minato --facility F-sakura --participants --json {with}");
+    let proposed = site.try_kura("registrar", &add, b"");
+    assert_eq!(proposed.code, 10, "{}", proposed.err);
+    assert!(proposed.err.contains("kura act confirm"), "{}", proposed.err);
+    let act = proposed.json()["proposed"].as_str().unwrap().to_owned();
+    assert!(site.kura("registrar", &format!("app list --json {with}")).lines().is_empty());
+    site.refused(8, "registrar", &add, b"");
+    assert_eq!(site.kura("second", &format!("act list --json {with}")).json()["act"], act[..]);
+    let shown = site.kura("second", &format!("act show {act} {with}"));
+    let shown = String::from_utf8_lossy(&shown.out).into_owned();
+    assert!(shown.contains("F-minato, F-sakura") && shown.contains("ito"), "{shown}");
+    site.refused(3, "registrar", &format!("act confirm {act} {with}"), b"");
+    site.kura("second", &format!("act confirm {act} {with}"));
+    site.refused(3, "second", &format!("act reject {act} {with}"), b"");
+    site.refused(4, "second", &format!("act show {} {with}", "00".repeat(16)), b"");
+    assert_eq!(site.kura("second", &format!("act list --all --json {with}")).json()["state"], "confirmed");
+
+    let error = site.refused(2, "registrar", &format!("setting set emergency_ms=1 {with}"), b"");
+    assert!(error.contains("emergency_ms") && error.contains("300000 to 86400000"), "{error}");
+    site.refused(2, "registrar", &format!("setting set nonsense=1 {with}"), b"");
+    site.kura("registrar", &format!("setting set emergency_ms=1800000 {with}"));
+    assert_eq!(site.kura("second", &format!("setting show --json {with}")).json()["emergency_ms"], 1_800_000);
+    fs::write(site.folder("registrar").join("professions.toml"), "clerk = [\"allergy\"]\n").unwrap();
+    let wider = format!("setting set --professions professions.toml --json {with}");
+    let wider = site.try_kura("registrar", &wider, b"");
+    assert_eq!(wider.code, 10, "{}", wider.err);
+    let act = wider.json()["proposed"].as_str().unwrap().to_owned();
+    let changes = site.kura("second", &format!("act show {act} --json {with}")).json()["changes"].clone();
+    let expected = serde_json::json!([{"field": "professions.clerk", "before": "", "after": "allergy"}]);
+    assert_eq!(changes, expected);
+    site.kura("registrar", &format!("act reject {act} --reason mistaken {with}"));
+
+    site.refused(4, "registrar", &format!("disaster show {with}"), b"");
+    let declare = format!("disaster declare flood --hours 2 --profession nurse --kind hospital --json {with}");
+    let declared = site.try_kura("registrar", &declare, b"");
+    assert_eq!(declared.code, 10, "{}", declared.err);
+    let act = declared.json()["proposed"].as_str().unwrap().to_owned();
+    site.kura("second", &format!("act confirm {act} {with}"));
+    assert_eq!(site.kura("registrar", &format!("disaster show --json {with}")).json()["in_force"], true);
+    site.kura("second", &format!("disaster end --reason over {with}"));
+    assert_eq!(site.kura("registrar", &format!("disaster show --json {with}")).json()["in_force"], false);
+    site.refused(3, "second", &format!("disaster end {with}"), b"");
+}
+
+/// Cards, ids, and a second enrolment of the same person.
+fn numbers(site: &Site) {
+    const OTHER_NUMBER: &[u8] = b"0043001234567891\n";
+    let app = "hospital";
+    site.kura_with(app, &format!("participant card - C-1 --evidence paper-1 {AS}"), NUMBER);
+    let registrar = "--client client.toml --as-registrar ito";
+    site.kura_with("registrar", &format!("participant card - C-2 --evidence lost {registrar}"), NUMBER);
+    site.refused(3, app, &format!("participant resolve-card C-1 {AS}"), b"");
+    let held = site.kura(app, &format!("participant resolve-card C-2 --json {AS}")).json();
+    assert_eq!(held["participant"], "0043001234567890");
+
+    site.kura_with(app, &format!("participant enrol - --signed-on 2024-04-01 --evidence paper-8 {AS}"), OTHER_NUMBER);
+    site.refused(8, app, &format!("participant link - 00-123-45 {AS}"), OTHER_NUMBER);
+    site.kura_with(app, &format!("participant relink - 00-123-45 --reason mistyped {AS}"), OTHER_NUMBER);
+    let ids = site.kura_with(app, &format!("participant ids - --json {AS}"), OTHER_NUMBER).json();
+    assert_eq!((&ids["local_id"], &ids["former"][0]["reason"]), (&"00-123-45".into(), &"mistyped".into()));
+    assert!(site.kura_with(app, &format!("participant ids - --json {AS}"), NUMBER).lines().is_empty());
+
+    let both = [NUMBER, OTHER_NUMBER].concat();
+    let alias = "participant alias - - --evidence form-9 --client client.toml";
+    site.refused(3, app, alias, &both);
+    site.kura_with("registrar", alias, &both);
+    site.refused(3, "registrar", alias, &both);
+    let ids = site.kura_with(app, &format!("participant ids - --json {AS}"), NUMBER).json();
+    assert_eq!(ids["local_id"], "00-123-45");
+    let shown = site.kura_with(app, &format!("participant show - --json {AS}"), OTHER_NUMBER).json();
+    assert_eq!(shown["alias_of"], "0043001234567890");
+    let resolved = site.kura(app, &format!("participant resolve 00-123-45 --json {AS}")).json();
+    assert_eq!(resolved["participant"], "0043001234567890");
 }
 
 fn consent(site: &Site, record: &str) {

@@ -209,9 +209,10 @@ async fn lists_and_exports_by_the_command_line() {
     let own = ["list", "--own-facility", "--as", &format!("{CLINIC}/{DOCTOR}"), "--json"];
     assert_eq!(audit(&world, ClientFile::Application, &own).await.code, 3);
     let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
-    let mut user = registry.users(CLINIC).await.unwrap().remove(0);
+    let before = registry.users(CLINIC).await.unwrap().remove(0);
+    let mut user = before.clone();
     user.lists_accesses = true;
-    registry.put_user(&user).await.unwrap();
+    registry.change_user(&before, &user).await.unwrap().done().unwrap();
     let listed = audit(&world, ClientFile::Application, &own).await;
     assert_eq!(listed.code, 0, "{}", listed.err);
     let gets: Vec<Value> = listed.lines().into_iter().filter(|line| line["action"] == "get").collect();

@@ -139,7 +139,8 @@ async fn an_ss_mix2_storage_comes_in_once_and_follows_its_flags() {
 
     // Again: nothing is written, whoever runs it. A clerk sees no record, and still stores none twice.
     let clerk = RegisteredUser::new(HOSPITAL, "clerk-1", "name of the clerk", Profession::Clerk);
-    world.cluster.client(ClientFile::Registrar1).await.unwrap().registry().put_user(&clerk).await.unwrap();
+    let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
+    registry.add_user(&clerk).await.unwrap().done().unwrap();
     for user in [DOCTOR, "clerk-1"] {
         let (code, totals) = run(import(&world, "ssmix2", root, user, &[])).await;
         assert_eq!((code, totals.of("stored", ""), totals.of("repeated", "")), (9, 0, 4), "{user}");

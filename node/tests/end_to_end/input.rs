@@ -242,7 +242,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
     let mut wrong = Vec::new();
 
     let good = before.facilities[0].clone();
-    let facilities: [Case<wire::Facility>; 8] = [
+    let facilities: [Case<wire::Facility>; 10] = [
         ("id", |one| one.id = String::new()),
         ("id", |one| one.id = long(129)),
         ("id", |one| one.id = "a\rb".into()),
@@ -251,14 +251,16 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
         ("status", |one| one.status = 9),
         ("access_line", |one| one.access_line = 0),
         ("institution_code", |one| one.institution_code = long(513)),
+        ("institution_code", |one| one.institution_code = "131100123".into()),
+        ("institution_code", |one| one.institution_code = "13110012３2".into()),
     ];
     for (field, edit) in facilities {
         let mut facility = good.clone();
         edit(&mut facility);
-        let ask = wire::PutFacilityRequest { request: raw::request(), facility: Some(facility) };
+        let ask = wire::PutFacilityRequest { request: raw::request(), facility: Some(facility), ..Default::default() };
         wrong.extend(names("facility", field, registry.put_facility(ask).await));
     }
-    let ask = wire::PutFacilityRequest { request: raw::request(), facility: None };
+    let ask = wire::PutFacilityRequest { request: raw::request(), ..Default::default() };
     wrong.extend(names("facility", "facility", registry.put_facility(ask).await));
 
     let good =
@@ -274,7 +276,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
     for (field, edit) in users {
         let mut user = good.clone();
         edit(&mut user);
-        let ask = wire::PutUserRequest { request: raw::request(), user: Some(user) };
+        let ask = wire::PutUserRequest { request: raw::request(), user: Some(user), ..Default::default() };
         wrong.extend(names("user", field, registry.put_user(ask).await));
     }
 
@@ -289,7 +291,11 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
     for (field, edit) in applications {
         let mut application = good.clone();
         edit(&mut application);
-        let ask = wire::PutApplicationRequest { request: raw::request(), application: Some(application) };
+        let ask = wire::PutApplicationRequest {
+            request: raw::request(),
+            application: Some(application),
+            ..Default::default()
+        };
         wrong.extend(names("application", field, registry.put_application(ask).await));
     }
 

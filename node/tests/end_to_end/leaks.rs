@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::memory::Made;
 use super::raw;
-use super::world::{HOSPITAL, SOON, World, note, number, person_through, set};
+use super::world::{HOSPITAL, SOON, World, confirm, note, number, person_through, set};
 
 const FACILITY: &str = "planted-facility-kq7";
 const USER: &str = "planted-user-kq7";
@@ -32,11 +32,15 @@ const KEY_BYTES_MIN: usize = 8;
 /// A busy run with everything that goes right and much that goes wrong.
 async fn be_busy(world: &mut World) -> Vec<String> {
     let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
-    registry.put_facility(&Facility::new(FACILITY, NAME, FacilityKind::Clinic)).await.unwrap();
-    registry.put_user(&RegisteredUser::new(FACILITY, USER, NAME, Profession::Physician)).await.unwrap();
+    let facility = Facility::new(FACILITY, NAME, FacilityKind::Clinic);
+    registry.add_facility(&facility).await.unwrap().done().unwrap();
+    let user = RegisteredUser::new(FACILITY, USER, NAME, Profession::Physician);
+    registry.add_user(&user).await.unwrap().done().unwrap();
+    let before = registry.applications().await.unwrap().remove(0);
     let mut application = Application::new("application", [HOSPITAL, FACILITY]);
     application.participants = true;
-    registry.put_application(&application).await.unwrap();
+    let registry = registry.because(REASON);
+    confirm(&world.cluster, registry.change_application(&before, &application).await.unwrap()).await;
 
     let (here, nobody) = (number(4_711), number(4_712));
     let user = User::at(FACILITY, USER).authenticated(Method::Card, now_ms());

@@ -23,6 +23,7 @@ mod proxy;
 mod race;
 mod raw;
 mod refusal;
+mod registry;
 mod replace;
 mod roles;
 mod skew;

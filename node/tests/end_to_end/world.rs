@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kura_client::registry::{Application, Facility, User as RegisteredUser};
+use kura_client::registry::{Application, Facility, Registered, User as RegisteredUser};
 use kura_client::{
     ActingClient, Class, Client, Consent, Date, FacilityKind, Method, NewRecord, Participant, ParticipantNumber,
     Person, Profession, RecordId, Summary, User, now_ms, wire,
@@ -86,6 +86,14 @@ pub fn set(table: &mut Table, section: &str, key: &str, value: impl Into<toml::V
     section.as_table_mut().unwrap().insert(key.to_owned(), value.into());
 }
 
+/// Has the second registrar confirm what the first one proposed; what took one is done already.
+pub async fn confirm(cluster: &Cluster, registered: Registered) {
+    if let Some(act) = registered.proposed {
+        let second = cluster.client(ClientFile::Registrar2).await.unwrap().registry();
+        second.confirm(&second.act(act).await.unwrap()).await.unwrap();
+    }
+}
+
 impl World {
     /// Starts a cluster and registers everybody.
     pub async fn start(voters: u32, backups: u32) -> Self {
@@ -120,13 +128,14 @@ impl World {
         let kinds =
             [(HOSPITAL, FacilityKind::Hospital), (CLINIC, FacilityKind::Clinic), (OUTSIDER, FacilityKind::Clinic)];
         for (id, kind) in kinds {
-            registry.put_facility(&Facility::new(id, format!("name of {id}"), kind)).await.unwrap();
+            let facility = Facility::new(id, format!("name of {id}"), kind);
+            registry.add_facility(&facility).await.unwrap().done().unwrap();
             let doctor = RegisteredUser::new(id, DOCTOR, "name of the doctor", Profession::Physician);
-            registry.put_user(&doctor).await.unwrap();
+            registry.add_user(&doctor).await.unwrap().done().unwrap();
         }
         let mut application = Application::new("application", kinds.map(|(id, _)| id));
         application.participants = true;
-        registry.put_application(&application).await.unwrap();
+        confirm(&cluster, registry.add_application(&application).await.unwrap()).await;
         let application = cluster.client(ClientFile::Application).await.unwrap();
         let operator = cluster.client(ClientFile::Operator).await.unwrap();
         Self { cluster, application, operator, _folder: folder }

@@ -149,6 +149,7 @@ fn change_caller(case: &mut Case, key: &str, value: &str) {
         "user.lists-accesses" => case.user.as_mut().unwrap().lists_accesses = true,
         "person" => case.person.name = value.into(),
         "person.credential" => case.person.credential_sha256 = value.to_owned().into(),
+        "person.key" => case.person.key_sha256 = value.to_owned().into(),
         other => panic!("unknown change {other}"),
     }
 }
@@ -229,6 +230,9 @@ fn change_office(case: &mut Case, key: &str, value: &str) {
         "act.by" => case.pending.as_mut().unwrap().proposed_by = Some(person()),
         "act.credential" => {
             case.pending.as_mut().unwrap().proposed_by.as_mut().unwrap().credential_sha256 = value.to_owned().into();
+        }
+        "act.key" => {
+            case.pending.as_mut().unwrap().proposed_by.as_mut().unwrap().key_sha256 = value.to_owned().into();
         }
         "act.expires" => case.pending.as_mut().unwrap().expires_ms = at(value),
         "base" => case.base = value.parse().unwrap(),

@@ -27,6 +27,10 @@ pub struct ActorRow {
     /// The application that stated it, or the certificate's name for others.
     #[prost(string, tag = "7")]
     pub application: String,
+    /// SHA-256 of the public key of an office's own certificate, or empty: a further certificate for the
+    /// same key makes no second person.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub key_sha256: Bytes,
 }
 
 /// A journal entry.

@@ -235,7 +235,9 @@ async fn a_facility_lists_its_own_users_and_learns_nothing_of_whom_it_was_refuse
         lists_accesses: true,
         ..Default::default()
     };
-    gateway.put_user(&registrar, v1::PutUserRequest { request: request(), user: Some(user) }).await.unwrap();
+    let before = Some(v1::User { lists_accesses: false, ..user.clone() });
+    let put = v1::PutUserRequest { request: request(), user: Some(user), before, ..Default::default() };
+    gateway.put_user(&registrar, put).await.unwrap();
     let page = v1::JournalPage { oldest_first: true, ..Default::default() };
     let request = v1::FacilityAccessesRequest { page: Some(page), ..ask() };
     let reply = gateway.facility_accesses(&doctor(), request).await.unwrap();

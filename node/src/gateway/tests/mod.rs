@@ -1,5 +1,6 @@
 //! Gateways over one voter in this process: real log, real state, the commands as they are; no network.
 
+mod acts;
 mod fence;
 mod journal;
 mod repeated;
@@ -15,6 +16,7 @@ use kura_cluster::timeline::recovery_public_key;
 use kura_cluster::{ClusterId, Outcome};
 use kura_proto::v1;
 use prost::Message;
+use sha2::Digest;
 use tempfile::TempDir;
 
 use super::attempt::Attempt;
@@ -128,7 +130,7 @@ impl Storehouse {
             access_line: 1,
             ..Default::default()
         };
-        let put = v1::PutFacilityRequest { request: request(), facility: Some(facility) };
+        let put = v1::PutFacilityRequest { request: request(), facility: Some(facility), ..Default::default() };
         gateway.put_facility(&registrar, put).await.unwrap();
         let user = v1::User {
             id: DOCTOR.into(),
@@ -138,7 +140,8 @@ impl Storehouse {
             status: 1,
             ..Default::default()
         };
-        gateway.put_user(&registrar, v1::PutUserRequest { request: request(), user: Some(user) }).await.unwrap();
+        let put = v1::PutUserRequest { request: request(), user: Some(user), ..Default::default() };
+        gateway.put_user(&registrar, put).await.unwrap();
         let application = v1::Application {
             name: "karte".into(),
             access_line: 1,
@@ -146,8 +149,15 @@ impl Storehouse {
             status: 1,
             ..Default::default()
         };
-        let put = v1::PutApplicationRequest { request: request(), application: Some(application) };
-        gateway.put_application(&registrar, put).await.unwrap();
+        let put =
+            v1::PutApplicationRequest { request: request(), application: Some(application), ..Default::default() };
+        let act_id = gateway.put_application(&registrar, put).await.unwrap().act_id;
+        let second = Caller::parse(another_identity(Role::Registrar, "ueda"), None).unwrap();
+        let asked = v1::ListActsRequest { act_id: act_id.clone(), ..Default::default() };
+        let payload = gateway.list_acts(&second, asked).await.unwrap().acts.remove(0).payload;
+        let payload_sha256 = Bytes::copy_from_slice(&sha2::Sha256::digest(&payload));
+        let confirm = v1::ConfirmActRequest { request: request(), act_id, payload_sha256 };
+        gateway.confirm_act(&second, confirm).await.unwrap();
         let consent = v1::SignedConsent { signed_day: 18_000, evidence: "paper 1".into(), ..Default::default() };
         let enrol =
             v1::EnrolRequest { actor: None, request: request(), participant: NUMBER.into(), consent: Some(consent) };
@@ -187,6 +197,11 @@ fn identity(role: Role, name: &str) -> Arc<Identity> {
         not_after: i64::MAX,
         serial: Serial { issuer: [4; 32], number: vec![5] },
     })
+}
+
+/// An identity with another certificate and another key.
+fn another_identity(role: Role, name: &str) -> Arc<Identity> {
+    Arc::new(Identity { fingerprint: [6; 32], key_sha256: [7; 32], ..(*identity(role, name)).clone() })
 }
 
 /// The hospital's doctor, stated by its application.

@@ -176,6 +176,9 @@ pub fn same(one: Option<&ActorRow>, other: &ActorRow) -> bool {
     if !key.is_empty() && *key == other.credential_sha256 {
         return true;
     }
+    if !one.key_sha256.is_empty() && one.key_sha256 == other.key_sha256 {
+        return true;
+    }
     one.kind == other.kind && one.facility == other.facility && one.name == other.name
 }
 
