@@ -43,7 +43,7 @@ async fn told_by_who_is_left(mut world: World, left: &str, dead: &[String]) {
     }
     let began = Instant::now();
     let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
-    let added = registry.put_facility(&Facility::new("F-late", "late", FacilityKind::Clinic)).await.unwrap_err();
+    let added = registry.add_facility(&Facility::new("F-late", "late", FacilityKind::Clinic)).await.unwrap_err();
     let took = began.elapsed();
     let is_leaderless = matches!(&added, RegistryError::Later(later) if later.reason() == Reason::NoLeader);
     assert!(is_leaderless || matches!(added, RegistryError::Unknown { .. }), "{added}");
@@ -63,7 +63,7 @@ async fn told_by_who_is_left(mut world: World, left: &str, dead: &[String]) {
 
     // By now nothing is in doubt any more: nobody takes the proposal.
     let began = Instant::now();
-    let error = registry.put_facility(&Facility::new("F-later", "later", FacilityKind::Clinic)).await.unwrap_err();
+    let error = registry.add_facility(&Facility::new("F-later", "later", FacilityKind::Clinic)).await.unwrap_err();
     assert!(matches!(&error, RegistryError::Later(later) if later.reason() == Reason::NoLeader), "{error}");
     assert!(error.to_string().contains("nothing was committed"), "{error}");
     assert!(began.elapsed() < TOLD);
