@@ -227,7 +227,7 @@ JournalError {
     } retry false committed No,
     /// An alarm: the journal does not have a receipt's entry at its position.
     #[error(
-        "the journal does not hold this receipt's entry at position {position}: keep the receipt and give it to the auditors"
+        "the journal does not hold this receipt's entry at position {position}: keep the receipt, and compare with another member"
     )]
     NotIncluded {
         /// The position that the receipt names.

@@ -260,8 +260,8 @@ impl Failure {
     /// A node's journal is shorter than what was seen before.
     pub fn journal_behind(told: u64, least: u64) -> Self {
         let message = format!(
-            "the journal has {told} entries, but {least} were seen: the nodes that answer lag behind, or the journal \
-             was cut; try again, and if it stays so, tell the auditors"
+            "the journal of the nodes that answer has {told} entries where {least} were seen: they are behind; wait, or \
+             ask another member"
         );
         Self::later(Reason::JournalBehind, message, Again::Soon)
     }

@@ -70,7 +70,10 @@ impl fmt::Display for JournalRewritten {
                  anew with the new head; else ",
             )?;
         }
-        write!(f, "keep both heads and give them to the auditors; do not rely on this journal until they explain it")
+        write!(
+            f,
+            "keep both heads, compare with another member, and do not rely on this journal until the difference is explained"
+        )
     }
 }
 
@@ -138,6 +141,10 @@ impl Journal {
         let attempt = |channel: tonic::transport::Channel| async move {
             let told = told(shared, audit(channel.clone()).head(v1::HeadRequest {}).await?.into_inner())?;
             let least = known.map_or(least, |known| least.max(known.size));
+            if known.is_some_and(|known| is_cut(&known, &told.head)) {
+                // An alarm: no other node makes it good, and nothing can be proved.
+                return Ok((told, Vec::new()));
+            }
             if told.head.size < least {
                 return Err(Failure::journal_behind(told.head.size, least));
             }
@@ -166,6 +173,9 @@ impl Journal {
     /// As [`Journal::head`].
     pub async fn continues(&self, older: &JournalHead, newer: &JournalHead) -> Result<Vec<[u8; 32]>, JournalError> {
         same_cluster(older, newer)?;
+        if is_cut(older, newer) {
+            return Err(rewritten(*older, Told { node: None, head: *newer }));
+        }
         if older.size > newer.size {
             return Err(JournalError::from_fault(Failure::journal_behind(newer.size, older.size).fault));
         }
@@ -258,6 +268,14 @@ async fn consistency(
 
 fn same_cluster(known: &JournalHead, told: &JournalHead) -> Result<(), JournalError> {
     if known.cluster_id == told.cluster_id { Ok(()) } else { Err(JournalError::OtherCluster {}) }
+}
+
+/// Whether a journal is shorter than what was seen although its node has come as far, or was taken over: then it
+/// is not merely behind.
+fn is_cut(known: &JournalHead, told: &JournalHead) -> bool {
+    let has_come_as_far =
+        told.timeline > known.timeline || told.timeline == known.timeline && told.index >= known.index;
+    told.size < known.size && has_come_as_far
 }
 
 fn rewritten(known: JournalHead, told: Told) -> JournalError {

@@ -26,6 +26,8 @@ struct Node {
     cluster: u8,
     /// Claims to be this long.
     claims: Option<u64>,
+    /// The log index that it tells, if not its length.
+    index: Option<u64>,
     sealed_per_page: usize,
 }
 
@@ -58,7 +60,7 @@ impl Audit for Served {
         let node = self.0.lock().unwrap();
         let size = node.claims.unwrap_or(node.entries.len() as u64);
         let root = node.root(size.min(node.entries.len() as u64));
-        let head = v1::JournalHead { timeline: node.timeline, index: 7, size, root };
+        let head = v1::JournalHead { timeline: node.timeline, index: node.index.unwrap_or(size), size, root };
         let cluster_id = Bytes::from(vec![node.cluster; 16]);
         Ok(Response::new(v1::HeadReply { cluster_id, node: "n".into(), head: Some(head), signed: vec![] }))
     }
@@ -211,7 +213,14 @@ async fn a_node_that_lags_is_passed_over_and_a_cut_journal_is_said_so() {
     let cut = ahead.lock().unwrap().entries.split_off(12);
     let error = both.journal().head().await.unwrap_err();
     assert!(matches!(&error, JournalError::Later(later) if later.reason() == Reason::JournalBehind), "{error}");
-    assert!(error.may_retry() && !error.is_alarm() && error.to_string().contains("cut"), "{error}");
+    assert!(error.may_retry() && !error.is_alarm() && error.to_string().contains("behind"), "{error}");
+    // One that has come as far in the log and has fewer entries is not behind.
+    ahead.lock().unwrap().index = Some(seen.index());
+    let error = both.journal().head().await.unwrap_err();
+    assert!(matches!(&error, JournalError::Rewritten { .. }), "{error}");
+    let told: JournalHead = seen.to_string().replace(":15:15:", ":15:12:").parse().unwrap();
+    assert!(both.journal().continues(&seen, &told).await.unwrap_err().is_alarm());
+    ahead.lock().unwrap().index = None;
     // It comes back, and all is well; it comes back otherwise, and is not.
     ahead.lock().unwrap().entries.extend(cut);
     assert_eq!(both.journal().head().await.unwrap(), seen);

@@ -65,7 +65,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         for one in &reply.tables {
             rows.add_row([one.name.clone(), one.rows.to_string(), short(&one.digest)]);
         }
-        output.text(&rows.to_string())?;
+        output.table(rows)?;
     }
     Ok(())
 }
@@ -189,8 +189,8 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
             known(member, member.version.clone()),
         ]);
     }
-    output.text(&following.to_string())?;
-    output.text(&machines.to_string())?;
+    output.table(following)?;
+    output.table(machines)?;
     let mut troubled = reply.members.iter().filter(|member| !member.trouble.is_empty());
     troubled.try_for_each(|member| output.text(&format!("TROUBLE at {}: {}", member.name, member.trouble)))
 }
@@ -279,6 +279,7 @@ struct Member {
     version: String,
     clock_offset_ms: i64,
     trouble: String,
+    key_sha256: String,
 }
 
 impl From<&wire::MemberStatus> for Member {
@@ -310,6 +311,7 @@ impl From<&wire::MemberStatus> for Member {
             version: member.version.clone(),
             clock_offset_ms: member.clock_offset_ms,
             trouble: member.trouble.clone(),
+            key_sha256: hexadecimal(&member.key_sha256),
         }
     }
 }

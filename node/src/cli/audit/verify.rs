@@ -121,8 +121,8 @@ pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failur
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { from, content, signed_by, client } = arguments;
     let older = from.as_deref().map(read).transpose()?;
-    let (_client, journal) = journal(&client).await?;
-    let (head, signed) = signed::check(&journal, &signed_by).await?;
+    let (client, journal) = journal(&client).await?;
+    let (head, signed) = signed::check(&client, &journal, &signed_by).await?;
     let peaks = match &older {
         Some(older) => {
             let peaks = journal.continues(older, &head).await?;
@@ -144,7 +144,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         fields.push(("begins with", format!("the {} entries of the older head, unchanged", older.size())));
     }
     for one in &told.signed {
-        fields.push(("signed", format!("{} entries, by the key {}", one.size, one.key_sha256)));
+        let by = one.member.as_ref().map_or("no member known here".into(), |member| member.name.clone());
+        fields.push(("signed", format!("{} entries, by {by}, key {}", one.size, one.key_sha256)));
     }
     fields.push(("content", opened.map_or("not looked at".into(), |opened| format!("{opened} entries opened"))));
     fields.push(("head", head.to_string()));

@@ -92,6 +92,7 @@ fn member_status(
         version: known.version,
         clock_offset_ms: reply.map_or(0, |reply| i64::try_from(reply.clock_ms).unwrap_or(0) - clock_ms),
         trouble: known.trouble,
+        key_sha256: Bytes::copy_from_slice(&member.key_sha256),
         ..v1::MemberStatus::default()
     }
 }
