@@ -1,5 +1,6 @@
 //! `kura ca …`: the cluster's own certificate authority. Works offline, on files alone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -8,8 +9,8 @@ use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::exit::{Failure, chain};
-use super::output::{Output, hexadecimal, moment};
+use super::exit::{Failure, chain, not_made};
+use super::output::{Output, hexadecimal, moment, note};
 use super::request::{self, ClientRequestArguments};
 use crate::certificates::{Approval, Authority, AuthorityFiles, Identity, Role};
 
@@ -133,7 +134,7 @@ fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot create {}: {error}", directory.display())))?;
     let files = files(directory);
     let authority = Authority::create(&files, cluster.as_deref(), *days, OffsetDateTime::now_utc())
-        .map_err(|error| Failure::failed(chain(&error)))?;
+        .map_err(|error| not_made(&error))?;
     let not_after_ms = u64::try_from(authority.not_after()).unwrap_or(0) * 1000;
     let told = serde_json::json!({
         "certificate": files.certificate, "private_key": files.private_key, "not_after_ms": not_after_ms,
@@ -148,6 +149,39 @@ fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
     )
 }
 
+/// Certificates that this CA has signed, by role and name: the SHA-256 of the last one's key, in hexadecimal.
+const SIGNED_FILE: &str = "signed.json";
+
+/// Notes the key of a certificate just signed. Answers the key that was signed for the same holder before, if it
+/// is another. The notes only serve this warning: a file that is lost or unreadable begins anew.
+fn note_key(directory: &Path, holder: &str, key_sha256: &str) -> std::io::Result<Option<String>> {
+    let path = directory.join(SIGNED_FILE);
+    let mut known: BTreeMap<String, String> =
+        std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let before = known.insert(holder.to_owned(), key_sha256.to_owned()).filter(|before| before != key_sha256);
+    let fresh = directory.join(format!("{SIGNED_FILE}.new"));
+    std::fs::write(&fresh, serde_json::to_vec_pretty(&known)?)?;
+    std::fs::rename(&fresh, &path)?;
+    Ok(before)
+}
+
+/// What follows from a certificate with another key than the last one of the same holder.
+fn another_key(role: Role, name: &str, before: &str) -> String {
+    let follows = match role.is_node() {
+        true => format!(
+            "the other members know {name} by its former key and refuse this one until it is approved: `kura member \
+             approve REQUEST --renew-key`, then `kura member renew-key {name}`, then put key and certificate in place \
+             (docs/operations.md, \"Certificates\"). To renew the certificate alone, sign the request of the key in use"
+        ),
+        false => {
+            "the former certificate goes on working until it expires: revoke it if its key is lost or was seen by \
+                  others (`kura ca revoke`)"
+                .into()
+        }
+    };
+    format!("warning: the certificate signed for {role} {name} before has another key ({before})\n  next: {follows}")
+}
+
 fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
     let authority = Authority::open(&files(&arguments.directory)).map_err(|error| Failure::usage(chain(&error)))?;
     let approval = Approval {
@@ -160,7 +194,7 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
     let issued = authority
         .issue(&arguments.request, &approval, OffsetDateTime::now_utc())
         .map_err(|error| Failure::failed(chain(&error)))?;
-    issued.create_file(&arguments.out).map_err(|error| Failure::failed(chain(&error)))?;
+    issued.create_file(&arguments.out).map_err(|error| not_made(&error))?;
     let Identity { role, name, cluster, fingerprint, key_sha256, not_after, serial } = issued.identity;
     let signed = Signed {
         role: role.word(),
@@ -172,6 +206,15 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
         not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
         file: arguments.out.clone(),
     };
+    let holder = format!("{} {}", signed.role, signed.name);
+    match note_key(&arguments.directory, &holder, &signed.key_sha256) {
+        Ok(Some(before)) => note(&another_key(arguments.role, &signed.name, &before)),
+        Ok(None) => {}
+        Err(error) => note(&format!(
+            "warning: {} cannot be written ({error}): another key for the same name will not be noticed",
+            arguments.directory.join(SIGNED_FILE).display()
+        )),
+    }
     output.thing(
         &signed,
         &[
@@ -227,5 +270,21 @@ mod tests {
         for wrong in ["", "0x1", "ä1", &"f".repeat(41)] {
             assert!(serial(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn another_key_for_the_same_holder_is_noticed_and_what_follows_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let note = |holder, key| note_key(folder.path(), holder, key).unwrap();
+        assert_eq!(note("voter voter-1", "aa"), None);
+        assert_eq!(note("voter voter-1", "aa"), None, "a renewal");
+        assert_eq!(note("backup voter-1", "bb"), None, "another role");
+        assert_eq!(note("voter voter-1", "cc"), Some("aa".into()));
+        assert_eq!(note("voter voter-1", "cc"), None);
+        let words = another_key(Role::Voter, "voter-1", "aa");
+        assert!(words.contains("--renew-key") && words.contains("next: "), "{words}");
+        assert!(another_key(Role::Operator, "abe", "aa").contains("kura ca revoke"));
+        std::fs::write(folder.path().join(SIGNED_FILE), "damaged").unwrap();
+        assert_eq!(note("voter voter-1", "dd"), None, "notes that are lost begin anew");
     }
 }

@@ -13,6 +13,7 @@ use kura_client::{
 };
 
 use super::refusal;
+use crate::identity::IdentityFileError;
 
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,11 @@ Exit codes:
   7  damaged, or a check did not pass
   8  it contradicts what is there already
   9  the rest was done, but something was refused or set aside: see the report
-  10  proposed: it is not done before another registrar confirms it";
+  10  proposed: it is not done before another registrar confirms it
+
+Times are shown as Japan reads them, with their offset (+09:00), and days are Japan's; with --json they are
+milliseconds since 1970 (UTC). Tables fit the terminal, or 120 columns; a digest that ends in … goes on, --json has
+all of it.";
 }
 
 impl From<Exit> for ExitCode {
@@ -123,6 +128,22 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// A failure to make something: a conflict if something is there already, whose name the error tells.
+pub(crate) fn not_made(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let mut under = Some(error);
+    while let Some(cause) = under {
+        let exists = |io: &std::io::Error| io.kind() == std::io::ErrorKind::AlreadyExists;
+        if cause.downcast_ref().is_some_and(exists)
+            || matches!(cause.downcast_ref(), Some(IdentityFileError::Exists { .. }))
+        {
+            return Failure::new(Exit::Conflict, chain(error))
+                .next("nothing was changed: use what is there, or name another place");
+        }
+        under = cause.source();
+    }
+    Failure::failed(chain(error))
+}
+
 const ASK_OUTCOME: &str = "ask what became of it: kura record outcome";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
 const CHECK_ID: &str = "check the id; the `list` command of the same thing shows what there is";
@@ -137,7 +158,7 @@ fn when(reason: Reason) -> &'static str {
         Reason::Clock => "mend the clock of the node that says so (NTP), then try again",
         Reason::Overloaded | Reason::Contended => "try again in a moment, with less at once",
         Reason::UploadLost => "send it again from the start",
-        Reason::JournalBehind => "ask another member, or wait; if it stays so, tell the auditors",
+        Reason::JournalBehind => "wait, or ask another member: a client configuration with that one endpoint",
         _ => TRY_AGAIN,
     }
 }

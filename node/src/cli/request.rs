@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::exit::{Failure, chain};
+use super::exit::{Failure, chain, not_made};
 use super::output::{Output, hexadecimal};
 use crate::certificates::{RequestFiles, Role, Subject, create_request, summarize_request};
 
@@ -95,7 +95,7 @@ pub fn run_client(arguments: &ClientRequestArguments, output: Output) -> Result<
 
 fn make(subject: Subject, names: &[String], files: Files, output: Output) -> Result<(), Failure> {
     let paths = RequestFiles { private_key: files.key, request: files.request };
-    create_request(&paths, &subject, names).map_err(|error| Failure::failed(chain(&error)))?;
+    create_request(&paths, &subject, names).map_err(|error| not_made(&error))?;
     inspect(&paths.request, output)
 }
 

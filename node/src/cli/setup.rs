@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::exit::{Failure, chain};
+use super::exit::{Failure, chain, not_made};
 use super::output::Output;
 use crate::config::NodeConfig;
-use crate::init::InitOptions;
+use crate::identity::IdentityFileError;
+use crate::init::{InitError, InitOptions};
+use crate::join::JoinError;
 
 /// Options of `kura init`.
 #[derive(Debug, Args)]
@@ -32,25 +34,30 @@ pub struct JoinArguments {
 pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     let options = InitOptions { cluster_name: arguments.cluster };
-    crate::init::init(&config, &options).await.map_err(|error| Failure::failed(chain(&error)))?;
+    let serve = format!("kura serve --config {}", arguments.config.display());
+    crate::init::init(&config, &options).await.map_err(|error| match error {
+        InitError::Identity(error) => not_made(&error).next(format!("this member is there already: {serve}")),
+        error => not_made(&error),
+    })?;
     let told = serde_json::json!({ "cluster": options.cluster_name, "node": config.name });
-    output.thing(
-        &told,
-        &[
-            ("cluster", options.cluster_name.clone()),
-            ("next", format!("kura serve --config {}", arguments.config.display())),
-        ],
-    )
+    output.thing(&told, &[("cluster", options.cluster_name.clone()), ("next", serve)])
 }
 
 /// Runs `kura join`.
 pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
-    let report = crate::join::join(&config).await.map_err(|error| {
-        Failure::failed(chain(&error)).next("a member must be approved before it joins: kura member approve")
+    let serve = format!("kura serve --config {}", arguments.config.display());
+    let report = crate::join::join(&config).await.map_err(|error| match error {
+        JoinError::Identity(error @ IdentityFileError::Exists { .. }) => not_made(&error).next(format!(
+            "it has joined: {serve}. A member whose log or disk was lost joins anew under another name (docs/operations.md, \
+             \"Dead disk, dead machine\")"
+        )),
+        JoinError::Refused(_) => {
+            Failure::failed(chain(&error)).next("a member must be approved before it joins: kura member approve")
+        }
+        error => not_made(&error),
     })?;
     let told = serde_json::json!({ "node": config.name, "raft_id": report.raft_id });
-    let serve = format!("kura serve --config {}", arguments.config.display());
     output.thing(&told, &[("node", config.name.clone()), ("raft id", report.raft_id.to_string()), ("next", serve)])
 }
 
