@@ -227,25 +227,13 @@ impl Report {
     }
 
     fn print_phases(&self, output: Output) -> Result<(), Failure> {
-        let mut rows = table(&[
-            "phase",
-            "clients",
-            "operations/s",
-            "MB/s",
-            "p50 ms",
-            "p99 ms",
-            "max ms",
-            "disk/plaintext",
-            "written/plaintext",
-            "catch-up s",
-            "CPU ms/operation",
-            "other cores",
-            "errors",
-        ]);
+        let mut speed =
+            table(&["phase", "clients", "operations/s", "MB/s", "p50 ms", "p99 ms", "max ms", "catch-up s", "errors"]);
+        let mut cost = table(&["phase", "disk/plaintext", "written/plaintext", "CPU ms/operation", "other cores"]);
         let ratio = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         for phase in &self.phases {
             let errors: Vec<String> = phase.errors.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-            rows.add_row([
+            speed.add_row([
                 phase.phase.to_owned(),
                 phase.clients.to_string(),
                 format!("{:.1}", phase.operations_per_second),
@@ -253,47 +241,50 @@ impl Report {
                 format!("{:.2}", phase.p50_ms),
                 format!("{:.2}", phase.p99_ms),
                 format!("{:.1}", phase.max_ms),
-                ratio(phase.disk_per_plaintext),
-                ratio(phase.written_per_plaintext),
                 match phase.behind.is_empty() {
                     true => format!("{:.1}", phase.catch_up_seconds),
                     false => format!("over {:.0}", phase.catch_up_seconds),
                 },
-                ratio(phase.cpu_ms_per_operation),
-                ratio(phase.other_cores),
                 if errors.is_empty() { "0".into() } else { errors.join(", ") },
             ]);
+            cost.add_row([
+                phase.phase.to_owned(),
+                ratio(phase.disk_per_plaintext),
+                ratio(phase.written_per_plaintext),
+                ratio(phase.cpu_ms_per_operation),
+                ratio(phase.other_cores),
+            ]);
         }
-        output.text(&rows.to_string())
+        output.table(speed)?;
+        output.table(cost)
     }
 
-    /// One row for each process; for each phase its cores (processor seconds a second), its peak
-    /// memory so far, and where bodies were written, disk and written bytes per plaintext byte.
+    /// One row for each process and phase: its cores (processor seconds a second), its peak memory so far, and
+    /// where bodies were written, disk and written bytes per plaintext byte.
     fn print_nodes(&self, output: Output) -> Result<(), Failure> {
-        let mut heading = vec!["process".to_owned(), "role".into(), "disk".into()];
-        for phase in &self.phases {
-            heading.extend([format!("{}: cores", phase.phase), "memory".into()]);
-            if phase.disk_per_plaintext.is_some() {
-                heading.extend(["disk".to_owned(), "written".into()]);
-            }
-        }
-        let mut rows = table(&heading.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut rows =
+            table(&["process", "role", "disk", "phase", "cores", "memory", "disk/plaintext", "written/plaintext"]);
+        let size = |count: Option<u64>| count.map_or_else(String::new, bytes);
+        let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         for node in &self.nodes {
-            let size = |count: Option<u64>| count.map_or_else(String::new, bytes);
-            let mut row = vec![node.name.clone(), node.role.into(), size(node.disk_bytes)];
             for phase in &self.phases {
                 let share = phase.members.iter().find(|share| share.name == node.name);
-                let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
-                row.push(figure(share.and_then(|share| share.cpu_seconds).map(|cpu| cpu / phase.seconds)));
-                row.push(size(share.and_then(|share| share.memory_bytes_max)));
-                if phase.disk_per_plaintext.is_some() {
-                    let per = |count: f64| count / phase.plaintext_bytes as f64;
-                    row.push(figure(share.and_then(|share| share.disk_bytes).map(|count| per(count as f64))));
-                    row.push(figure(share.and_then(|share| share.written_bytes).map(|count| per(count as f64))));
-                }
+                let per = |count: Option<f64>| {
+                    let counts = phase.disk_per_plaintext.is_some();
+                    figure(count.filter(|_| counts).map(|count| count / phase.plaintext_bytes as f64))
+                };
+                rows.add_row([
+                    node.name.clone(),
+                    node.role.into(),
+                    size(node.disk_bytes),
+                    phase.phase.to_owned(),
+                    figure(share.and_then(|share| share.cpu_seconds).map(|cpu| cpu / phase.seconds)),
+                    size(share.and_then(|share| share.memory_bytes_max)),
+                    per(share.and_then(|share| share.disk_bytes).map(|count| count as f64)),
+                    per(share.and_then(|share| share.written_bytes).map(|count| count as f64)),
+                ]);
             }
-            rows.add_row(row);
         }
-        output.text(&rows.to_string())
+        output.table(rows)
     }
 }

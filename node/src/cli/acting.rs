@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use kura_client::{
-    ActingClient, Actor, Auditor, Client, Config, Method, Participant, ParticipantNumber, Person, Registrar, User,
-    now_ms,
+    ActingClient, Actor, Client, Config, Method, Participant, ParticipantNumber, Person, Registrar, User, now_ms,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -77,9 +76,6 @@ pub struct ActingOptions {
     /// Act for the participant named.
     #[arg(long, group = "who")]
     pub as_participant: bool,
-    /// Act as an auditor (with an auditor's client configuration).
-    #[arg(long, value_name = "NAME", group = "who")]
-    pub as_auditor: Option<String>,
     /// Act as a registrar (with a registrar's client configuration).
     #[arg(long, value_name = "NAME", group = "who")]
     pub as_registrar: Option<String>,
@@ -101,7 +97,7 @@ impl ActingOptions {
 
     /// Connects and acts for the participant; none if another actor was chosen.
     pub async fn person(&self, number: &ParticipantNumber) -> Result<Option<Person>, Failure> {
-        if self.user.is_some() || self.as_auditor.is_some() || self.as_registrar.is_some() {
+        if self.user.is_some() || self.as_registrar.is_some() {
             return Ok(None);
         }
         let mut participant = Participant::numbered(*number).authenticated(self.method, now_ms());
@@ -116,12 +112,11 @@ impl ActingOptions {
         if let Some(name) = &self.as_registrar {
             return Ok(Registrar::named(name).into());
         }
-        let mut actor: Actor = match (&self.user, self.as_participant, &self.as_auditor, participant) {
+        let mut actor: Actor = match (&self.user, self.as_participant, participant) {
             (Some(FacilityUser { facility, user }), ..) => User::at(facility, user).authenticated(self.method, now),
-            (None, true, _, Some(number)) => Participant::numbered(*number).authenticated(self.method, now).into(),
-            (None, true, _, None) => return Err(Failure::usage("--as-participant has no participant here")),
-            (None, false, Some(name), _) => Auditor::named(name).into(),
-            (None, false, None, _) => {
+            (None, true, Some(number)) => Participant::numbered(*number).authenticated(self.method, now).into(),
+            (None, true, None) => return Err(Failure::usage("--as-participant has no participant here")),
+            (None, false, _) => {
                 return Err(Failure::usage("for whom? Nothing is done without an actor")
                     .next("add --as FACILITY/USER or --as-participant"));
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::acting::ActingOptions;
 use super::exit::Failure;
 use super::number::NumberArgument;
-use super::output::{Output, moment, table};
+use super::output::{Output, moment, note, table};
 use super::receipt;
 
 /// `kura consent …`.
@@ -135,6 +135,10 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
     if output.json {
         return Ok(());
     }
+    if told.grants.is_empty() {
+        note("no facility is named");
+        return Ok(());
+    }
     let mut grants = table(&["facility", "granted", "revoked", "entered by", ""]);
     for grant in &told.grants {
         grants.add_row([
@@ -145,7 +149,7 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
             if grant.by_beneficiary { "by the facility itself".into() } else { String::new() },
         ]);
     }
-    output.text(&grants.to_string())
+    output.table(grants)
 }
 
 impl From<Consents> for Told {

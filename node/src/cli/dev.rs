@@ -57,7 +57,18 @@ impl From<DevError> for Failure {
             | DevError::Plan { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
-        Failure::new(exit, super::chain(&error))
+        let failure = Failure::new(exit, super::chain(&error));
+        match &error {
+            DevError::InUse { .. } => failure
+                .next("end the `kura dev` or `kura demo` that runs there (Ctrl-C), or name another directory (--data)"),
+            DevError::Ports { .. } => {
+                failure.next("choose another --base-port, or leave it out: then free ones are found")
+            }
+            DevError::Ended { .. } => {
+                failure.next("if another program has taken its port, end that one; then start the same again")
+            }
+            _ => failure,
+        }
     }
 }
 
@@ -119,7 +130,7 @@ fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
         let process = process.map_or_else(String::new, |id| id.to_string());
         nodes.add_row([name, address, metrics, process, log.display().to_string()]);
     }
-    output.text(&nodes.to_string())?;
+    output.table(nodes)?;
     output.text("client configurations (for --client or KURA_CLIENT):")?;
     for path in told.clients {
         output.text(&format!("  {}", path.display()))?;

@@ -8,7 +8,7 @@ use kura_client::Date;
 
 use super::acting::ActingOptions;
 use super::exit::{Exit, Failure};
-use super::output::{Output, Progress, bytes, note, table};
+use super::output::{Output, Progress, bytes, counted, note, table};
 use crate::import::participants::{Participants, Table};
 use crate::import::report::{Report, Totals};
 use crate::import::{AT_ONCE_MAX, Import, files, ssmix2};
@@ -55,18 +55,20 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     let progress = Progress::counted(!output.json);
     match command {
         Command::Ssmix2(common) => {
+            let told_to = common.report.clone();
             let (import, mut report) = common.ready().await?;
             let counting = count(&progress, &import.directory, ssmix2::count);
             let ended = ssmix2::run(import, &mut report, &progress).await;
             counting.inspect(tokio::task::JoinHandle::abort);
-            finish(report, ended, progress, output)
+            finish(report, told_to.as_deref(), ended, progress, output)
         }
         Command::Files { common, date } => {
+            let told_to = common.report.clone();
             let (import, mut report) = common.ready().await?;
             let counting = count(&progress, &import.directory, files::count);
             let ended = files::run(import, date, &mut report, &progress).await;
             counting.inspect(tokio::task::JoinHandle::abort);
-            finish(report, ended, progress, output)
+            finish(report, told_to.as_deref(), ended, progress, output)
         }
     }
 }
@@ -98,31 +100,67 @@ fn count(progress: &Progress, directory: &Path, count: fn(&Path) -> u64) -> Opti
     progress.is_drawn().then(|| tokio::task::spawn_blocking(move || progress.total(count(&directory))))
 }
 
-fn finish(report: Report, ended: Result<(), Failure>, progress: Progress, output: Output) -> Result<(), Failure> {
+fn finish(
+    report: Report,
+    told_to: Option<&Path>,
+    ended: Result<(), Failure>,
+    progress: Progress,
+    output: Output,
+) -> Result<(), Failure> {
     let totals = report.finish()?;
     progress.past(|| print(&totals, output))?;
     drop(progress);
     ended?;
     if totals.needs_a_look() {
-        return Err(Failure::new(Exit::Partly, "something was refused or set aside")
-            .next("--report FILE tells of each file what became of it; mend the cause and run the same again"));
+        return Err(Failure::new(Exit::Partly, "something was refused or set aside").next(look_at(told_to)));
     }
     Ok(())
+}
+
+/// What to do about files that were refused or set aside.
+fn look_at(told_to: Option<&Path>) -> String {
+    match told_to {
+        Some(path) => {
+            format!("{} tells of each file what became of it; mend the cause and run the same again", path.display())
+        }
+        None => {
+            "run the same with --report FILE, which tells of each file what became of it; mend the cause and run it \
+                 again"
+                .into()
+        }
+    }
 }
 
 fn print(totals: &Totals, output: Output) -> Result<(), Failure> {
     if output.json {
         return output.line(totals);
     }
+    if totals.counts.is_empty() {
+        note("the folder holds no files");
+        return Ok(());
+    }
     let mut rows = table(&["outcome", "reason", "files", "size"]);
     for count in &totals.counts {
         let row = [count.outcome.word().to_owned(), count.reason.clone(), count.files.to_string(), bytes(count.bytes)];
         rows.add_row(row);
     }
-    output.text(&rows.to_string())?;
-    note(&format!("{} files in all; {} records hidden", totals.files, totals.hidden));
+    output.table(rows)?;
+    note(&format!("{} in all; {} hidden", counted(totals.files, "file"), counted(totals.hidden, "record")));
     if totals.hidden_not_yet_beyond > 0 {
-        note(&format!("{} hidings are committed, but not yet beyond the prefecture", totals.hidden_not_yet_beyond));
+        let hidings = counted(totals.hidden_not_yet_beyond, "hiding");
+        note(&format!("{hidings} committed, but not yet beyond the prefecture"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_was_asked_for_is_named_and_not_advised() {
+        let advice = look_at(Some(Path::new("report.ndjson")));
+        assert!(advice.contains("report.ndjson") && !advice.contains("--report"), "{advice}");
+        assert!(look_at(None).contains("--report FILE"));
+    }
 }

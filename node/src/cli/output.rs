@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, Width, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ impl Output {
         for item in items {
             table.add_row(row(item));
         }
-        write(&table.to_string())?;
+        self.table(table)?;
         note(&format!("{} in all", items.len()));
         Ok(())
     }
@@ -64,6 +64,11 @@ impl Output {
     pub fn line<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(Failure::failed)?;
         write(&text)
+    }
+
+    /// Prints a table for people, as wide as the terminal or [`PIPED_COLUMNS`] allow.
+    pub fn table(&self, table: Table) -> Result<(), Failure> {
+        write(&fit(table, columns()))
     }
 
     /// Prints text as it is.
@@ -75,20 +80,40 @@ impl Output {
 /// Columns of a table where standard output is no terminal.
 const PIPED_COLUMNS: u16 = 120;
 
-/// An empty table with a heading. It fits the terminal, or [`PIPED_COLUMNS`]: cells that are too long go on in
-/// the next line, nothing is left out.
-pub fn table(heading: &[&str]) -> Table {
-    table_of(heading, columns())
-}
+/// Spaces between two columns.
+const GAP: u16 = 2;
 
-fn table_of(heading: &[&str], columns: u16) -> Table {
+/// No column is made narrower than this.
+const COLUMN_LEAST: u16 = 8;
+
+/// An empty table with a heading, for [`Output::table`].
+pub fn table(heading: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(columns)
+        .load_preset(presets::NOTHING)
+        .set_style(TableComponent::HeaderLines, '─')
+        .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(heading.iter().copied());
     table
+}
+
+/// Makes a table fit into so many columns: as long as it does not, its widest column goes on in the next line.
+/// Nothing is left out.
+fn fit(mut table: Table, columns: u16) -> String {
+    let mut widths: Vec<u16> = table.column_max_content_widths().into_iter().map(|width| width.max(1)).collect();
+    let gaps = GAP * u16::try_from(widths.len().saturating_sub(1)).unwrap_or(0);
+    let mut over = (widths.iter().sum::<u16>() + gaps).saturating_sub(columns);
+    while over > 0 {
+        let Some(widest) = widths.iter_mut().filter(|width| **width > COLUMN_LEAST).max() else { break };
+        *widest -= 1;
+        over -= 1;
+    }
+    let last = widths.len().saturating_sub(1);
+    for (at, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
+        let gap = if at == last { 0 } else { GAP };
+        column.set_padding((0, gap)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + gap)));
+    }
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns).trim_fmt()
 }
 
 fn columns() -> u16 {
@@ -201,6 +226,11 @@ impl Drop for Progress {
     }
 }
 
+/// A number of things: `1 file`, `2 files`.
+pub fn counted(count: u64, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
 /// Bytes with a binary unit, three digits or so.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -221,9 +251,13 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The first digits of a long hash, enough to compare by eye.
+/// The first digits of a long hash, enough to compare by eye; `…` stands for the rest.
 pub fn short(bytes: &[u8]) -> String {
-    hexadecimal(&bytes[..bytes.len().min(6)])
+    const SHOWN: usize = 6;
+    match bytes.get(..SHOWN) {
+        Some(shown) if bytes.len() > SHOWN => format!("{}…", hexadecimal(shown)),
+        _ => hexadecimal(bytes),
+    }
 }
 
 #[cfg(test)]
@@ -233,17 +267,21 @@ mod tests {
     #[test]
     fn a_table_fits_and_leaves_nothing_out() {
         let long = "0123456789abcdef".repeat(8);
-        let mut table = table_of(&["member", "digest", "state"], 60);
-        table.add_row(["voter-1", &long, "follows"]);
-        let shown = table.to_string();
+        let mut wide = table(&["member", "digest", "state"]);
+        wide.add_row(["voter-1", &long, "follows"]);
+        let shown = fit(wide.clone(), 60);
         assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
-        let kept: String = shown.chars().filter(char::is_ascii_hexdigit).collect();
-        assert!(kept.matches("0123456789abcdef").count() >= 7 && shown.contains("voter-1"), "{shown}");
+        assert!(shown.contains("voter-1") && shown.contains("follows"), "only the widest gives way: {shown}");
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
+        assert_eq!(digits(&shown), digits(&long) + 1, "{shown}");
+        let whole = fit(wide, 200);
+        assert!(whole.contains(&long) && whole.lines().count() == 3, "{whole}");
     }
 
     #[test]
     fn sizes_are_readable() {
         assert_eq!((bytes(0), bytes(1023), bytes(1536)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
-        assert_eq!(short(&[0xab; 32]), "abababababab");
+        assert_eq!([0, 1, 2].map(|count| counted(count, "file")), ["0 files", "1 file", "2 files"]);
+        assert_eq!((short(&[0xab; 32]), short(&[0xab; 6])), ("abababababab…".into(), "abababababab".into()));
     }
 }

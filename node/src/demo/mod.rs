@@ -57,6 +57,10 @@ pub async fn run(options: Options, output: Output) -> Result<(), Failure> {
     };
     let failed = report.print(ended.as_ref().err())?;
     if let Err(failure) = ended {
+        if failure.exit == Exit::Usage {
+            // Nothing ran that could have written a log.
+            return Err(Failure { message: format!("{failed}: {}", failure.message), ..failure });
+        }
         let logs = dev::Layout::new(&directory).nodes().join("*").join("log.txt");
         return Err(Failure::new(failure.exit, format!("{failed}: {}", failure.message))
             .next(format!("read {}; `--seed {seed}` repeats the same people and records", logs.display())));

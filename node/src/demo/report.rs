@@ -81,35 +81,11 @@ impl Report {
         let mut shown = table(&["step", "what was shown", "figure", "seconds", ""]);
         for row in rows {
             let mark = if row.ok { "ok" } else { "FAILED" };
-            shown.add_row([
-                row.step.to_owned(),
-                wrapped(&row.shown, SHOWN_CHARACTERS),
-                wrapped(&row.figure, FIGURE_CHARACTERS),
-                format!("{:.1}", row.seconds),
-                mark.into(),
-            ]);
+            shown.add_row([row.step.to_owned(), row.shown, row.figure, format!("{:.1}", row.seconds), mark.into()]);
         }
         let end = if failure.is_some() { "ended" } else { "all shown" };
-        output.text(&format!("{shown}\n{end} after {:.1} s", began.elapsed().as_secs_f64()))?;
+        output.table(shown)?;
+        output.text(&format!("{end} after {:.1} s", began.elapsed().as_secs_f64()))?;
         Ok(failed)
     }
-}
-
-/// Longest lines of cells, in characters.
-const SHOWN_CHARACTERS: usize = 52;
-const FIGURE_CHARACTERS: usize = 34;
-
-/// Breaks a text at spaces, so that the table fits a terminal.
-fn wrapped(text: &str, characters: usize) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= characters => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines.join("\n")
 }

@@ -15,7 +15,7 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 
 use super::{FORMAT, cannot_write};
-use crate::cli::Failure;
+use crate::cli::{Exit, Failure};
 
 const MARKER: &str = "INCOMPLETE.json";
 const MANIFEST: &str = "manifest.json";
@@ -50,6 +50,12 @@ impl Target {
             Ok(text) if serde_json::from_slice::<Marker>(&text).is_ok_and(|found| found == marker) => {}
             Ok(_) => return Err(refused(root, "holds another participant's or actor's copy that was cut")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
+                if root.join(MANIFEST).exists() {
+                    let what = format!("{} holds a copy that is complete", root.display());
+                    return Err(Failure::new(Exit::Conflict, what).next(
+                        "it stays as it is (`sha256sum --check SHA256SUMS` in it checks it); name another folder for a newer one",
+                    ));
+                }
                 if fs::read_dir(root).await.map_err(failed)?.next_entry().await.map_err(failed)?.is_some() {
                     return Err(refused(root, "is not empty"));
                 }
@@ -143,7 +149,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::cli::Exit;
 
     fn number(digit: u8) -> ParticipantNumber {
         format!("430000000000000{digit}").parse().unwrap()
@@ -172,7 +177,7 @@ mod tests {
         again.finish(b"{}").await.unwrap();
         assert!(!root.join(MARKER).exists() && root.join(MANIFEST).exists());
         let complete = Target::open(&root, &number(1), "participant").await.unwrap_err();
-        assert!(complete.message.contains("not empty"), "{complete}");
+        assert!(complete.message.contains("complete") && complete.exit == Exit::Conflict, "{complete}");
     }
 
     #[tokio::test]

@@ -14,6 +14,16 @@ pub fn every_command(site: &Site) {
     registry(site);
     let app = "hospital";
     site.kura_with(app, &format!("participant enrol - --signed-on 2024-04-01 --evidence paper-1 {AS}"), NUMBER);
+    // What the cluster refuses has its own exit code where it has one, and says what to do.
+    let again = format!("participant enrol - --signed-on 2024-04-01 --evidence paper-1 {AS}");
+    let nobody = "record list - --client client.toml --as F-minato/u-99".to_owned();
+    let nowhere = format!("consent grant - F-nowhere --evidence paper-2 {AS}");
+    for (code, words, word) in
+        [(8, again, "already-enrolled"), (4, nobody, "user-unknown"), (4, nowhere, "beneficiary-unknown")]
+    {
+        let refused = site.refused(code, app, &words, NUMBER);
+        assert!(refused.contains(word) && refused.contains("\n  next: "), "{refused}");
+    }
     site.kura_with(app, &format!("participant link - 00-123-45 {AS}"), NUMBER);
     let resolved = site.kura(app, &format!("participant resolve 00-123-45 --json {AS}")).json();
     assert_eq!(resolved["participant"], "0043001234567890");

@@ -16,7 +16,7 @@ const LIMIT_DEFAULT: usize = 1_000;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The participant's number; `-` reads it from standard input.
-    #[arg(required_unless_present_any = ["all", "own_facility"], conflicts_with = "own_facility")]
+    #[arg(conflicts_with = "own_facility")]
     number: Option<NumberArgument>,
     /// The whole journal, as an auditor (with an auditor's client configuration).
     #[arg(long, conflicts_with_all = ["own_facility", "who"])]
@@ -100,12 +100,17 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         let stream = own_facility(&arguments).await?;
         print(stream, Some(arguments.limit.unwrap_or(LIMIT_DEFAULT)), true, output).await
     } else {
-        let number = number.ok_or_else(|| Failure::usage("whose accesses?"))?;
+        let number = number.ok_or_else(|| {
+            Failure::usage("whose accesses? No participant's number was given").next(
+                "kura audit list NUMBER (- reads it from standard input); --all for the whole journal, as an auditor; \
+                 --own-facility --as FACILITY/USER for one's own facility",
+            )
+        })?;
         let Arguments { filter, actor, denied, oldest_first, limit, mut acting, .. } = arguments;
         if filter.until.is_some() || actor.is_some() || denied || oldest_first {
             return Err(Failure::usage("a participant's list takes --since and --limit only"));
         }
-        acting.as_participant |= acting.user.is_none() && acting.as_auditor.is_none();
+        acting.as_participant |= acting.user.is_none() && acting.as_registrar.is_none();
         let mut accesses = acting.act(Some(&number)).await?.accesses(&number);
         if let Some(since) = filter.since {
             accesses = accesses.since(since);

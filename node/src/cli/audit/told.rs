@@ -48,11 +48,11 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// Heading of the table of a participant's accesses.
-pub(crate) const HEADING: [&str; 7] = ["when (Japan)", "facility", "who", "did", "class", "basis", "through"];
+pub(crate) const HEADING: [&str; 7] = ["when", "facility", "who", "did", "class", "basis", "through"];
 
 /// Heading of the table of an auditor's or a facility's list.
 pub(super) const FULL_HEADING: [&str; 10] =
-    ["position", "when (Japan)", "facility", "who", "did", "participant", "about", "class", "basis", "through"];
+    ["position", "when", "facility", "who", "did", "participant", "about", "class", "basis", "through"];
 
 impl From<Access> for Told {
     fn from(access: Access) -> Self {

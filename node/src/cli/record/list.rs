@@ -54,7 +54,8 @@ pub struct InboxArguments {
     acting: ActingOptions,
 }
 
-const HEADING: [&str; 9] = ["record", "version", "class", "of", "media type", "size", "author", "written", ""];
+const HEADING: [&str; 8] = ["record", "version", "class", "of", "media type", "size", "author", ""];
+const HISTORY_HEADING: [&str; 8] = ["version", "class", "of", "media type", "size", "author", "written", ""];
 
 /// Runs `kura record list`.
 pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failure> {
@@ -95,10 +96,35 @@ pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failur
 pub async fn history(arguments: HistoryArguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
     let versions = arguments.acting.act(Some(&number)).await?.history(&number, arguments.record).await?;
-    output.list(&versions, &HEADING, row)
+    output.list(&versions, &HISTORY_HEADING, history_row)
 }
 
 fn row(summary: &Summary) -> Vec<String> {
+    let mut row = vec![summary.record.to_string()];
+    row.extend(about(summary));
+    row.push(notes(summary));
+    row
+}
+
+/// All are of one record, and differ by when they were written.
+fn history_row(summary: &Summary) -> Vec<String> {
+    let mut row = about(summary).to_vec();
+    row.extend([moment(summary.written_ms), notes(summary)]);
+    row
+}
+
+fn about(summary: &Summary) -> [String; 6] {
+    [
+        summary.version.to_string(),
+        summary.class.to_string(),
+        summary.clinical_date.to_string(),
+        summary.media_type.clone(),
+        bytes(summary.bytes),
+        format!("{}/{}", summary.author_facility, summary.author_user),
+    ]
+}
+
+fn notes(summary: &Summary) -> String {
     let mut notes = Vec::new();
     if summary.hidden {
         notes.push("hidden".to_owned());
@@ -106,17 +132,7 @@ fn row(summary: &Summary) -> Vec<String> {
     if !summary.addressees.is_empty() {
         notes.push(format!("to {}", summary.addressees.join(", ")));
     }
-    vec![
-        summary.record.to_string(),
-        summary.version.to_string(),
-        summary.class.to_string(),
-        summary.clinical_date.to_string(),
-        summary.media_type.clone(),
-        bytes(summary.bytes),
-        format!("{}/{}", summary.author_facility, summary.author_user),
-        moment(summary.written_ms),
-        notes.join("; "),
-    ]
+    notes.join("; ")
 }
 
 #[derive(Debug, Serialize)]
