@@ -111,9 +111,9 @@ impl Proposer {
         };
         let mut unknown = false;
         // Since when no leader took it.
-        let mut leaderless: Option<Instant> = None;
+        let mut leaderless: Option<tokio::time::Instant> = None;
         loop {
-            let asked = Instant::now();
+            let asked = tokio::time::Instant::now();
             let (answer, outcome) = oneshot::channel();
             let pending = Pending { command: command.clone(), answer };
             if self.queue.send(pending).await.is_err() {

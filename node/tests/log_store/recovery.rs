@@ -279,8 +279,8 @@ async fn a_whole_log_below_a_mark_is_refused() {
 async fn holes_and_strange_keys_are_refused() {
     type Change = fn(&DB, &rocksdb::ColumnFamily);
     let changes: [(Change, &str); 4] = [
-        (|rocks, family| rocks.delete_cf(family, 5_u64.to_be_bytes()).unwrap(), "after index Some(4)"),
-        (|rocks, family| rocks.delete_cf(family, 0_u64.to_be_bytes()).unwrap(), "after index None"),
+        (|rocks, family| rocks.delete_cf(family, 5_u64.to_be_bytes()).unwrap(), "after index 4"),
+        (|rocks, family| rocks.delete_cf(family, 0_u64.to_be_bytes()).unwrap(), "after its beginning"),
         (
             |rocks, family| {
                 rocks.put_cf(family, 10_u64.to_be_bytes(), encode_entry(&entry(1, 11, 5))).unwrap();

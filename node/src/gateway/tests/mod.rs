@@ -3,6 +3,7 @@
 mod acts;
 mod fence;
 mod journal;
+mod leaderless;
 mod repeated;
 mod rotation;
 
