@@ -51,7 +51,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             for (name, value) in settings.fields() {
                 rows.add_row([name, value]);
             }
-            output.text(&rows.to_string())
+            output.table(rows)
         }
         Command::Set(SetArguments { settings, professions, because }) => {
             let professions = professions.as_deref().map(read).transpose()?.unwrap_or_default();
