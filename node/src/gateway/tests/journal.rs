@@ -117,7 +117,7 @@ async fn an_auditor_lists_all_in_pages_that_end_though_each_adds_an_entry() {
     let whole = all(&gateway, in_order(1_000)).await;
     let positions: Vec<u64> = whole.iter().map(|entry| entry.journal_position).collect();
     assert_eq!(positions, (0..size).collect::<Vec<_>>());
-    assert_eq!(actions(&whole)[..4], [Action::Init, Action::Facility, Action::User, Action::Application]);
+    assert_eq!(actions(&whole)[..4], [Action::Init, Action::Facility, Action::User, Action::Propose]);
     // One entry a page: a list that does not know where it began would never end.
     let single = all(&gateway, in_order(1)).await;
     assert_eq!(single.len() as u64, size + 1, "with the entry of the list before");
@@ -152,7 +152,7 @@ async fn every_filter_narrows_and_none_looks_at_more_than_its_bound() {
     let by_action = only(|request| request.actions = vec![Action::Grant.number(), Action::Enrol.number()]).await;
     assert_eq!(actions(&by_action), [Action::Enrol, Action::Grant]);
     let by_actor = only(|request| request.actor = "ito".into()).await;
-    assert_eq!(actions(&by_actor), [Action::Facility, Action::User, Action::Application]);
+    assert_eq!(actions(&by_actor), [Action::Facility, Action::User, Action::Propose]);
     let by_application = only(|request| request.application = "karte".into()).await;
     assert_eq!(actions(&by_application), [Action::Enrol, Action::Grant, Action::List, Action::List]);
     let by_facility = only(|request| request.facility = HOSPITAL.into()).await;
