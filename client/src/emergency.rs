@@ -1,19 +1,4 @@
 //! Emergencies: a physician reads a participant's records for a while without being named by them.
-//!
-//! ```no_run
-//! # async fn example(doctor: kura_client::ActingClient, number: kura_client::ParticipantNumber) -> Result<(), Box<dyn std::error::Error>> {
-//! // One call: opened, and the records listed, allergies first.
-//! let (emergency, records) = doctor.open_emergency(&number, "unconscious, ambulance 3").and_list().await?;
-//! for record in &records {
-//!     println!("{} of {}", record.class, record.clinical_date);
-//! }
-//! if let Some(first) = records.first() {
-//!     let body = emergency.get(first.record).await?.bytes().await?;
-//!     println!("{} bytes", body.len());
-//! }
-//! # Ok(())
-//! # }
-//! ```
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -39,6 +24,20 @@ impl ActingClient {
     ///
     /// A physician acts with the registered credential ([`crate::Actor::credential`]), unless the network's
     /// settings say otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(doctor: kura_client::ActingClient, number: kura_client::ParticipantNumber) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Opened, and the records listed, allergies first.
+    /// let (emergency, records) = doctor.open_emergency(&number, "unconscious, ambulance 3").and_list().await?;
+    /// for record in &records {
+    ///     println!("{} of {}", record.class, record.clinical_date);
+    /// }
+    /// if let Some(first) = records.first() {
+    ///     println!("{} bytes", emergency.get(first.record).await?.bytes().await?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open_emergency(&self, number: &ParticipantNumber, reason: impl Into<String>) -> OpenEmergency {
         OpenEmergency { acting: self.clone(), number: *number, reason: reason.into(), request: RequestId::new() }
     }

@@ -111,6 +111,20 @@ pub struct Reviews {
 
 impl Client {
     /// The review queue; needs an auditor's certificate.
+    ///
+    /// ```no_run
+    /// # async fn example(kura: kura_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use kura_client::ReviewVerdict;
+    ///
+    /// let mut open = kura.reviews().open();
+    /// while let Some(review) = open.next().await {
+    ///     let review = review?;
+    ///     println!("{}: {} by {}: {}", review.id, review.kind, review.facility, review.reason);
+    ///     kura.reviews().close(review.id, ReviewVerdict::Justified).note("as the ambulance says").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reviews(&self) -> Reviews {
         Reviews { shared: Arc::clone(&self.shared) }
     }

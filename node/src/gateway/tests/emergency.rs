@@ -187,7 +187,7 @@ async fn opening_counts_reading_does_not_and_a_repetition_is_the_same_emergency(
     assert!(again.receipt.unwrap().repeated);
     scene.gateway.list(&physician(), listing(&first.episode_id)).await.unwrap();
     assert_eq!(scene.counters(), [1, 1, 1]);
-    let other = v1::OpenEmergencyRequest { reason: "another".into(), ..asked };
+    let other = v1::OpenEmergencyRequest { reason: "another".into(), ..asked.clone() };
     assert!(matches!(scene.gateway.open_emergency(&physician(), other).await, Err(GatewayError::RequestId { .. })));
     assert_ne!(scene.open().await.episode_id, first.episode_id);
     assert_eq!(scene.counters(), [2, 2, 2]);
@@ -199,6 +199,9 @@ async fn opening_counts_reading_does_not_and_a_repetition_is_the_same_emergency(
     assert_eq!(opened.iter().filter(|one| one.is_ok()).count(), 4);
     assert!(opened.into_iter().filter(Result::is_err).all(|one| denied(one) == Denial::EmergencyCap));
     assert_eq!(scene.counters(), [6, 6, 6]);
+    // What was opened is told again, though no more can be opened now.
+    let again = scene.gateway.open_emergency(&physician(), asked).await.unwrap();
+    assert_eq!(again.episode_id, first.episode_id);
     scene.storehouse.close().await;
 }
 
