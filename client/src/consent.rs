@@ -64,11 +64,12 @@ impl Consent {
             proxy: self.proxy.clone(),
             proxy_relation: self.proxy_relation.clone(),
             evidence: self.evidence.clone(),
+            ..v1::SignedConsent::default()
         })
     }
 
     fn from_wire(wire: v1::SignedConsent) -> Self {
-        let v1::SignedConsent { signed_day, proxy, proxy_relation, evidence } = wire;
+        let v1::SignedConsent { signed_day, proxy, proxy_relation, evidence, .. } = wire;
         Self { signed_on: Date::from_days(signed_day), proxy, proxy_relation, evidence }
     }
 }
@@ -80,8 +81,14 @@ pub struct Consents {
     pub consent: Consent,
     /// When it was entered, in milliseconds since 1970-01-01 UTC.
     pub entered_ms: u64,
+    /// The facility that entered it.
+    pub entered_by: String,
     /// When the participant withdrew, if they did.
     pub withdrawn_ms: Option<u64>,
+    /// The facility that entered the withdrawal; empty for the participant.
+    pub withdrawn_by: String,
+    /// Reference to the withdrawal's evidence.
+    pub withdrawal_evidence: String,
     /// The facilities named, also those revoked since.
     pub grants: Vec<Grant>,
     /// The facilities' own ids of the participant that the actor may see.
@@ -174,6 +181,12 @@ pub struct Grant {
     pub entered_by: String,
     /// Whether the facility itself entered it.
     pub by_beneficiary: bool,
+    /// Reference to the evidence.
+    pub evidence: String,
+    /// The facility that entered the revocation; empty for the participant. A withdrawal ends every grant.
+    pub revoked_by: String,
+    /// Reference to the revocation's evidence.
+    pub revocation_evidence: String,
 }
 
 impl fmt::Debug for Grant {
@@ -320,7 +333,7 @@ impl ActingClient {
     /// What a participant had consented to at a time (milliseconds since 1970-01-01 UTC; 0: now).
     ///
     /// # Errors
-    /// [`ListError`].
+    /// [`ListError`]; [`ListError::NotFound`] if no consent had been entered by then.
     pub async fn consents_as_of(&self, number: &ParticipantNumber, as_of_ms: u64) -> Result<Consents, ListError> {
         let actor = self.actor.to_wire().map_err(ListError::from_invalid)?;
         let ask = v1::ShowRequest { actor: Some(actor), participant: number.reveal().to_owned(), as_of_ms };
@@ -339,10 +352,16 @@ fn shown(reply: v1::ShowReply) -> Result<Consents, Failure> {
         revoked_ms: (grant.revoked_ms != 0).then_some(grant.revoked_ms),
         entered_by: grant.entered_by,
         by_beneficiary: grant.by_beneficiary,
+        evidence: grant.evidence,
+        revoked_by: grant.revoked_by,
+        revocation_evidence: grant.revocation_evidence,
     };
     Ok(Consents {
         consent: Consent::from_wire(reply.consent.ok_or_else(|| Failure::broken("consents without a consent"))?),
         entered_ms: reply.entered_ms,
+        entered_by: reply.entered_by,
+        withdrawn_by: reply.withdrawn_by,
+        withdrawal_evidence: reply.withdrawal_evidence,
         withdrawn_ms: (reply.withdrawn_ms != 0).then_some(reply.withdrawn_ms),
         grants: reply.grants.into_iter().map(grant).collect(),
         local_ids: reply.local_ids,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::config::ConfigError;
 use crate::fault::{Broken, Committed, Conflict, Denial, Fault, Invalid, Later, Missing, Unfit};
-use crate::id::RequestId;
+use crate::id::{EmergencyId, RequestId};
 use crate::journal::JournalRewritten;
 use crate::tls;
 
@@ -194,6 +194,21 @@ write_family!(
 write_family!(
     /// Why the registry was not changed or listed.
     RegistryError {});
+write_family!(
+/// Why an emergency was not opened.
+EmergencyError {
+    /// It is open, but its records could not be listed: go on with [`crate::ActingClient::emergency`].
+    #[error("the emergency {emergency} is open, but its records could not be listed: {source}")]
+    NotListed {
+        /// The emergency.
+        emergency: EmergencyId,
+        /// Why they could not be listed.
+        source: Box<ListError>
+    } retry false committed Yes,
+});
+write_family!(
+    /// Why no verdict was given on something in the review queue.
+    ReviewError {});
 
 error_family!(
 /// Why a record was not read, or not to its end.

@@ -372,6 +372,18 @@ pub(crate) mod tests {
         tonic::Status::with_details(Code::Unknown, "told so", detail.encode_to_vec().into())
     }
 
+    /// A denial whose reason is told.
+    pub(crate) fn denied(reason: &str) -> tonic::Status {
+        let detail = v1::ErrorDetail {
+            retry: 1,
+            committed: 1,
+            kind: "denied".into(),
+            field: reason.into(),
+            ..Default::default()
+        };
+        tonic::Status::with_details(Code::PermissionDenied, "denied", detail.encode_to_vec().into())
+    }
+
     #[test]
     fn each_word_means_what_it_says() {
         // kind, retry, committed -> fault, when again, in doubt

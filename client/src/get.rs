@@ -26,7 +26,7 @@ use tokio_util::io::StreamReader;
 use crate::client::{ActingClient, Person};
 use crate::error::{Family, GetError};
 use crate::fault::{Failure, Invalid};
-use crate::id::{ParticipantNumber, RecordId};
+use crate::id::{EmergencyId, ParticipantNumber, RecordId};
 use crate::limit;
 use crate::pages::Listing;
 use crate::record::{Part, Summary};
@@ -47,6 +47,7 @@ pub struct Get {
     purpose: Purpose,
     range: (Bound<u64>, Bound<u64>),
     limit: Option<Duration>,
+    emergency: Option<EmergencyId>,
 }
 
 impl ActingClient {
@@ -60,6 +61,7 @@ impl ActingClient {
             purpose: Purpose::Care,
             range: (Bound::Unbounded, Bound::Unbounded),
             limit: None,
+            emergency: None,
         }
     }
 }
@@ -81,6 +83,12 @@ impl Get {
     /// What the access is for.
     pub fn purpose(mut self, purpose: Purpose) -> Self {
         self.purpose = purpose;
+        self
+    }
+
+    /// Under an emergency that the actor opened.
+    pub fn under(mut self, emergency: EmergencyId) -> Self {
+        self.emergency = Some(emergency);
         self
     }
 
@@ -122,6 +130,7 @@ impl Get {
             purpose: self.purpose.number(),
             range_start,
             range_length,
+            episode_id: self.emergency.map_or_else(Bytes::new, EmergencyId::to_wire),
         })
     }
 

@@ -153,6 +153,13 @@ hexadecimal_id!(
 hexadecimal_id!(
     /// Where a facility has read its inbox up to: 12 bytes; written as 24 hexadecimal digits.
     InboxCursor, 12, "inbox cursor");
+hexadecimal_id!(
+    /// An emergency that was opened: 16 bytes; written as 32 hexadecimal digits. It is of use to the user who
+    /// opened it, through the same application, and to nobody else.
+    EmergencyId, 16, "emergency id");
+hexadecimal_id!(
+    /// Something in the review queue: 16 bytes; written as 32 hexadecimal digits.
+    ReviewId, 16, "review id");
 
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,6 +170,18 @@ impl fmt::Debug for RecordId {
 impl fmt::Debug for InboxCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("InboxCursor(…)")
+    }
+}
+
+impl fmt::Debug for EmergencyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EmergencyId(…)")
+    }
+}
+
+impl fmt::Debug for ReviewId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReviewId(…)")
     }
 }
 

@@ -73,6 +73,7 @@ mod client;
 mod config;
 mod consent;
 mod date;
+mod emergency;
 mod error;
 mod fault;
 mod get;
@@ -88,6 +89,7 @@ mod put;
 mod receipt;
 mod record;
 pub mod registry;
+mod review;
 pub mod tls;
 mod word;
 
@@ -103,13 +105,17 @@ pub use client::{ActingClient, Client, Person};
 pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
 pub use consent::{Consent, ConsentChange, Consents, FormerLink, Grant, Link};
 pub use date::{Date, DateError, now_ms};
+pub use emergency::{Emergency, OpenEmergency};
 pub use error::{
-    ChangeError, ConnectError, ConsentError, GetError, JournalError, ListError, OperationError, OutcomeError, PutError,
-    RegistryError, Unreached,
+    ChangeError, ConnectError, ConsentError, EmergencyError, GetError, JournalError, ListError, OperationError,
+    OutcomeError, PutError, RegistryError, ReviewError, Unreached,
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
 pub use get::{GATHERED_BYTES_MAX, Get, Record};
-pub use id::{ActId, IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId};
+pub use id::{
+    ActId, EmergencyId, IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId,
+    ReviewId,
+};
 pub use inbox::{GrantedParticipant, Inbox, InboxItem, InboxPage};
 pub use journal::{
     FacilityAccesses, Journal, JournalHead, JournalHeadError, JournalList, JournalRewritten, journal_leaf,
@@ -119,7 +125,8 @@ pub use pages::Listing;
 pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
 pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
 pub use record::{NewRecord, Part, Summary};
+pub use review::{CloseReview, Review, Reviews, Verdict};
 pub use word::{
-    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Status,
-    UnknownWord,
+    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, ReviewKind,
+    ReviewVerdict, Status, UnknownWord,
 };

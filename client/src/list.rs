@@ -12,7 +12,7 @@ use crate::client::{ActingClient, Person, Shared, records};
 use crate::date::Date;
 use crate::error::{ChangeError, Failed, Family, ListError, WriteFamily};
 use crate::fault::{Failure, Invalid};
-use crate::id::{ParticipantNumber, RecordId, RequestId};
+use crate::id::{EmergencyId, ParticipantNumber, RecordId, RequestId};
 use crate::limit::{self, PAGE_ITEMS_MAX};
 use crate::pages::{Listing, Page};
 use crate::receipt::Receipt;
@@ -30,6 +30,7 @@ pub struct List {
     author_facility: String,
     purpose: Purpose,
     page: u32,
+    emergency: Option<EmergencyId>,
 }
 
 impl ActingClient {
@@ -45,6 +46,7 @@ impl ActingClient {
             author_facility: String::new(),
             purpose: Purpose::Care,
             page: PAGE_ITEMS_MAX,
+            emergency: None,
         }
     }
 
@@ -53,7 +55,16 @@ impl ActingClient {
     /// # Errors
     /// [`ListError`].
     pub async fn history(&self, number: &ParticipantNumber, record: RecordId) -> Result<Vec<Summary>, ListError> {
-        history(self, number, record, Purpose::Care).await
+        history(self, number, record, Purpose::Care, None).await
+    }
+
+    pub(crate) async fn history_under(
+        &self,
+        number: &ParticipantNumber,
+        record: RecordId,
+        emergency: EmergencyId,
+    ) -> Result<Vec<Summary>, ListError> {
+        history(self, number, record, Purpose::Care, Some(emergency)).await
     }
 
     /// Hides a record from all but its author's facility.
@@ -89,7 +100,7 @@ impl Person {
     /// # Errors
     /// [`ListError`].
     pub async fn history(&self, record: RecordId) -> Result<Vec<Summary>, ListError> {
-        history(&self.acting, &self.number, record, Purpose::Own).await
+        history(&self.acting, &self.number, record, Purpose::Own, None).await
     }
 }
 
@@ -121,6 +132,12 @@ impl List {
     /// What the access is for.
     pub fn purpose(mut self, purpose: Purpose) -> Self {
         self.purpose = purpose;
+        self
+    }
+
+    /// Under an emergency that the actor opened: allergies come first then.
+    pub fn under(mut self, emergency: EmergencyId) -> Self {
+        self.emergency = Some(emergency);
         self
     }
 
@@ -162,6 +179,7 @@ impl List {
             purpose: self.purpose.number(),
             after: Bytes::new(),
             limit: self.page,
+            episode_id: self.emergency.map_or_else(Bytes::new, EmergencyId::to_wire),
         })
     }
 }
@@ -203,6 +221,7 @@ async fn history(
     number: &ParticipantNumber,
     record: RecordId,
     purpose: Purpose,
+    emergency: Option<EmergencyId>,
 ) -> Result<Vec<Summary>, ListError> {
     limit::record("record_id", record).map_err(ListError::from_invalid)?;
     let ask = v1::HistoryRequest {
@@ -210,6 +229,7 @@ async fn history(
         participant: number.reveal().to_owned(),
         record_id: record.to_wire(),
         purpose: purpose.number(),
+        episode_id: emergency.map_or_else(Bytes::new, EmergencyId::to_wire),
     };
     let attempt = |channel| {
         let ask = ask.clone();

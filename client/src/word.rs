@@ -345,6 +345,24 @@ vocabulary!(
     Rejected = 3, "rejected";
 });
 
+vocabulary!(
+    /// What lies in the review queue.
+    ReviewKind, "review kind", {
+    /// A grant entered by its own beneficiary.
+    OwnGrant = 1, "own-grant";
+    /// An emergency.
+    Emergency = 2, "emergency";
+});
+
+vocabulary!(
+    /// What a review found.
+    ReviewVerdict, "verdict", {
+    /// It was in order.
+    Justified = 1, "justified";
+    /// It was not.
+    Unjustified = 2, "unjustified";
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

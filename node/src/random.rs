@@ -17,6 +17,13 @@ pub fn id() -> [u8; 16] {
     bytes
 }
 
+/// An id that tells its birth: 6 bytes of milliseconds since 1970, big endian, then randomness.
+pub fn born_id(born_ms: u64) -> [u8; 16] {
+    let mut bytes = id();
+    bytes[..6].copy_from_slice(&born_ms.to_be_bytes()[2..]);
+    bytes
+}
+
 /// A fresh key.
 pub fn key() -> Key {
     let mut bytes = [0; 32];

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use tonic::Status;
 
-use super::cluster::{Cluster, RECORD, Whim, brisk};
+use super::cluster::{Cluster, EPISODE, RECORD, Whim, brisk};
 use super::{NUMBER, doctor, image, number};
 use crate::config::Timeouts;
 use crate::word::Method;
-use crate::{Class, ConnectError, Consent, Date, GetError, Participant, PutError, Reason, RecordId};
+use crate::{Class, ConnectError, Consent, Date, EmergencyError, GetError, Participant, PutError, Reason, RecordId};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_fails_over_and_later_calls_begin_where_it_succeeded() {
@@ -137,6 +137,46 @@ async fn lists_come_page_by_page() {
     assert_eq!(cluster.store().lists.len(), 1);
     let error = doctor(&cluster.client).list(&number()).page(0).stream().next().await.unwrap().unwrap_err();
     assert_eq!(error.field(), Some("limit"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emergency_is_opened_once_and_named_by_all_that_is_read_under_it() {
+    let cluster = Cluster::start(2, brisk()).await;
+    cluster.store().record = vec![b"penicillin".to_vec()];
+    cluster.whims(0, [Whim::Fails(Status::unavailable("gone"))]);
+    let doctor = doctor(&cluster.client);
+    let (emergency, records) = doctor.open_emergency(&number(), "unconscious").and_list().await.unwrap();
+    assert_eq!((emergency.id().as_bytes(), emergency.expires_ms()), (&EPISODE, Some(3_600_000)));
+    assert_eq!(records.len(), 5);
+    let opened = std::mem::take(&mut cluster.store().emergencies);
+    assert_eq!(opened.len(), 2, "one node failed");
+    assert_eq!(opened[0], opened[1], "the same request was repeated");
+    assert_eq!(emergency.receipt().unwrap().request().as_bytes()[..], opened[0].request.as_ref().unwrap().id);
+    let body = emergency.get(RecordId::from_bytes(RECORD)).await.unwrap().bytes().await.unwrap();
+    assert_eq!(body, "penicillin");
+    // Gone on with later, by its id alone.
+    let later = doctor.emergency(&number(), emergency.id());
+    later.list().stream().take(1).await.unwrap();
+    assert_eq!((later.expires_ms(), later.receipt()), (None, None));
+    let store = cluster.store();
+    assert!(store.lists.iter().all(|list| list.episode_id[..] == EPISODE) && store.lists.len() == 2);
+    assert!(store.gets.iter().all(|(_, get)| get.episode_id[..] == EPISODE) && store.gets.len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emergency_without_a_reason_is_not_asked_for_and_a_refused_one_says_why() {
+    let cluster = Cluster::start(1, brisk()).await;
+    let doctor = doctor(&cluster.client);
+    for reason in ["", " \u{3000}\n"] {
+        let error = doctor.open_emergency(&number(), reason).await.unwrap_err();
+        assert_eq!(error.field(), Some("reason"), "{error}");
+    }
+    assert!(cluster.store().emergencies.is_empty());
+    cluster.whims(0, [Whim::Fails(crate::fault::tests::denied("emergency-cap"))]);
+    let error = doctor.open_emergency(&number(), "unconscious").await.unwrap_err();
+    let EmergencyError::Denied(denial) = &error else { panic!("{error}") };
+    assert_eq!(denial.reason(), Some("emergency-cap"));
+    assert!(!error.may_retry());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,7 @@ pub const BLOCK_BYTES: usize = 1024 * 1024;
 
 pub const CONTENT: [u8; 16] = [0xc0; 16];
 pub const RECORD: [u8; 16] = [0xaa; 16];
+pub const EPISODE: [u8; 16] = [0xee; 16];
 
 /// What a node does with one call, instead of its best.
 #[derive(Debug, Clone)]
@@ -68,6 +69,7 @@ pub struct Store {
     pub wholes: Vec<(usize, v1::PutWholeRequest)>,
     pub gets: Vec<(usize, v1::GetRequest)>,
     pub lists: Vec<v1::ListRequest>,
+    pub emergencies: Vec<v1::OpenEmergencyRequest>,
     /// The record that is read, part by part.
     pub record: Vec<Vec<u8>>,
     pub denies: bool,
@@ -225,6 +227,21 @@ impl Records for Served {
 
     async fn hide(&self, _: Request<v1::HideRequest>) -> Result<Response<v1::Receipt>, Status> {
         Err(Status::unimplemented("hide"))
+    }
+
+    async fn open_emergency(
+        &self,
+        request: Request<v1::OpenEmergencyRequest>,
+    ) -> Result<Response<v1::OpenEmergencyReply>, Status> {
+        let request = request.into_inner();
+        let receipt = Some(self.0.receipt(request.request.clone(), 0));
+        let whim = self.0.whim();
+        self.0.store().emergencies.push(request);
+        if let Some(Whim::Fails(status)) = whim {
+            return Err(status);
+        }
+        let episode_id = Bytes::from_static(&EPISODE);
+        Ok(Response::new(v1::OpenEmergencyReply { receipt, episode_id, expires_ms: 3_600_000 }))
     }
 
     async fn narrow(&self, _: Request<v1::NarrowRequest>) -> Result<Response<v1::Receipt>, Status> {

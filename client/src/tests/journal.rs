@@ -123,6 +123,14 @@ impl Audit for Served {
         Ok(Response::new(v1::JournalReply { accesses, cursor: end, more: end < before, journal_position: own }))
     }
 
+    async fn list_reviews(&self, _: Request<v1::ListReviewsRequest>) -> Result<Response<v1::ListReviewsReply>, Status> {
+        Err(Status::unimplemented("list_reviews"))
+    }
+
+    async fn review(&self, _: Request<v1::ReviewRequest>) -> Result<Response<v1::Receipt>, Status> {
+        Err(Status::unimplemented("review"))
+    }
+
     async fn facility_accesses(
         &self,
         _: Request<v1::FacilityAccessesRequest>,

@@ -62,10 +62,11 @@ pub fn enter(facts: &Facts<'_>, facility: &Facility, user: &User, emergency: &Em
     if facts.now_ms >= episode.expires_ms {
         return Err(Denial::EmergencyExpired);
     }
-    taking_part(facts)?;
+    // Before anything about the participant: else an emergency for one would tell who else is enrolled.
     if facts.participant.is_none_or(|p| p.number != episode.number) {
         return Err(Denial::EmergencyUnknown);
     }
+    taking_part(facts)?;
     Ok(Ground { basis: Basis::Emergency, valid_until_ms: earliest(&[entitled, episode.expires_ms]) })
 }
 

@@ -121,8 +121,8 @@ pub struct Settings {
     pub own_grants_window_ms: u64,
     /// Whether participants may read their own records. Default yes.
     pub participants_read: bool,
-    /// Whether the participant's list of accesses shows the person's name. Default no: facility and
-    /// profession are shown.
+    /// Whether the participant's list of accesses shows the person at a facility. Default no: the
+    /// facility alone is shown.
     pub accesses_show_person: bool,
 }
 

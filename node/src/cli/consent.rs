@@ -92,7 +92,10 @@ pub(crate) struct Told {
     proxy_relation: String,
     evidence: String,
     entered_ms: u64,
+    entered_by: String,
     withdrawn_ms: Option<u64>,
+    withdrawn_by: String,
+    withdrawal_evidence: String,
     grants: Vec<Grant>,
     local_ids: Vec<String>,
     links: Vec<Link>,
@@ -107,6 +110,9 @@ struct Grant {
     revoked_ms: Option<u64>,
     entered_by: String,
     by_beneficiary: bool,
+    evidence: String,
+    revoked_by: String,
+    revocation_evidence: String,
 }
 
 /// Runs `kura consent show` and `kura participant show`.
@@ -116,7 +122,11 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
     let as_of_ms = arguments.as_of.map_or(0, Date::begins_ms);
     let told = Told::from(acting.consents_as_of(&number, as_of_ms).await?);
     let status = match told.withdrawn_ms {
-        Some(at_ms) => format!("withdrew {}", moment(at_ms)),
+        Some(at_ms) if told.withdrawn_by.is_empty() => format!("withdrew {}", moment(at_ms)),
+        Some(at_ms) => {
+            let Told { withdrawn_by, withdrawal_evidence, .. } = &told;
+            format!("withdrew {}, entered by {withdrawn_by} on {withdrawal_evidence}", moment(at_ms))
+        }
         None => "takes part".into(),
     };
     let mut fields = vec![("participant", status), ("consent signed on", told.signed_on.to_string())];
@@ -139,13 +149,16 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
         note("no facility is named");
         return Ok(());
     }
-    let mut grants = table(&["facility", "granted", "revoked", "entered by", ""]);
+    let by = |facility: &str| if facility.is_empty() { "the participant".to_owned() } else { facility.to_owned() };
+    let mut grants = table(&["facility", "granted", "entered by", "evidence", "ended", "ended by", ""]);
     for grant in &told.grants {
         grants.add_row([
             grant.facility.clone(),
             moment(grant.granted_ms),
+            by(&grant.entered_by),
+            grant.evidence.clone(),
             grant.revoked_ms.map_or_else(String::new, moment),
-            grant.entered_by.clone(),
+            grant.revoked_ms.map_or_else(String::new, |_| by(&grant.revoked_by)),
             if grant.by_beneficiary { "by the facility itself".into() } else { String::new() },
         ]);
     }
@@ -154,14 +167,28 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
 
 impl From<Consents> for Told {
     fn from(consents: Consents) -> Self {
-        let Consents { consent, entered_ms, withdrawn_ms, grants, local_ids, links, alias_of, journal_position } =
-            consents;
+        let Consents {
+            consent,
+            entered_ms,
+            entered_by,
+            withdrawn_ms,
+            withdrawn_by,
+            withdrawal_evidence,
+            grants,
+            local_ids,
+            links,
+            alias_of,
+            journal_position,
+        } = consents;
         let grant = |grant: kura_client::Grant| Grant {
             facility: grant.facility,
             granted_ms: grant.granted_ms,
             revoked_ms: grant.revoked_ms,
             entered_by: grant.entered_by,
             by_beneficiary: grant.by_beneficiary,
+            evidence: grant.evidence,
+            revoked_by: grant.revoked_by,
+            revocation_evidence: grant.revocation_evidence,
         };
         Self {
             signed_on: consent.signed_on,
@@ -169,7 +196,10 @@ impl From<Consents> for Told {
             proxy_relation: consent.proxy_relation,
             evidence: consent.evidence,
             entered_ms,
+            entered_by,
             withdrawn_ms,
+            withdrawn_by,
+            withdrawal_evidence,
             grants: grants.into_iter().map(grant).collect(),
             local_ids,
             links,

@@ -8,8 +8,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use kura_client::{
-    ChangeError, ConfigError, ConnectError, ConsentError, GetError, JournalError, ListError, NotCommitted,
-    OperationError, OutcomeError, PutError, Reason, RegistryError,
+    ChangeError, ConfigError, ConnectError, ConsentError, EmergencyError, GetError, JournalError, ListError,
+    NotCommitted, OperationError, OutcomeError, PutError, Reason, RegistryError, ReviewError,
 };
 
 use super::refusal;
@@ -198,6 +198,11 @@ from_write_family! {
     ChangeError |failure| {}
     ConsentError |failure| {}
     RegistryError |failure| {}
+    ReviewError |failure| {}
+    EmergencyError |failure| {
+        EmergencyError::NotListed { emergency, .. } =>
+            failure(Exit::Unavailable).next(format!("it is open: go on with kura record list --emergency {emergency}")),
+    }
 }
 
 from_family! {

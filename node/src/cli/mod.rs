@@ -15,6 +15,7 @@ mod consent;
 mod demo;
 mod dev;
 mod disaster;
+mod emergency;
 mod exit;
 mod export;
 mod import;
@@ -27,6 +28,7 @@ mod record;
 mod refusal;
 mod registry;
 mod request;
+mod review;
 mod serve;
 mod setting;
 mod setup;
@@ -107,9 +109,15 @@ enum Command {
     /// Records.
     #[command(subcommand)]
     Record(record::Command),
+    /// Emergency access (physicians).
+    #[command(subcommand)]
+    Emergency(emergency::Command),
     /// Who accessed what.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The review queue: emergencies, and grants that a facility entered for itself (auditors).
+    #[command(subcommand)]
+    Review(review::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -180,7 +188,9 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Participant(command) => participant::run(command, output).await,
         Command::Consent(command) => consent::run(command, output).await,
         Command::Record(command) => record::run(command, output).await,
+        Command::Emergency(command) => emergency::run(command, output).await,
         Command::Audit(command) => audit::run(command, output).await,
+        Command::Review(command) => review::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
@@ -260,6 +270,14 @@ mod tests {
             "kura record hide - 00112233445566778899aabbccddeeff --reason wrong --as F0012/u-7",
             "kura record unhide - 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record narrow - 00112233445566778899aabbccddeeff --to F0300 --as F0012/u-7",
+            "kura emergency open - --reason unconscious --as F0012/u-7 --method card --credential card.pem",
+            "kura record list - --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura record get - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura record history - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura review list",
+            "kura review list --closed --json",
+            "kura review show 00112233445566778899aabbccddeeff",
+            "kura review close 00112233445566778899aabbccddeeff --verdict unjustified --note asked",
             "kura record inbox --since 00112233445566778899aabb --as F0012/u-7",
             "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
             "kura audit list - --as-participant --since 2026-04-01",

@@ -15,9 +15,6 @@ use super::participant::{Known, number};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
-/// Whether participants are shown which person at a facility it was. To become a setting.
-const SHOWS_PERSON: bool = true;
-
 impl Gateway {
     /// One page of the accesses to a participant's records, newest first.
     pub async fn accesses(
@@ -35,14 +32,15 @@ impl Gateway {
                 let decision = decide(&facts);
                 let verdict = Verdict::of(decision, |_| {
                     let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
-                    Ok(subject_hashes(&attempt.vault.keyring().index, &known))
+                    let view = View::Participant { shows_person: rows.settings().accesses_show_person };
+                    Ok((subject_hashes(&attempt.vault.keyring().index, &known), view))
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
-        let hashes = done.value.ok_or(GatewayError::Unknown)?;
+        let (hashes, view) = done.value.ok_or(GatewayError::Unknown)?;
         let position = done.committed.journal_first;
-        let mut reply = tokio::task::block_in_place(|| self.accesses_of(hashes, &request, position + 1))?;
+        let mut reply = tokio::task::block_in_place(|| self.accesses_of(hashes, view, &request, position + 1))?;
         reply.journal_position = position;
         Ok(reply)
     }
@@ -50,6 +48,7 @@ impl Gateway {
     fn accesses_of(
         &self,
         index: Vec<[u8; 32]>,
+        view: View,
         request: &v1::AccessesRequest,
         size: u64,
     ) -> Result<v1::AccessesReply, GatewayError> {
@@ -60,7 +59,7 @@ impl Gateway {
         let stretch = Stretch { cursor: request.after, limit: page(request.limit), oldest_first: false, before: size };
         let mut reply = v1::AccessesReply::default();
         let next = journal.page(&filter, stretch, |position, entry| {
-            reply.accesses.push(journal.access(position, entry, View::Participant { shows_person: SHOWS_PERSON })?);
+            reply.accesses.push(journal.access(position, entry, view)?);
             Ok(())
         })?;
         (reply.last, reply.more) = (next.cursor, next.more);

@@ -203,6 +203,11 @@ impl CallerRows {
         self.facility.as_deref()
     }
 
+    /// The actor, if registered as a user of that facility.
+    pub fn user(&self) -> Option<&User> {
+        self.user.as_deref()
+    }
+
     /// The network's settings.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -11,8 +11,10 @@ use kura_proto::v1;
 
 use super::attempt::Attempt;
 use super::caller::{CallerRows, load_facility};
-use super::limits::{GRANTS_MAX, TEXT_BYTES_MAX};
+use super::consent_history::{self, End, end_consent, end_grants};
+use super::limits::{CONSENTS_MAX, GRANTS_MAX, TEXT_BYTES_MAX};
 use super::links::links_of;
+use super::own_grants::OwnGrants;
 use super::participant::{Known, number};
 use super::transact::{Asked, Done, Verdict};
 use super::{Caller, Gateway, GatewayError};
@@ -38,8 +40,8 @@ impl Gateway {
                     proxy: &consent.proxy,
                     proxy_relation: &consent.proxy_relation,
                     evidence: &consent.evidence,
-                    own_records: false,
-                    secondary_use: false,
+                    own_records: consent.own_records,
+                    secondary_use: consent.secondary_use,
                 };
                 let act = Act::Enrol { terms, erasure: None };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
@@ -51,11 +53,16 @@ impl Gateway {
                         evidence: consent.evidence.clone(),
                         entered_ms: attempt.now_ms,
                         entered_by,
+                        entered_by_user: subject.user_id().to_owned(),
                         ..ParticipationConsent::default()
                     };
                     match &subject.known {
                         Some(known) => {
                             let mut row = (*known.row).clone();
+                            if row.consents.len() >= CONSENTS_MAX {
+                                let why = format!("the participant's history has {CONSENTS_MAX} of them, the limit");
+                                return Err(GatewayError::invalid("consent", why));
+                            }
                             row.consents.push(consent);
                             attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
                         }
@@ -80,11 +87,31 @@ impl Gateway {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
                 let beneficiary = load_facility(attempt, named.reveal())?;
-                let act =
-                    Act::Grant { beneficiary: beneficiary.as_deref(), evidence: &request.evidence, own_grants: None };
+                let own = OwnGrants::load(attempt, caller, &named)?;
+                let act = Act::Grant {
+                    beneficiary: beneficiary.as_deref(),
+                    evidence: &request.evidence,
+                    own_grants: own.as_ref().and_then(OwnGrants::counter),
+                };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
-                    let entered_by = subject.facility_id().to_owned();
-                    grant(attempt, subject.known()?, &named, entered_by, &request.evidence)
+                    let known = subject.known()?;
+                    if is_granted(&known.row, named.reveal()) {
+                        return Ok(());
+                    }
+                    let review_id = own
+                        .as_ref()
+                        .map(|own| own.enter(attempt, caller, subject.rows.settings(), known, &request.evidence));
+                    let entered = Grant {
+                        facility: named.reveal().into(),
+                        granted_ms: attempt.now_ms,
+                        entered_by: subject.facility_id().into(),
+                        entered_by_user: subject.user_id().into(),
+                        by_beneficiary: own.is_some(),
+                        evidence: request.evidence.clone(),
+                        review_id: review_id.unwrap_or_default(),
+                        ..Grant::default()
+                    };
+                    grant(attempt, known, &named, entered)
                 })
             })
             .await?;
@@ -107,9 +134,9 @@ impl Gateway {
                     let known = subject.known()?;
                     let mut row = (*known.row).clone();
                     // Revoking what is not granted is no error: the participant's will is the same.
-                    for grant in row.grants.iter_mut().filter(|g| g.facility == named.reveal() && g.revoked_ms == 0) {
-                        grant.revoked_ms = attempt.now_ms;
-                    }
+                    end_grants(&mut row, &subject.end(attempt, &request.evidence), |named_then| {
+                        named_then == named.reveal()
+                    });
                     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
                     let key = grant_index_key(attempt, &named, &known.pseudonym);
                     attempt.command.delete(&key);
@@ -132,9 +159,7 @@ impl Gateway {
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
                     let mut row = (*known.row).clone();
-                    if let Some(consent) = row.consents.last_mut() {
-                        consent.withdrawn_ms = attempt.now_ms;
-                    }
+                    end_consent(&mut row, &subject.end(attempt, &request.evidence));
                     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
                     Ok(())
                 })
@@ -149,22 +174,24 @@ impl Gateway {
         caller.may_concern(&number)?;
         let done = self
             .transact(caller, Action::ShowConsent, None, |attempt| {
-                let as_of_ms = if request.as_of_ms == 0 { attempt.now_ms } else { request.as_of_ms };
+                let as_of_ms = if request.as_of_ms == 0 { consent_history::NOW_MS } else { request.as_of_ms };
                 decide_on(attempt, caller, &number, Act::ShowConsent, |attempt, subject| {
                     let known = subject.known()?;
-                    let mut reply = show(&known.row, as_of_ms);
+                    let Some(mut reply) = consent_history::as_of(&known.row, as_of_ms) else { return Ok(None) };
                     reply.links = links_shown(attempt, known, subject)?;
                     reply.local_ids = reply.links.iter().map(|link| local_id(link, subject)).collect();
                     if known.row.number != number.reveal() {
                         reply.alias_of = known.row.number.clone();
                     }
-                    Ok(reply)
+                    Ok(Some(reply))
                 })
             })
             .await?;
         let Done { value, committed, .. } = done;
         let journal_position = committed.journal_first;
-        value.map(|reply| v1::ShowReply { journal_position, ..reply }).ok_or(GatewayError::Unknown)
+        let shown = value.ok_or(GatewayError::Unknown)?;
+        let reply = shown.ok_or(GatewayError::NotFound { what: "a consent at that time" })?;
+        Ok(v1::ShowReply { journal_position, ..reply })
     }
 }
 
@@ -184,6 +211,16 @@ impl Subject {
     /// The acting user's facility; empty for the participant's own acts.
     pub fn facility_id(&self) -> &str {
         self.rows.facility().map_or("", |facility| &facility.id)
+    }
+
+    /// The acting user; empty for the participant's own acts.
+    fn user_id(&self) -> &str {
+        self.rows.user().map_or("", |user| &user.id)
+    }
+
+    /// That something ends now, by this actor.
+    fn end<'a>(&'a self, attempt: &Attempt<'_>, evidence: &'a str) -> End<'a> {
+        End { at_ms: attempt.now_ms, by: self.facility_id(), evidence }
     }
 }
 
@@ -223,16 +260,7 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: Par
         .put(&RowKey::participant_key(&pseudonym, KEY_VERSION_FIRST), prost::Message::encode_to_vec(&wrapped));
 }
 
-fn grant(
-    attempt: &mut Attempt<'_>,
-    known: &Known,
-    named: &FacilityId,
-    entered_by: String,
-    evidence: &str,
-) -> Result<(), GatewayError> {
-    if is_granted(&known.row, named.reveal()) {
-        return Ok(());
-    }
+fn grant(attempt: &mut Attempt<'_>, known: &Known, named: &FacilityId, entered: Grant) -> Result<(), GatewayError> {
     let mut row = (*known.row).clone();
     if row.grants.len() >= GRANTS_MAX {
         return Err(GatewayError::invalid(
@@ -240,14 +268,7 @@ fn grant(
             format!("the participant's history has {GRANTS_MAX} grants, the limit"),
         ));
     }
-    row.grants.push(Grant {
-        facility: named.reveal().into(),
-        granted_ms: attempt.now_ms,
-        by_beneficiary: entered_by == named.reveal(),
-        entered_by,
-        evidence: evidence.into(),
-        ..Grant::default()
-    });
+    row.grants.push(entered);
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
     let key = grant_index_key(attempt, named, &known.pseudonym);
     let index = attempt.load::<GrantIndexRow>(&key)?;
@@ -258,34 +279,6 @@ fn grant(
 
 pub(super) fn grant_index_key(attempt: &Attempt<'_>, facility: &FacilityId, pseudonym: &Pseudonym) -> RowKey {
     RowKey::grant_index(&attempt.hash(Domain::GrantIndex, &[facility.reveal()]), pseudonym)
-}
-
-fn show(row: &Participant, as_of_ms: u64) -> v1::ShowReply {
-    let consent = row.consents.iter().rfind(|c| c.entered_ms <= as_of_ms);
-    let shown = |at: u64| if at <= as_of_ms { at } else { 0 };
-    v1::ShowReply {
-        consent: consent.map(|c| v1::SignedConsent {
-            signed_day: c.signed_day,
-            proxy: c.proxy.clone(),
-            proxy_relation: c.proxy_relation.clone(),
-            evidence: c.evidence.clone(),
-        }),
-        entered_ms: consent.map_or(0, |c| c.entered_ms),
-        withdrawn_ms: consent.map_or(0, |c| shown(c.withdrawn_ms)),
-        grants: row
-            .grants
-            .iter()
-            .filter(|g| g.granted_ms <= as_of_ms)
-            .map(|g| v1::GrantSummary {
-                facility: g.facility.clone(),
-                granted_ms: g.granted_ms,
-                revoked_ms: shown(g.revoked_ms),
-                entered_by: g.entered_by.clone(),
-                by_beneficiary: g.by_beneficiary,
-            })
-            .collect(),
-        ..v1::ShowReply::default()
-    }
 }
 
 /// A facility sees its own ids, the participant all of them.

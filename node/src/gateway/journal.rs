@@ -9,7 +9,7 @@
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::id::Pseudonym;
 use kura_cluster::row::{JournalEntry, Participant, RowKey, StoredRow, Table};
-use kura_cluster::word::ActorKind;
+use kura_cluster::word::{Action, ActorKind};
 use kura_proto::v1;
 
 use super::GatewayError;
@@ -249,6 +249,10 @@ impl<'s> Journal<'s> {
                     && let Some(actor) = access.actor.as_mut().filter(|a| a.kind == ActorKind::FacilityUser.number())
                 {
                     (actor.name, actor.credential_sha256) = Default::default();
+                }
+                // The verdict is the participant's to know; the auditor's note is the auditors'.
+                if access.action == Action::Review.number() {
+                    access.reason.clear();
                 }
             }
             View::Facility => match Denial::from_number(entry.denial) {

@@ -12,6 +12,8 @@ pub const PARTS_MAX: usize = 1024;
 pub const FACILITIES_MAX: usize = 512;
 /// Grants in a participant's history; the row must stay small enough to rewrite.
 pub const GRANTS_MAX: usize = 4096;
+/// Consents in a participant's history, one for each time of taking part.
+pub const CONSENTS_MAX: usize = 256;
 /// Bytes of a free text: names, evidence, reasons, media types, part names.
 pub const TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a detached signature or a timestamp token.

@@ -1,16 +1,20 @@
 //! Listing what a facility's user may see of a participant's records.
+//!
+//! Under an emergency what is urgent comes first: the records are gone through twice, and the cursor tells
+//! which time it is.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, RecordFacts, decide, visible};
+use kura_cluster::consent::{Act, Facts, RecordFacts, decide, is_urgent, visible};
 use kura_cluster::id::RecordId;
 use kura_cluster::row::{Participant, ReceiptRow, RecordControl, RowKey, Table};
-use kura_cluster::word::Action;
+use kura_cluster::word::{Action, Class};
 use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 use std::sync::Arc;
 
 use super::attempt::{Attempt, broken, damaged};
 use super::caller::CallerRows;
+use super::emergency::{Episode, episode_id};
 use super::limits::{ATTEMPTS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use super::participant::{Known, number};
 use super::read::{load_manifest, summary};
@@ -28,7 +32,65 @@ struct Listing {
     participant: Arc<Participant>,
     revision: Revision,
     rows: CallerRows,
+    episode: Option<Episode>,
     tables: Vec<Revision>,
+}
+
+/// Which records are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// All.
+    Only,
+    /// Under an emergency, the urgent ones.
+    Urgent = 1,
+    /// Under an emergency, the others.
+    Others = 2,
+}
+
+impl Pass {
+    fn takes(self, class: u32) -> bool {
+        let urgent = Class::from_number(class).is_ok_and(is_urgent);
+        match self {
+            Pass::Only => true,
+            Pass::Urgent => urgent,
+            Pass::Others => !urgent,
+        }
+    }
+
+    fn next(self) -> Option<Pass> {
+        (self == Pass::Urgent).then_some(Pass::Others)
+    }
+}
+
+/// Where a page begins: in which pass, after which record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    pass: Pass,
+    after: Option<RecordId>,
+}
+
+impl Place {
+    /// The record's id; under an emergency the pass before it, 1 byte.
+    fn parse(cursor: &[u8], in_emergency: bool) -> Result<Place, GatewayError> {
+        let id = |id: &[u8]| RecordId::from_slice(id).ok();
+        let (length, place) = match (cursor, in_emergency) {
+            ([], false) => (16, Some(Place { pass: Pass::Only, after: None })),
+            ([], true) => (17, Some(Place { pass: Pass::Urgent, after: None })),
+            (rest, false) => (16, id(rest).map(|id| Place { pass: Pass::Only, after: Some(id) })),
+            ([1, rest @ ..], true) => (17, id(rest).map(|id| Place { pass: Pass::Urgent, after: Some(id) })),
+            ([2, rest @ ..], true) => (17, id(rest).map(|id| Place { pass: Pass::Others, after: Some(id) })),
+            (_, true) => (17, None),
+        };
+        let why = || format!("is no cursor of such a list: it has {} bytes, one of these has {length}", cursor.len());
+        place.ok_or_else(|| GatewayError::invalid("after", why()))
+    }
+
+    fn cursor(pass: Pass, record: &RecordId) -> Bytes {
+        match pass {
+            Pass::Only => Bytes::copy_from_slice(&record.0),
+            pass => Bytes::from([&[pass as u8][..], &record.0].concat()),
+        }
+    }
 }
 
 const TABLES: [Table; 4] = [Table::Setting, Table::Application, Table::Facility, Table::User];
@@ -41,32 +103,33 @@ impl Gateway {
         for class in &request.classes {
             kura_cluster::word::Class::from_number(*class).map_err(|e| GatewayError::invalid("classes", e))?;
         }
-        let after = match request.after.len() {
-            0 => None,
-            16 => Some(request.after.clone()),
-            other => return Err(GatewayError::invalid("after", format!("has {other} bytes, a record id has 16"))),
-        };
+        let episode = episode_id(&request.episode_id)?;
+        let place = Place::parse(&request.after, episode.is_some())?;
         let limit = page(request.limit);
         for _ in 0..ATTEMPTS_MAX {
             let done = self
                 .transact(caller, Action::List, None, |attempt| {
                     attempt.entry.purpose = purpose.number();
                     let rows = CallerRows::load(attempt, caller)?;
+                    let episode = episode.as_ref().map(|id| Episode::load(attempt, id)).transpose()?;
                     let known = attempt.participant(&number)?;
                     let facts = rows.facts(attempt.now_ms, Act::List, known.as_ref().map(|k| &*k.row), Some(purpose));
-                    let decision = decide(&facts);
+                    let decision = decide(&Facts { emergency: episode.as_ref().map(Episode::facts), ..facts });
                     let verdict = Verdict::of(decision, |_| {
+                        if let Some(episode) = &episode {
+                            episode.mark(&mut attempt.entry);
+                        }
                         let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
                         let tables = TABLES.map(|table| attempt.table_revision(table)).to_vec();
                         let homes = known.pseudonyms();
                         let Known { pseudonym, revision, row: participant } = known;
-                        Ok(Listing { pseudonym, homes, participant, revision, rows, tables })
+                        Ok(Listing { pseudonym, homes, participant, revision, rows, episode, tables })
                     })?;
                     Ok((verdict, ReceiptRow::default()))
                 })
                 .await?;
             let listing = done.value.ok_or(GatewayError::Unknown)?;
-            let page = tokio::task::block_in_place(|| self.page(&listing, &request, after.as_ref(), limit))?;
+            let page = tokio::task::block_in_place(|| self.page(&listing, &request, place, limit))?;
             if let Some(mut reply) = page {
                 reply.journal_position = done.committed.journal_first;
                 return Ok(reply);
@@ -80,7 +143,7 @@ impl Gateway {
         &self,
         listing: &Listing,
         request: &v1::ListRequest,
-        after: Option<&Bytes>,
+        begins: Place,
         limit: usize,
     ) -> Result<Option<v1::ListReply>, GatewayError> {
         let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
@@ -89,45 +152,76 @@ impl Gateway {
         let present = snapshot.row(&RowKey::participant(&pseudonym)).map_err(broken)?.map(|row| row.header.revision);
         let tables_hold =
             TABLES.iter().zip(&listing.tables).all(|(table, then)| attempt.table_revision(*table) == *then);
-        if present != Some(listing.revision) || !tables_hold {
+        let episode_holds = listing.episode.as_ref().map_or(Ok(true), |episode| episode.holds(&snapshot))?;
+        if present != Some(listing.revision) || !tables_hold || !episode_holds {
             return Ok(None);
         }
-        let facts = listing.rows.facts(attempt.now_ms, Act::List, Some(&listing.participant), None);
-        let mut reply = v1::ListReply::default();
-        let last = after.and_then(|id| RecordId::from_slice(id).ok());
-        let (first, mut after) = match last {
-            None => (0, None),
-            Some(id) => begins_after(&snapshot, &listing.homes, &id)?,
+        let facts = Facts {
+            emergency: listing.episode.as_ref().map(Episode::facts),
+            ..listing.rows.facts(attempt.now_ms, Act::List, Some(&listing.participant), None)
         };
-        for pseudonym in &listing.homes[first..] {
-            let prefix = RowKey::record_controls(pseudonym);
-            let mut from = after.take();
-            loop {
-                let rows =
-                    snapshot.scan(&prefix, from.as_ref().map(|key| &key.as_bytes()[..]), SCAN_ROWS).map_err(broken)?;
-                let ended = rows.len() < SCAN_ROWS;
-                for (key, stored) in rows {
-                    let control = open_control(&attempt, &key, &stored, pseudonym)?;
-                    let record_id = record_of(&key)?;
-                    from = Some(key);
-                    let record = Some(RecordFacts { control: &control });
-                    if !wanted(request, &control) || visible(&facts, record).is_err() {
-                        continue;
-                    }
-                    if reply.records.len() == limit {
-                        reply.more = true;
-                        return Ok(Some(reply));
-                    }
-                    let (_, manifest) = load_manifest(&attempt, pseudonym, &record_id, control.version)?;
-                    reply.last = Bytes::copy_from_slice(&record_id.0);
-                    reply.records.push(summary(&record_id, &control, &manifest));
-                }
-                if ended {
-                    break;
+        let gather = Gather { attempt: &attempt, snapshot: &snapshot, facts: &facts, request, limit };
+        let mut reply = v1::ListReply::default();
+        let mut place = Some(begins);
+        while let Some(Place { pass, after }) = place {
+            let (first, mut after) = match after {
+                None => (0, None),
+                Some(id) => begins_after(&snapshot, &listing.homes, &id)?,
+            };
+            for home in &listing.homes[first..] {
+                reply.more = gather.records(pass, home, after.take(), &mut reply)?;
+                if reply.more {
+                    return Ok(Some(reply));
                 }
             }
+            place = pass.next().map(|pass| Place { pass, after: None });
         }
         Ok(Some(reply))
+    }
+}
+
+/// One page in the making.
+struct Gather<'p> {
+    attempt: &'p Attempt<'p>,
+    snapshot: &'p Snapshot<'p>,
+    facts: &'p Facts<'p>,
+    request: &'p v1::ListRequest,
+    limit: usize,
+}
+
+impl Gather<'_> {
+    /// Adds what lies under one pseudonym after a row; whether the page is full before the end of it.
+    fn records(
+        &self,
+        pass: Pass,
+        home: &Pseudonym,
+        mut after: Option<RowKey>,
+        reply: &mut v1::ListReply,
+    ) -> Result<bool, GatewayError> {
+        let prefix = RowKey::record_controls(home);
+        loop {
+            let from = after.as_ref().map(|key| &key.as_bytes()[..]);
+            let rows = self.snapshot.scan(&prefix, from, SCAN_ROWS).map_err(broken)?;
+            let ended = rows.len() < SCAN_ROWS;
+            for (key, stored) in rows {
+                let control = open_control(self.attempt, &key, &stored, home)?;
+                let record_id = record_of(&key)?;
+                after = Some(key);
+                let wanted = pass.takes(control.class) && wanted(self.request, &control);
+                if !wanted || visible(self.facts, Some(RecordFacts { control: &control })).is_err() {
+                    continue;
+                }
+                if reply.records.len() == self.limit {
+                    return Ok(true);
+                }
+                let (_, manifest) = load_manifest(self.attempt, home, &record_id, control.version)?;
+                reply.last = Place::cursor(pass, &record_id);
+                reply.records.push(summary(&record_id, &control, &manifest));
+            }
+            if ended {
+                return Ok(false);
+            }
+        }
     }
 }
 
@@ -187,4 +281,24 @@ pub fn page(asked: u32) -> usize {
 pub fn pseudonym_at_end(key: &RowKey) -> Option<Pseudonym> {
     let bytes = key.as_bytes();
     bytes.len().checked_sub(16).and_then(|at| Pseudonym::from_slice(&bytes[at..]).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_and_one_of_another_list_is_refused() {
+        let record = RecordId([7; 16]);
+        for (pass, in_emergency) in [(Pass::Only, false), (Pass::Urgent, true), (Pass::Others, true)] {
+            let cursor = Place::cursor(pass, &record);
+            assert_eq!(Place::parse(&cursor, in_emergency).unwrap(), Place { pass, after: Some(record) });
+            assert!(Place::parse(&cursor, !in_emergency).is_err());
+        }
+        assert_eq!(Place::parse(&[], true).unwrap(), Place { pass: Pass::Urgent, after: None });
+        for wrong in [&[3; 17][..], &[0; 17], &[1], &[1; 15], &[1; 18]] {
+            let error = Place::parse(wrong, true).unwrap_err();
+            assert!(matches!(error, GatewayError::Invalid { field: "after", .. }), "{error}");
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
-use kura_cluster::consent::{Act, RecordFacts, decide};
-use kura_cluster::id::{ContentId, RecordId};
+use kura_cluster::consent::{Act, Facts, RecordFacts, decide};
+use kura_cluster::id::{ContentId, EpisodeId, RecordId};
 use kura_cluster::row::{Manifest, ManifestOpen, ReceiptRow, RecordControl, RowKey};
 use kura_cluster::word::{Action, Purpose};
 use kura_proto::v1;
@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::attempt::{Attempt, DataKey, broken};
 use super::body::{self, Place};
 use super::caller::CallerRows;
+use super::emergency::{Episode, episode_id};
 use super::limits::{DOWNLOAD_TIMEOUT, RECHECK_INTERVAL};
 use super::participant::number;
 use super::transact::Verdict;
@@ -44,6 +45,8 @@ struct Question {
     version: u32,
     purpose: Purpose,
     range_start: u64,
+    /// The emergency under which it is asked.
+    episode: Option<EpisodeId>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -77,6 +80,7 @@ impl Gateway {
             version: request.version,
             purpose: Gateway::purpose(caller, request.purpose)?,
             range_start: request.range_start,
+            episode: episode_id(&request.episode_id)?,
         };
         let done = self
             .transact(caller, Action::Get, None, |attempt| {
@@ -140,6 +144,7 @@ impl Gateway {
             version: 0,
             purpose: Gateway::purpose(caller, request.purpose)?,
             range_start: 0,
+            episode: episode_id(&request.episode_id)?,
         };
         let done = self
             .transact(caller, Action::History, None, |attempt| {
@@ -168,6 +173,7 @@ fn decide_read(
     attempt.entry.purpose = asked.purpose.number();
     attempt.entry.range_start = asked.range_start;
     let rows = CallerRows::load(attempt, caller)?;
+    let episode = asked.episode.as_ref().map(|id| Episode::load(attempt, id)).transpose()?;
     let known = attempt.participant(&asked.number)?;
     let mut found = None;
     if let Some(known) = &known {
@@ -183,9 +189,13 @@ fn decide_read(
         attempt.entry.version = if asked.version == 0 { control.version } else { asked.version };
     }
     let record = found.as_ref().map(|(_, control)| RecordFacts { control });
-    let facts = rows.facts(attempt.now_ms, Act::Read { record }, known.as_ref().map(|k| &*k.row), Some(asked.purpose));
-    let decision = decide(&facts);
+    let act = Act::Read { record };
+    let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), Some(asked.purpose));
+    let decision = decide(&Facts { emergency: episode.as_ref().map(Episode::facts), ..facts });
     Verdict::of(decision, |_| {
+        if let Some(episode) = &episode {
+            episode.mark(&mut attempt.entry);
+        }
         let (pseudonym, control) = found.ok_or(GatewayError::Damaged { what: "record-control" })?;
         let version = if asked.version == 0 { control.version } else { asked.version };
         let (open, manifest) = load_manifest(attempt, &pseudonym, &asked.record_id, version)?;
@@ -268,7 +278,7 @@ impl Reading {
     }
 
     /// Decides again; a denial is journalled, a permission is not: it is the same read.
-    async fn check_again(&mut self) -> Result<(), GatewayError> {
+    pub(super) async fn check_again(&mut self) -> Result<(), GatewayError> {
         let entry = kura_cluster::row::JournalEntry::default();
         let mut attempt = Attempt::begin(&self.gateway, &entry)?;
         if let Verdict::Denied(_) = decide_read(&mut attempt, &self.caller, &self.asked)? {

@@ -108,6 +108,7 @@ repeatable!(
     WithdrawRequest,
     HideRequest,
     NarrowRequest,
+    OpenEmergencyRequest,
     PutWholeRequest
 );
 
@@ -131,6 +132,7 @@ repeatable_without_actor!(
     ConfirmActRequest,
     RejectActRequest,
     AliasRequest,
+    ReviewRequest,
     OutcomeRequest
 );
 
@@ -144,8 +146,13 @@ impl Asked {
 
     /// Its row key: birth time and HMAC(application ‖ id).
     pub fn row(&self, vault: &crate::vault::Vault, application: &str) -> RowKey {
+        RowKey::request(&self.id, &self.hash(vault, application))
+    }
+
+    /// HMAC(application ‖ id).
+    pub fn hash(&self, vault: &crate::vault::Vault, application: &str) -> [u8; 32] {
         let parts: [&[u8]; 2] = [application.as_bytes(), &self.id.0];
-        RowKey::request(&self.id, &index_hash(&vault.keyring().index, Domain::Request, &parts))
+        index_hash(&vault.keyring().index, Domain::Request, &parts)
     }
 }
 

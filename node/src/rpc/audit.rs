@@ -44,4 +44,17 @@ impl Audit for Services {
         let caller = self.caller(Call::OwnFacility, &request, |r| r.actor.as_ref())?;
         Ok(Response::new(self.gateway.facility_accesses(&caller, request.into_inner()).await?))
     }
+
+    async fn list_reviews(
+        &self,
+        request: Request<v1::ListReviewsRequest>,
+    ) -> Result<Response<v1::ListReviewsReply>, Status> {
+        let caller = self.caller(Call::Review, &request, |_| None)?;
+        Ok(Response::new(self.gateway.list_reviews(&caller, request.into_inner()).await?))
+    }
+
+    async fn review(&self, request: Request<v1::ReviewRequest>) -> Result<Response<v1::Receipt>, Status> {
+        let caller = self.caller(Call::Review, &request, |_| None)?;
+        Ok(Response::new(self.gateway.review(&caller, request.into_inner()).await?))
+    }
 }

@@ -96,6 +96,14 @@ impl Records for Services {
         Ok(Response::new(self.gateway.history(&caller, request.into_inner()).await?))
     }
 
+    async fn open_emergency(
+        &self,
+        request: Request<v1::OpenEmergencyRequest>,
+    ) -> Result<Response<v1::OpenEmergencyReply>, Status> {
+        let caller = self.caller(Call::Emergency, &request, |r| r.actor.as_ref())?;
+        Ok(Response::new(self.gateway.open_emergency(&caller, request.into_inner()).await?))
+    }
+
     async fn hide(&self, request: Request<v1::HideRequest>) -> Result<Response<v1::Receipt>, Status> {
         let caller = self.caller(Call::Control, &request, |r| r.actor.as_ref())?;
         Ok(Response::new(self.gateway.hide(&caller, request.into_inner()).await?))

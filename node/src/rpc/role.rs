@@ -25,12 +25,14 @@ calls! {
     Put: Application;
     /// Reading records, listings, history.
     Get: Application;
+    /// Opening an emergency.
+    Emergency: Application;
     /// Hiding and narrowing.
     Control: Application;
     /// A facility's inbox, and who granted it.
     OwnFacility: Application;
     /// The outcome of the caller's own request.
-    Outcome: Application, Registrar;
+    Outcome: Application, Registrar, Auditor;
     /// Enrolment, links, consents.
     Consent: Application;
     /// Issuing and replacing cards.
@@ -43,6 +45,8 @@ calls! {
     JournalProof: Application, Registrar, Auditor, Operator, Recovery;
     /// The opened journal.
     ListJournal: Auditor;
+    /// The review queue: listing it, giving verdicts.
+    Review: Auditor;
     /// Changing the registry.
     Register: Registrar;
     /// Reading the registry.
@@ -75,15 +79,17 @@ mod tests {
             table.join("\n"),
             "Put: application\n\
              Get: application\n\
+             Emergency: application\n\
              Control: application\n\
              OwnFacility: application\n\
-             Outcome: application registrar\n\
+             Outcome: application registrar auditor\n\
              Consent: application\n\
              IssueCard: application registrar\n\
              Alias: registrar\n\
              Accesses: application\n\
              JournalProof: application registrar auditor operator recovery\n\
              ListJournal: auditor\n\
+             Review: auditor\n\
              Register: registrar\n\
              ListRegistry: registrar auditor\n\
              Status: registrar auditor operator recovery voter backup\n\
@@ -102,7 +108,9 @@ mod tests {
     #[test]
     fn no_operator_and_no_node_reads_a_record() {
         for role in [Role::Operator, Role::Recovery, Role::Voter, Role::Backup, Role::Registrar, Role::Auditor] {
-            for call in [Call::Put, Call::Get, Call::Control, Call::OwnFacility, Call::Consent, Call::Accesses] {
+            for call in
+                [Call::Put, Call::Get, Call::Emergency, Call::Control, Call::OwnFacility, Call::Consent, Call::Accesses]
+            {
                 assert!(!call.allows(role), "{call:?} by {role:?}");
             }
         }

@@ -26,7 +26,9 @@ fn cluster_and_client_use_the_same_words_and_numbers() {
         ActorKind,
         Action,
         ActKind,
-        ActState
+        ActState,
+        ReviewKind,
+        ReviewVerdict
     ];
     for (name, cluster, client) in vocabularies {
         assert!(!cluster.is_empty());

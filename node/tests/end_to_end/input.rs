@@ -1,6 +1,7 @@
 //! Malformed requests: each is answered with the field at fault, and nothing becomes visible.
 
 use bytes::Bytes;
+use kura_client::wire::audit_client::AuditClient;
 use kura_client::wire::consents_client::ConsentsClient;
 use kura_client::wire::operations_client::OperationsClient;
 use kura_client::wire::records_client::RecordsClient;
@@ -166,6 +167,36 @@ async fn malformed_reads_and_changes_are_refused_by_the_name_of_the_field() {
     wrong.extend(names("list", "classes", records.list(wire::ListRequest { classes: vec![8, 50], ..list() }).await));
     let after = Bytes::from_static(&[1; 15]);
     wrong.extend(names("list", "after", records.list(wire::ListRequest { after, ..list() }).await));
+    let short = || Bytes::from_static(&[1; 15]);
+    wrong.extend(names("get", "episode_id", records.get(wire::GetRequest { episode_id: short(), ..get() }).await));
+    wrong.extend(names("list", "episode_id", records.list(wire::ListRequest { episode_id: short(), ..list() }).await));
+    let plain =
+        wire::ListRequest { after: Bytes::from_static(&[1; 16]), episode_id: Bytes::from_static(&[1; 16]), ..list() };
+    wrong.extend(names("list", "after", records.list(plain).await));
+    let open = |reason: String| wire::OpenEmergencyRequest {
+        actor: actor(),
+        request: raw::request(),
+        participant: participant.clone(),
+        reason,
+    };
+    wrong.extend(names("open_emergency", "reason", records.open_emergency(open(long(513))).await));
+    wrong.extend(names("open_emergency", "reason", records.open_emergency(open("a\nb".into())).await));
+    let nobody = wire::OpenEmergencyRequest { participant: "1".into(), ..open("why".into()) };
+    wrong.extend(names("open_emergency", "participant", records.open_emergency(nobody).await));
+    let auditor = raw::client_files(world.cluster.layout(), ClientFile::Auditor);
+    let mut audit = AuditClient::new(raw::channel(auditor, &world.cluster.plan().members[0]));
+    let queue = wire::ListReviewsRequest { after: short(), ..Default::default() };
+    wrong.extend(names("list_reviews", "after", audit.list_reviews(queue).await));
+    let queue = wire::ListReviewsRequest { review_id: short(), ..Default::default() };
+    wrong.extend(names("list_reviews", "review_id", audit.list_reviews(queue).await));
+    let review = |verdict, note: String| wire::ReviewRequest {
+        request: raw::request(),
+        review_id: Bytes::from_static(&[1; 16]),
+        verdict,
+        note,
+    };
+    wrong.extend(names("review", "verdict", audit.review(review(3, String::new())).await));
+    wrong.extend(names("review", "note", audit.review(review(1, long(513))).await));
     let inbox = wire::InboxRequest { actor: actor(), since: Bytes::from_static(&[1; 11]), limit: 1 };
     wrong.extend(names("inbox", "since", records.inbox(inbox).await));
 

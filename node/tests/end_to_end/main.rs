@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod bodies;
 mod certificates;
+mod emergency;
 mod export;
 mod handover;
 mod idempotence;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kura_client::wire::consents_client::ConsentsClient;
 use kura_client::wire::records_client::RecordsClient;
 use kura_client::{Action, ParticipantNumber, RecordId, wire};
+use kura_node::dev::ClientFile;
 use prost::Message;
 use tonic::Status;
 
@@ -26,9 +27,19 @@ fn get(facility: &str, number: &ParticipantNumber, record: RecordId, version: u3
         record_id: Bytes::copy_from_slice(record.as_bytes()),
         version,
         purpose: 1,
-        range_start: 0,
-        range_length: 0,
+        ..wire::GetRequest::default()
     }
+}
+
+/// Makes a facility one for emergencies, and its doctor one with a credential.
+async fn prepare(world: &World, facility: &str, credential: &Bytes) {
+    let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
+    let mut flagged = registry.facilities().await.unwrap().into_iter().find(|one| one.id == facility).unwrap();
+    flagged.emergency = true;
+    registry.put_facility(&flagged).await.unwrap();
+    let mut doctor = registry.users(facility).await.unwrap().remove(0);
+    doctor.credential_sha256 = Some(credential[..].try_into().unwrap());
+    registry.put_user(&doctor).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +77,7 @@ async fn refusals_are_the_same_bytes_whatever_the_reason_and_the_list_has_the_re
             participant: request.participant.clone(),
             record_id: request.record_id.clone(),
             purpose: 1,
+            ..wire::HistoryRequest::default()
         };
         if request.version == 0 {
             assert_eq!(told(&records.history(history).await.expect_err(reason)), got, "history: {reason}");
@@ -88,6 +100,64 @@ async fn refusals_are_the_same_bytes_whatever_the_reason_and_the_list_has_the_re
         let mut consents = ConsentsClient::new(raw::application(&world));
         assert_eq!(told(&consents.show(show).await.expect_err("show")), uniform, "show at {facility}");
     }
+
+    // The same in an emergency: for opening one, and for what it does not show either.
+    let credential = Bytes::from_static(&[7; 32]);
+    prepare(&world, OUTSIDER, &credential).await;
+    let physician =
+        || raw::doctor(OUTSIDER).map(|actor| wire::Actor { credential_sha256: credential.clone(), ..actor });
+    let opening = |number: &ParticipantNumber| wire::OpenEmergencyRequest {
+        actor: physician(),
+        request: raw::request(),
+        participant: number.reveal().to_owned(),
+        reason: "unconscious".into(),
+    };
+    for number in [nobody, gone] {
+        let refused = records.open_emergency(opening(&number)).await.expect_err("opening");
+        assert_eq!(told(&refused), uniform, "opening an emergency");
+    }
+    let leaves = world.enrol(4).await;
+    let of_leaves = world.put(&leaves, "of one who leaves later").await;
+    let mut opened = Vec::new();
+    for number in [here, leaves] {
+        opened.push(records.open_emergency(opening(&number)).await.unwrap().into_inner().episode_id);
+    }
+    world.person(leaves).withdraw().await.unwrap();
+    for (reason, number, record, episode_id) in [
+        ("hidden", here, hidden, &opened[0]),
+        ("no-such-record", here, no_record, &opened[0]),
+        ("no-such-record", here, of_gone, &opened[0]),
+        ("withdrawn", leaves, of_leaves, &opened[1]),
+    ] {
+        let get = wire::GetRequest {
+            actor: physician(),
+            episode_id: episode_id.clone(),
+            ..get(OUTSIDER, &number, record, 0)
+        };
+        let history = wire::HistoryRequest {
+            actor: physician(),
+            participant: number.reveal().to_owned(),
+            record_id: get.record_id.clone(),
+            episode_id: episode_id.clone(),
+            ..wire::HistoryRequest::default()
+        };
+        assert_eq!(told(&records.get(get).await.expect_err(reason)), uniform, "get in an emergency: {reason}");
+        assert_eq!(told(&records.history(history).await.expect_err(reason)), uniform, "history: {reason}");
+    }
+    let list = wire::ListRequest {
+        actor: physician(),
+        participant: leaves.reveal().to_owned(),
+        episode_id: opened[1].clone(),
+        ..wire::ListRequest::default()
+    };
+    assert_eq!(told(&records.list(list.clone()).await.expect_err("list")), uniform, "list in an emergency");
+    // For anybody but its participant an emergency is unknown, whether they are enrolled or not.
+    let of = |number: ParticipantNumber| wire::ListRequest { participant: number.reveal().to_owned(), ..list.clone() };
+    let mut unknown = Vec::new();
+    for number in [here, nobody, gone] {
+        unknown.push(told(&records.list(of(number)).await.expect_err("another's emergency")));
+    }
+    assert!(unknown.iter().all(|answer| *answer == unknown[0]) && unknown[0].1.contains("emergency-unknown"));
 
     // What the participants themselves see.
     for number in [here, gone] {

@@ -170,6 +170,9 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::EmergencyExpired, USER, LOOK, |f| {
         f.emergency.is_some_and(|emergency| emergency.episode.unwrap().expires_ms <= f.now_ms)
     }),
+    line(Denial::EmergencyUnknown, USER, LOOK, |f| {
+        f.emergency.is_some_and(|e| f.participant.is_none_or(|p| p.number != e.episode.unwrap().number))
+    }),
     line(Denial::NoReason, USER, OPEN, |f| matches!(f.act, Act::OpenEmergency { reason: "", .. })),
     line(Denial::EmergencyCap, USER, OPEN, |f| {
         let factor = disaster(f).map_or(1, |d| u64::from(d.caps_factor.max(1)));
@@ -218,9 +221,6 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::Withdrawn, ANYBODY, NEEDS_CONSENT, |f| !is_in(f.participant.unwrap())),
     // A facility is shown the consent of those who take part only; the participant always.
     line(Denial::Withdrawn, USER, SHOW, |f| !is_in(f.participant.unwrap())),
-    line(Denial::EmergencyUnknown, USER, LOOK, |f| {
-        f.emergency.is_some_and(|emergency| emergency.episode.unwrap().number != f.participant.unwrap().number)
-    }),
     line(Denial::NotGranted, USER, SHOW | WRITE | LOOK | HIDE | NARROW, |f| {
         f.emergency.is_none() && !names(f.participant.unwrap(), &here(f).id)
     }),

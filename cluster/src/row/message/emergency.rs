@@ -12,7 +12,8 @@ pub const DISASTER_NAMES_MAX: usize = 512;
 /// write nothing but the journal; opening it rewrites the counters.
 #[derive(Clone, PartialEq, Message)]
 pub struct EpisodeRow {
-    /// 16 random bytes.
+    /// The first 16 bytes of the keyed hash of application and request that opened it: asked again, the
+    /// same request finds it.
     #[prost(bytes = "bytes", tag = "1")]
     pub id: Bytes,
     /// Whose records, 16 bytes.

@@ -11,6 +11,7 @@ use clap::Subcommand;
 use super::exit::Failure;
 use super::output::Output;
 
+pub(super) use told::FULL_HEADING;
 pub(crate) use told::{HEADING, Told};
 
 /// `kura audit …`.

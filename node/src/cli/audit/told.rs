@@ -51,7 +51,7 @@ fn is_zero(number: &u64) -> bool {
 pub(crate) const HEADING: [&str; 7] = ["when", "facility", "who", "did", "class", "basis", "through"];
 
 /// Heading of the table of an auditor's or a facility's list.
-pub(super) const FULL_HEADING: [&str; 10] =
+pub(in crate::cli) const FULL_HEADING: [&str; 10] =
     ["position", "when", "facility", "who", "did", "participant", "about", "class", "basis", "through"];
 
 impl From<Access> for Told {
@@ -108,7 +108,7 @@ impl Told {
     }
 
     /// The row of an auditor's or a facility's table.
-    pub(super) fn full_row(&self) -> Vec<String> {
+    pub(in crate::cli) fn full_row(&self) -> Vec<String> {
         let count = if self.count > 1 { format!(" (×{})", self.count) } else { String::new() };
         vec![
             self.journal_position.to_string(),
@@ -126,6 +126,6 @@ impl Told {
 
     fn ground(&self) -> String {
         let basis = if self.denial.is_empty() { self.basis.clone() } else { format!("DENIED: {}", self.denial) };
-        if self.denial.is_empty() || self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) }
+        if self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) }
     }
 }

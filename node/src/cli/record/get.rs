@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use kura_client::{ParticipantNumber, Purpose, Record, RecordId};
+use kura_client::{EmergencyId, ParticipantNumber, Purpose, Record, RecordId};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::cli::acting::ActingOptions;
@@ -36,6 +36,9 @@ pub struct Arguments {
     /// Only these bytes, FIRST..END (END excluded; may be left out).
     #[arg(long, value_name = "FIRST..END")]
     range: Option<Span>,
+    /// Under an emergency that the user opened.
+    #[arg(long, value_name = "ID")]
+    emergency: Option<EmergencyId>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -105,6 +108,9 @@ async fn read(arguments: &Arguments, number: &ParticipantNumber) -> Result<Recor
     let mut get = acting.get(number, arguments.record).purpose(purpose);
     if let Some(version) = arguments.version {
         get = get.version(version);
+    }
+    if let Some(emergency) = arguments.emergency {
+        get = get.under(emergency);
     }
     match arguments.range {
         Some(Span { first, end: Some(end) }) => get = get.range(first..end),

@@ -1,7 +1,7 @@
 //! `kura record list|history|inbox`: finding records.
 
 use clap::Args;
-use kura_client::{Class, Date, InboxCursor, Purpose, RecordId, Summary};
+use kura_client::{Class, Date, EmergencyId, InboxCursor, Purpose, RecordId, Summary};
 use serde::Serialize;
 
 use crate::cli::acting::ActingOptions;
@@ -29,6 +29,9 @@ pub struct ListArguments {
     /// What for: care, own or audit.
     #[arg(long)]
     purpose: Option<Purpose>,
+    /// Under an emergency that the user opened: allergies come first.
+    #[arg(long, value_name = "ID")]
+    emergency: Option<EmergencyId>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -40,6 +43,9 @@ pub struct HistoryArguments {
     number: NumberArgument,
     /// The record.
     record: RecordId,
+    /// Under an emergency that the user opened.
+    #[arg(long, value_name = "ID")]
+    emergency: Option<EmergencyId>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -78,6 +84,9 @@ pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failur
     if let Some(facility) = arguments.author_facility {
         list = list.author_facility(facility);
     }
+    if let Some(emergency) = arguments.emergency {
+        list = list.under(emergency);
+    }
     let mut stream = list.stream();
     let mut kept = Vec::new();
     while let Some(summary) = stream.next().await {
@@ -89,13 +98,22 @@ pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failur
             kept.push(summary);
         }
     }
-    if output.json { Ok(()) } else { output.list(&kept, &HEADING, row) }
+    if output.json { Ok(()) } else { print(&kept, output) }
+}
+
+/// Prints records.
+pub(in crate::cli) fn print(records: &[Summary], output: Output) -> Result<(), Failure> {
+    output.list(records, &HEADING, row)
 }
 
 /// Runs `kura record history`.
 pub async fn history(arguments: HistoryArguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
-    let versions = arguments.acting.act(Some(&number)).await?.history(&number, arguments.record).await?;
+    let acting = arguments.acting.act(Some(&number)).await?;
+    let versions = match arguments.emergency {
+        Some(emergency) => acting.emergency(&number, emergency).history(arguments.record).await?,
+        None => acting.history(&number, arguments.record).await?,
+    };
     output.list(&versions, &HISTORY_HEADING, history_row)
 }
 

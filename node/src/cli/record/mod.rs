@@ -5,6 +5,8 @@ mod get;
 mod list;
 mod put;
 
+pub(super) use list::print;
+
 use clap::Subcommand;
 use kura_client::{Outcome, RequestId};
 

@@ -1,17 +1,12 @@
 //! The journal's proofs and lists on real rows.
 
 use kura_cluster::tree::{Peaks, leaf_hash};
-use kura_cluster::word::Action;
 
 use super::*;
 use crate::certificates::{RefusedCertificate, Why};
 use crate::gateway::journal::{SCAN_ENTRIES_MAX, UNIFORM_WORD};
 
 const STRANGER: &str = "0043001234567891";
-
-fn auditor() -> Caller {
-    Caller::parse(identity(Role::Auditor, "goto"), None).unwrap()
-}
 
 fn list() -> v1::ListRequest {
     v1::ListRequest { participant: NUMBER.into(), ..Default::default() }

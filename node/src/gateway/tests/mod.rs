@@ -1,6 +1,8 @@
 //! Gateways over one voter in this process: real log, real state, the commands as they are; no network.
 
 mod acts;
+mod consents;
+mod emergency;
 mod fence;
 mod journal;
 mod leaderless;
@@ -13,7 +15,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use kura_cluster::consent::Settings;
+use kura_cluster::row::{JournalEntry, RowKey, SettingsRow, Table};
+use kura_cluster::seal::Domain;
 use kura_cluster::timeline::recovery_public_key;
+use kura_cluster::word::Action;
 use kura_cluster::{ClusterId, Outcome};
 use kura_proto::v1;
 use prost::Message;
@@ -182,6 +188,49 @@ impl Storehouse {
         assert!(self.store.applied(proposed.index, Instant::now() + PATIENCE).await);
     }
 
+    /// Changes a row of the registry as it is; one that is not there is made.
+    async fn edit<T: Message + Default + Clone + 'static>(&self, key: &RowKey, change: impl FnOnce(&mut T)) {
+        let gateway = self.gateway();
+        let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        let loaded = attempt.load::<T>(key).unwrap();
+        let mut row = loaded.value.map(|row| (*row).clone()).unwrap_or_default();
+        change(&mut row);
+        attempt.put(key, loaded.revision, &row);
+        self.commit(attempt).await;
+    }
+
+    /// The same, of a row under a keyed hash.
+    async fn edit_hashed<T: Message + Default + Clone + 'static>(
+        &self,
+        (table, domain): (Table, Domain),
+        parts: &[&str],
+        change: impl FnOnce(&mut T),
+    ) {
+        let gateway = self.gateway();
+        let hash = Attempt::begin(&gateway, &JournalEntry::default()).unwrap().hash(domain, parts);
+        self.edit(&RowKey::hashed(table, &hash), change).await;
+    }
+
+    /// Changes the settings.
+    async fn set(&self, change: impl FnOnce(&mut Settings)) {
+        let change = |row: &mut SettingsRow| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            *row = settings.to_row();
+        };
+        self.edit(&RowKey::setting("network"), change).await;
+    }
+
+    /// The journal as auditors see it, oldest first, without their own looks.
+    async fn journalled(&self) -> Vec<v1::Access> {
+        let gateway = self.gateway();
+        let page = v1::JournalPage { oldest_first: true, limit: 1_000, ..Default::default() };
+        let request = v1::JournalRequest { page: Some(page), ..Default::default() };
+        let mut found = gateway.list_journal(&auditor(), request).await.unwrap().accesses;
+        found.retain(|entry| entry.action != Action::ListJournal.number());
+        found
+    }
+
     async fn close(self) {
         self.raft.shutdown().await.unwrap();
         drop(self.folder);
@@ -216,6 +265,16 @@ fn doctor() -> Caller {
         ..Default::default()
     };
     Caller::parse(identity(Role::Application, "karte"), Some(&actor)).unwrap()
+}
+
+/// The participant, stated by the same application.
+fn participant() -> Caller {
+    let actor = v1::Actor { kind: 2, name: NUMBER.into(), method: 2, authenticated_ms: 1, ..Default::default() };
+    Caller::parse(identity(Role::Application, "karte"), Some(&actor)).unwrap()
+}
+
+fn auditor() -> Caller {
+    Caller::parse(identity(Role::Auditor, "goto"), None).unwrap()
 }
 
 /// A fresh request id.

@@ -2,7 +2,7 @@
 
 use kura_cluster::Revision;
 use kura_cluster::id::ContentId;
-use kura_cluster::row::{JournalEntry, Participant, RowKey, StagingRow};
+use kura_cluster::row::{Participant, StagingRow};
 use kura_proto::v1;
 
 use super::*;

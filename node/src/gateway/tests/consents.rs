@@ -1,0 +1,183 @@
+//! Consents on real rows: who entered what, own grants, taking part again, and what a participant's list names.
+
+use kura_cluster::consent::Denial;
+use kura_cluster::row::{Application, CounterRow};
+
+use super::*;
+
+const CLINIC: &str = "clinic-02";
+const SECOND: &str = "0043001234567892";
+
+fn consent(signed_day: i32) -> v1::SignedConsent {
+    v1::SignedConsent { signed_day, evidence: "paper 7".into(), ..Default::default() }
+}
+
+fn enrol(number: &str, consent: v1::SignedConsent) -> v1::EnrolRequest {
+    v1::EnrolRequest { actor: None, request: request(), participant: number.into(), consent: Some(consent) }
+}
+
+fn grant(facility: &str) -> v1::GrantRequest {
+    v1::GrantRequest {
+        actor: None,
+        request: request(),
+        participant: NUMBER.into(),
+        facility: facility.into(),
+        evidence: "paper 8".into(),
+    }
+}
+
+fn revoke() -> v1::RevokeRequest {
+    v1::RevokeRequest {
+        request: request(),
+        participant: NUMBER.into(),
+        facility: HOSPITAL.into(),
+        evidence: "paper 9".into(),
+        ..Default::default()
+    }
+}
+
+fn show(as_of_ms: u64) -> v1::ShowRequest {
+    v1::ShowRequest { participant: NUMBER.into(), as_of_ms, ..Default::default() }
+}
+
+/// A storehouse whose application may state participants, with a clinic.
+async fn storehouse() -> Storehouse {
+    let storehouse = Storehouse::new().await;
+    let application = |row: &mut Application| row.participants = true;
+    storehouse.edit_hashed((Table::Application, Domain::Application), &["karte"], application).await;
+    let clinic = |row: &mut kura_cluster::row::Facility| {
+        *row =
+            kura_cluster::row::Facility { id: CLINIC.into(), kind: 2, status: 1, access_line: 1, ..Default::default() }
+    };
+    storehouse.edit_hashed((Table::Facility, Domain::Facility), &[CLINIC], clinic).await;
+    storehouse
+}
+
+fn denied<T>(answer: Result<T, GatewayError>) -> Denial {
+    match answer {
+        Err(GatewayError::Denied { reason, .. }) => reason,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("permitted"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_by_its_own_beneficiary_is_counted_capped_marked_and_queued() {
+    let storehouse = storehouse().await;
+    let gateway = storehouse.gateway();
+    let count = || {
+        let attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        let key = RowKey::counter(&attempt.hash(Domain::OwnGrants, &[HOSPITAL]));
+        attempt.look::<CounterRow>(&key).unwrap().value.map_or(0, |row| row.count)
+    };
+    let queued = async || gateway.list_reviews(&auditor(), Default::default()).await.unwrap().reviews;
+    // The storehouse was set up with one.
+    assert_eq!((count(), queued().await.len()), (1, 1));
+    // What is granted already is no further grant, and one for another facility is not counted.
+    gateway.grant(&doctor(), grant(HOSPITAL)).await.unwrap();
+    gateway.grant(&doctor(), grant(CLINIC)).await.unwrap();
+    assert_eq!((count(), queued().await.len()), (1, 1));
+    gateway.revoke(&doctor(), revoke()).await.unwrap();
+    storehouse.set(|settings| settings.own_grants_max = 2).await;
+    gateway.grant(&doctor(), grant(HOSPITAL)).await.unwrap();
+    gateway.revoke(&doctor(), revoke()).await.unwrap();
+    assert_eq!(denied(gateway.grant(&doctor(), grant(HOSPITAL)).await), Denial::OwnGrants);
+    assert_eq!((count(), queued().await.len()), (2, 2));
+    // The participant is not held up by it, and no review comes of it.
+    gateway.grant(&participant(), grant(HOSPITAL)).await.unwrap();
+    assert_eq!((count(), queued().await.len()), (2, 2));
+
+    let shown = gateway.show_consent(&participant(), show(0)).await.unwrap();
+    let marks: Vec<_> = shown.grants.iter().map(|g| (&g.facility[..], g.by_beneficiary, &g.entered_by[..])).collect();
+    assert_eq!(
+        marks,
+        [(HOSPITAL, true, HOSPITAL), (CLINIC, false, HOSPITAL), (HOSPITAL, true, HOSPITAL), (HOSPITAL, false, "")]
+    );
+    assert_eq!((&shown.grants[0].revoked_by[..], &shown.grants[0].revocation_evidence[..]), (HOSPITAL, "paper 9"));
+    let review = &queued().await[1];
+    assert_eq!((&review.facility[..], &review.reason[..], review.kind), (HOSPITAL, "paper 8", 1));
+    let granted = storehouse.journalled().await;
+    let named = granted.iter().filter(|entry| entry.act_id == review.review_id).collect::<Vec<_>>();
+    assert!(named.len() == 1 && named[0].action == Action::Grant.number(), "{named:?}");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_part_again_names_facilities_anew_and_the_history_tells_all_of_it() {
+    let storehouse = storehouse().await;
+    let gateway = storehouse.gateway();
+    gateway.grant(&doctor(), grant(CLINIC)).await.unwrap();
+    let before = gateway.show_consent(&participant(), show(0)).await.unwrap();
+    let withdraw = v1::WithdrawRequest {
+        request: request(),
+        participant: NUMBER.into(),
+        evidence: "paper 9".into(),
+        ..Default::default()
+    };
+    gateway.withdraw(&doctor(), withdraw).await.unwrap();
+    let left = gateway.show_consent(&participant(), show(0)).await.unwrap();
+    assert_eq!((&left.withdrawn_by[..], &left.withdrawal_evidence[..]), (HOSPITAL, "paper 9"));
+    assert!(left.grants.iter().all(|grant| grant.revoked_ms == left.withdrawn_ms), "{left:?}");
+    let today = kura_cluster::consent::japan_day(crate::clock::now_ms());
+    gateway.enrol(&doctor(), enrol(NUMBER, consent(today))).await.unwrap();
+    let list = || v1::ListRequest { participant: NUMBER.into(), ..Default::default() };
+    assert_eq!(denied(gateway.list(&doctor(), list()).await), Denial::NotGranted, "no former grant came back");
+    gateway.grant(&doctor(), grant(HOSPITAL)).await.unwrap();
+    gateway.list(&doctor(), list()).await.unwrap();
+
+    let now = gateway.show_consent(&participant(), show(0)).await.unwrap();
+    assert_eq!((now.consent.unwrap().signed_day, now.withdrawn_ms, now.grants.len()), (today, 0, 3));
+    let as_of = async |at_ms| gateway.show_consent(&participant(), show(at_ms)).await;
+    let earlier = as_of(before.grants[1].granted_ms).await.unwrap();
+    assert_eq!(earlier, v1::ShowReply { journal_position: earlier.journal_position, ..before });
+    let later = as_of(left.withdrawn_ms).await.unwrap();
+    assert_eq!(later, v1::ShowReply { journal_position: later.journal_position, ..left });
+    assert!(matches!(as_of(1).await, Err(GatewayError::NotFound { .. })), "before the first consent");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_names_their_relation_and_reserved_purposes_are_refused() {
+    let storehouse = storehouse().await;
+    let gateway = storehouse.gateway();
+    for (terms, reason) in [
+        (v1::SignedConsent { own_records: true, ..consent(18_000) }, Denial::PurposeReserved),
+        (v1::SignedConsent { secondary_use: true, ..consent(18_000) }, Denial::PurposeReserved),
+        (v1::SignedConsent { proxy: "Hanako".into(), ..consent(18_000) }, Denial::ProxyRelation),
+        (v1::SignedConsent { evidence: String::new(), ..consent(18_000) }, Denial::NoEvidence),
+    ] {
+        assert_eq!(denied(gateway.enrol(&doctor(), enrol(SECOND, terms)).await), reason);
+    }
+    let terms = v1::SignedConsent { proxy: "Hanako".into(), proxy_relation: "mother".into(), ..consent(18_000) };
+    gateway.enrol(&doctor(), enrol(SECOND, terms.clone())).await.unwrap();
+    gateway.grant(&doctor(), v1::GrantRequest { participant: SECOND.into(), ..grant(HOSPITAL) }).await.unwrap();
+    let ask = v1::ShowRequest { participant: SECOND.into(), ..Default::default() };
+    let shown = gateway.show_consent(&doctor(), ask).await.unwrap();
+    assert_eq!((shown.consent, &shown.entered_by[..]), (Some(terms), HOSPITAL));
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_says_whether_a_participants_list_names_the_person() {
+    let storehouse = storehouse().await;
+    let gateway = storehouse.gateway();
+    let list = v1::ListRequest { participant: NUMBER.into(), ..Default::default() };
+    gateway.list(&doctor(), list).await.unwrap();
+    let names = async || {
+        let ask = v1::AccessesRequest { participant: NUMBER.into(), ..Default::default() };
+        let own = gateway.accesses(&participant(), ask).await.unwrap().accesses;
+        let of_users: Vec<_> = own.into_iter().filter_map(|a| a.actor.filter(|actor| actor.kind == 1)).collect();
+        assert!(!of_users.is_empty() && of_users.iter().all(|actor| actor.facility == HOSPITAL));
+        let mut names: Vec<String> = of_users.into_iter().map(|actor| actor.name).collect();
+        names.dedup();
+        names
+    };
+    assert_eq!(names().await, [""]);
+    storehouse.set(|settings| settings.accesses_show_person = true).await;
+    assert_eq!(names().await, [DOCTOR]);
+    // An auditor is always told.
+    let entries = storehouse.journalled().await;
+    let lists: Vec<_> = entries.iter().filter(|entry| entry.action == Action::List.number()).collect();
+    assert_eq!(lists.iter().map(|e| &e.actor.as_ref().unwrap().name[..]).collect::<Vec<_>>(), [DOCTOR]);
+    storehouse.close().await;
+}
