@@ -73,6 +73,7 @@ mod client;
 mod config;
 mod consent;
 mod date;
+mod erasure;
 mod error;
 mod fault;
 mod get;
@@ -103,9 +104,12 @@ pub use client::{ActingClient, Client, Person};
 pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
 pub use consent::{Consent, ConsentChange, Consents, FormerLink, Grant, Link};
 pub use date::{Date, DateError, now_ms};
+pub use erasure::{
+    Erasure, ErasureActor, ErasureChange, ErasureEvent, ErasureList, ErasureReport, Erasures, ShownErasure,
+};
 pub use error::{
-    ChangeError, ConnectError, ConsentError, GetError, JournalError, ListError, OperationError, OutcomeError, PutError,
-    RegistryError, Unreached,
+    ChangeError, ConnectError, ConsentError, ErasureError, GetError, JournalError, ListError, OperationError,
+    OutcomeError, PutError, RegistryError, Unreached,
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
 pub use get::{GATHERED_BYTES_MAX, Get, Record};
@@ -120,6 +124,6 @@ pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
 pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
 pub use record::{NewRecord, Part, Summary};
 pub use word::{
-    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Status,
-    UnknownWord,
+    AccessLine, ActKind, ActState, Action, ActorKind, Class, ErasureState, FacilityKind, Method, Profession, Purpose,
+    Status, UnknownWord,
 };

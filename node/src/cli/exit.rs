@@ -8,8 +8,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use kura_client::{
-    ChangeError, ConfigError, ConnectError, ConsentError, GetError, JournalError, ListError, NotCommitted,
-    OperationError, OutcomeError, PutError, Reason, RegistryError,
+    ChangeError, ConfigError, ConnectError, ConsentError, ErasureError, GetError, JournalError, ListError,
+    NotCommitted, OperationError, OutcomeError, PutError, Reason, RegistryError,
 };
 
 use super::refusal;
@@ -176,6 +176,7 @@ from_write_family! {
     PutError |failure| {}
     ChangeError |failure| {}
     ConsentError |failure| {}
+    ErasureError |failure| {}
     RegistryError |failure| {}
 }
 

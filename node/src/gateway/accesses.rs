@@ -35,7 +35,7 @@ impl Gateway {
                 let decision = decide(&facts);
                 let verdict = Verdict::of(decision, |_| {
                     let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
-                    Ok(subject_hashes(&attempt.vault.keyring().index, &known))
+                    Ok(subject_hashes(&attempt.vault.keyring().index, &known.pseudonyms()))
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
@@ -69,7 +69,7 @@ impl Gateway {
 }
 
 /// Under which keyed hashes a participant's journal entries lie: the own one's, and those of former numbers.
-pub fn subject_hashes(index_key: &Key, known: &Known) -> Vec<[u8; 32]> {
-    let hash = |pseudonym: Pseudonym| index_hash(index_key, Domain::JournalSubject, &[&pseudonym.0]);
-    known.pseudonyms().into_iter().map(hash).collect()
+pub fn subject_hashes(index_key: &Key, pseudonyms: &[Pseudonym]) -> Vec<[u8; 32]> {
+    let hash = |pseudonym: &Pseudonym| index_hash(index_key, Domain::JournalSubject, &[&pseudonym.0]);
+    pseudonyms.iter().map(hash).collect()
 }

@@ -108,6 +108,8 @@ repeatable!(
     WithdrawRequest,
     HideRequest,
     NarrowRequest,
+    AskErasureRequest,
+    StopErasureRequest,
     PutWholeRequest
 );
 
@@ -131,6 +133,7 @@ repeatable_without_actor!(
     ConfirmActRequest,
     RejectActRequest,
     AliasRequest,
+    ApproveErasureRequest,
     OutcomeRequest
 );
 

@@ -9,6 +9,8 @@ mod audit;
 mod backup;
 mod bodies;
 mod certificates;
+mod clock;
+mod erasure;
 mod export;
 mod handover;
 mod idempotence;

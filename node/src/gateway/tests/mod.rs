@@ -1,6 +1,7 @@
 //! Gateways over one voter in this process: real log, real state, the commands as they are; no network.
 
 mod acts;
+mod erasure;
 mod fence;
 mod journal;
 mod repeated;
