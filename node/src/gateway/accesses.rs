@@ -11,7 +11,7 @@ use super::attempt::Attempt;
 use super::caller::CallerRows;
 use super::journal::{Filter, Journal, Stretch, View};
 use super::list::page;
-use super::participant::{Known, number};
+use super::participant::number;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
