@@ -22,7 +22,7 @@ use prost::Message;
 
 use super::clock::Clock;
 use super::memory::Made;
-use super::world::{HOSPITAL, SOON, World, folder, listed, note, number, until};
+use super::world::{HOSPITAL, SOON, World, folder, listed, note, until};
 
 const DAY_MS: i64 = 86_400_000;
 /// One day more than the grace period's default.
