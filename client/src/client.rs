@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kura_proto::v1;
 use kura_proto::v1::audit_client::AuditClient;
 use kura_proto::v1::consents_client::ConsentsClient;
+use kura_proto::v1::erasures_client::ErasuresClient;
 use kura_proto::v1::operations_client::OperationsClient;
 use kura_proto::v1::records_client::RecordsClient;
 use kura_proto::v1::registry_client::RegistryClient;
@@ -17,6 +18,7 @@ use tower::ServiceExt;
 use crate::actor::{Actor, Stated};
 use crate::call::REPLY_BYTES_MAX;
 use crate::config::{Config, Timeouts};
+use crate::erasure::Erasures;
 use crate::error::{ConnectError, Family, OutcomeError, Unreached};
 use crate::fault::Failure;
 use crate::id::{ParticipantNumber, RequestId};
@@ -62,6 +64,10 @@ pub(crate) fn consents(channel: Channel) -> ConsentsClient<Channel> {
 
 pub(crate) fn registry(channel: Channel) -> RegistryClient<Channel> {
     RegistryClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+pub(crate) fn erasures(channel: Channel) -> ErasuresClient<Channel> {
+    ErasuresClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
 pub(crate) fn operations(channel: Channel) -> OperationsClient<Channel> {
@@ -145,6 +151,11 @@ impl Client {
     /// The registry of facilities, users and applications; needs a registrar's certificate.
     pub fn registry(&self) -> Registry {
         Registry::new(self)
+    }
+
+    /// Erasures; needs a registrar's certificate, to show and list them also an auditor's.
+    pub fn erasures(&self) -> Erasures {
+        Erasures::new(self)
     }
 
     /// Status and membership; needs an operator's certificate for all but the status.

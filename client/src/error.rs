@@ -192,6 +192,9 @@ write_family!(
     /// Why a consent was not changed.
     ConsentError {});
 write_family!(
+    /// Why an erasure was not asked for, approved, stopped or shown.
+    ErasureError {});
+write_family!(
     /// Why the registry was not changed or listed.
     RegistryError {});
 write_family!(

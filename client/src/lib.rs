@@ -74,6 +74,7 @@ mod config;
 mod consent;
 mod date;
 mod emergency;
+mod erasure;
 mod error;
 mod fault;
 mod get;
@@ -106,9 +107,12 @@ pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};
 pub use consent::{Consent, ConsentChange, Consents, FormerLink, Grant, Link};
 pub use date::{Date, DateError, now_ms};
 pub use emergency::{Emergency, OpenEmergency};
+pub use erasure::{
+    Erasure, ErasureActor, ErasureChange, ErasureEvent, ErasureList, ErasureReport, Erasures, ShownErasure,
+};
 pub use error::{
-    ChangeError, ConnectError, ConsentError, EmergencyError, GetError, JournalError, ListError, OperationError,
-    OutcomeError, PutError, RegistryError, ReviewError, Unreached,
+    ChangeError, ConnectError, ConsentError, EmergencyError, ErasureError, GetError, JournalError, ListError,
+    OperationError, OutcomeError, PutError, RegistryError, ReviewError, Unreached,
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
 pub use get::{GATHERED_BYTES_MAX, Get, Record};
@@ -127,6 +131,6 @@ pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
 pub use record::{NewRecord, Part, Summary};
 pub use review::{CloseReview, Review, Reviews, Verdict};
 pub use word::{
-    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, ReviewKind,
-    ReviewVerdict, Status, UnknownWord,
+    AccessLine, ActKind, ActState, Action, ActorKind, Class, ErasureState, FacilityKind, Method, Profession, Purpose,
+    ReviewKind, ReviewVerdict, Status, UnknownWord,
 };

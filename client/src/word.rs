@@ -363,6 +363,21 @@ vocabulary!(
     Unjustified = 2, "unjustified";
 });
 
+vocabulary!(
+    /// How far an erasure has come.
+    ErasureState, "erasure state", {
+    /// Asked for; waits for a registrar.
+    Asked = 1, "asked";
+    /// Approved; the grace period runs.
+    Approved = 2, "approved";
+    /// Stopped; it can be asked for again.
+    Stopped = 3, "stopped";
+    /// The keys are destroyed; members have yet to report.
+    Pending = 4, "pending";
+    /// Every member has reported.
+    Certified = 5, "certified";
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

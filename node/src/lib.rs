@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod certificates;
+pub mod clear;
 pub mod cli;
 pub mod clock;
 pub mod config;

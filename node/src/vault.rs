@@ -3,7 +3,7 @@
 //! Invariants
 //! - A backup member never makes one: it is given no root key.
 //! - Keys are wiped when the vault goes; data keys are kept opened for a bounded number of
-//!   participants.
+//!   participants, and no longer than their rows are there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -118,7 +118,19 @@ impl Vault {
             .and_then(|keyring| keyring.unwrap_data_key(&self.cluster_id, pseudonym, &row));
         let key = Arc::new(opened.map_err(|_| VaultError::WrongRootKey)?);
         self.data_keys.insert((*pseudonym, version), key.clone());
+        // Deleted between reading and keeping it: whoever forgets deleted keys may have been here before.
+        if database.header(&RowKey::participant_key(pseudonym, version))?.is_none() {
+            self.data_keys.remove(&(*pseudonym, version));
+            return Ok(None);
+        }
         Ok(Some(key))
+    }
+
+    /// Forgets opened data keys whose rows are gone. The last user of one wipes it.
+    pub fn forget_missing(&self, database: &Database) {
+        self.data_keys.retain(|(pseudonym, version), _| {
+            !matches!(database.header(&RowKey::participant_key(pseudonym, *version)), Ok(None))
+        });
     }
 }
 

@@ -54,13 +54,13 @@ pub fn erase(facts: &Facts<'_>, erasure: Option<&ErasureRow>, day: Option<&Erasu
     }
 }
 
-/// Certifies it: every present member has reported that it holds nothing any more.
+/// Certifies it: everything is swept, and every present member has reported that it holds nothing any more.
 pub fn certify(erasure: Option<&ErasureRow>, members: &[u64]) -> Result<(), Denial> {
     let erasure = erasure.filter(|erasure| is(erasure, ErasureState::Pending)).ok_or(Denial::ErasureState)?;
     let reported = |member: &u64| {
         erasure.reports.iter().any(|report| report.raft_id == *member && report.is_complete(erasure.keys_last_index))
     };
-    match !members.is_empty() && members.iter().all(reported) {
+    match erasure.swept_ms != 0 && !members.is_empty() && members.iter().all(reported) {
         true => Ok(()),
         false => Err(Denial::ErasureReports),
     }

@@ -86,6 +86,11 @@ impl RowKey {
         RowKey::build(Table::ParticipantKey, &[&pseudonym.0, &version.to_be_bytes()])
     }
 
+    /// All versions of a participant's data key.
+    pub fn participant_keys(pseudonym: &Pseudonym) -> RowKey {
+        RowKey::build(Table::ParticipantKey, &[&pseudonym.0])
+    }
+
     /// The reverse of a link: pseudonym, then the link's hash.
     pub fn link_reverse(pseudonym: &Pseudonym, link: &[u8; 32]) -> RowKey {
         RowKey::build(Table::LinkReverse, &[&pseudonym.0, link])
@@ -114,6 +119,11 @@ impl RowKey {
     /// A block: part, 2 bytes, and index, 4 bytes, big endian.
     pub fn block(pseudonym: &Pseudonym, content: &ContentId, part: u16, index: u32) -> RowKey {
         RowKey::build(Table::Block, &[&pseudonym.0, &content.0, &part.to_be_bytes(), &index.to_be_bytes()])
+    }
+
+    /// All rows of a participant in a table whose keys begin with the pseudonym.
+    pub fn rows_of(table: Table, pseudonym: &Pseudonym) -> RowKey {
+        RowKey::build(table, &[&pseudonym.0])
     }
 
     /// All blocks of a content: the prefix that a sweep deletes and a resumption counts.
@@ -199,6 +209,11 @@ impl RowKey {
         RowKey::build(Table::Erasure, &[&pseudonym.0])
     }
 
+    /// That a number, or a card's serial, was an erased participant's.
+    pub fn erased_number(hash: &[u8; 32]) -> RowKey {
+        RowKey::build(Table::Erasure, &[hash])
+    }
+
     /// The count of a day's erasures; day in Japan since 1970-01-01, 4 bytes big endian.
     pub fn erasure_day(day: i32) -> RowKey {
         RowKey::build(Table::Erasure, &[&day.to_be_bytes()])
@@ -242,6 +257,7 @@ mod tests {
         assert_eq!(hex(RowKey::reviews(ReviewState::Closed)), "1602");
         assert_eq!(hex(RowKey::erasure(&p)), format!("17{}", "aa".repeat(16)));
         assert_eq!(hex(RowKey::erasure_day(20_000)), "1700004e20");
+        assert_eq!(hex(RowKey::erased_number(&[4; 32])), format!("17{}", "04".repeat(32)));
         assert_eq!(hex(RowKey::episode(&episode)), format!("18{}", "ff".repeat(16)));
         assert_eq!(hex(RowKey::counter(&[3; 32])), format!("18{}", "03".repeat(32)));
         assert_eq!(

@@ -50,6 +50,8 @@ pub enum Domain {
     Card = 17,
     /// The facility that enters grants for itself.
     OwnGrants = 18,
+    /// An erased participant's number, or a card's serial: never given out again.
+    ErasedNumber = 19,
 }
 
 /// The keyed hash of `parts` in a domain.
@@ -93,7 +95,7 @@ mod tests {
     use super::super::testing::{hex, key};
     use super::*;
 
-    const DOMAINS: [Domain; 18] = [
+    const DOMAINS: [Domain; 19] = [
         Domain::Number,
         Domain::LinkFacilityLocal,
         Domain::LinkReverse,
@@ -112,6 +114,7 @@ mod tests {
         Domain::Member,
         Domain::Card,
         Domain::OwnGrants,
+        Domain::ErasedNumber,
     ];
 
     #[test]

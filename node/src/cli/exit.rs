@@ -8,7 +8,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use kura_client::{
-    ChangeError, ConfigError, ConnectError, ConsentError, EmergencyError, GetError, JournalError, ListError,
+    ChangeError, ConfigError, ConnectError, ConsentError, EmergencyError, ErasureError, GetError, JournalError, ListError,
     NotCommitted, OperationError, OutcomeError, PutError, Reason, RegistryError, ReviewError,
 };
 
@@ -197,6 +197,7 @@ from_write_family! {
     PutError |failure| {}
     ChangeError |failure| {}
     ConsentError |failure| {}
+    ErasureError |failure| {}
     RegistryError |failure| {}
     ReviewError |failure| {}
     EmergencyError |failure| {

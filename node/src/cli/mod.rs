@@ -16,6 +16,7 @@ mod demo;
 mod dev;
 mod disaster;
 mod emergency;
+mod erasure;
 mod exit;
 mod export;
 mod import;
@@ -106,6 +107,9 @@ enum Command {
     /// What participants consent to.
     #[command(subcommand)]
     Consent(consent::Command),
+    /// Erasure of participants who have left (registrars; participants for themselves).
+    #[command(subcommand)]
+    Erasure(erasure::Command),
     /// Records.
     #[command(subcommand)]
     Record(record::Command),
@@ -187,6 +191,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Disaster(command) => disaster::run(command, output).await,
         Command::Participant(command) => participant::run(command, output).await,
         Command::Consent(command) => consent::run(command, output).await,
+        Command::Erasure(command) => erasure::run(command, output).await,
         Command::Record(command) => record::run(command, output).await,
         Command::Emergency(command) => emergency::run(command, output).await,
         Command::Audit(command) => audit::run(command, output).await,
@@ -262,6 +267,13 @@ mod tests {
             "kura consent revoke - F0300 --as F0012/u-7 --evidence 2026-114",
             "kura consent withdraw - --as-participant",
             "kura consent show - --as-participant",
+            "kura erasure ask - --evidence 2026-115",
+            "kura erasure ask - --as-participant",
+            "kura erasure approve -",
+            "kura erasure stop - --reason changed-their-mind",
+            "kura erasure list --state pending",
+            "kura erasure show - --as-participant",
+            "kura erasure certificate - --json",
             "kura record put - scan.dcm --class image --media-type application/dicom --date 2026-04-01 --as F0012/u-7",
             "kura record list - --class image --since 2026-04-01 --as F0012/u-7",
             "kura record get - 00112233445566778899aabbccddeeff --out scan.dcm --as F0012/u-7",

@@ -11,7 +11,7 @@ use super::attempt::Attempt;
 use super::caller::CallerRows;
 use super::journal::{Filter, Journal, Stretch, View};
 use super::list::page;
-use super::participant::{Known, number};
+use super::participant::number;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
@@ -33,7 +33,7 @@ impl Gateway {
                 let verdict = Verdict::of(decision, |_| {
                     let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
                     let view = View::Participant { shows_person: rows.settings().accesses_show_person };
-                    Ok((subject_hashes(&attempt.vault.keyring().index, &known), view))
+                    Ok((subject_hashes(&attempt.vault.keyring().index, &known.pseudonyms()), view))
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })
@@ -68,7 +68,7 @@ impl Gateway {
 }
 
 /// Under which keyed hashes a participant's journal entries lie: the own one's, and those of former numbers.
-pub fn subject_hashes(index_key: &Key, known: &Known) -> Vec<[u8; 32]> {
-    let hash = |pseudonym: Pseudonym| index_hash(index_key, Domain::JournalSubject, &[&pseudonym.0]);
-    known.pseudonyms().into_iter().map(hash).collect()
+pub fn subject_hashes(index_key: &Key, pseudonyms: &[Pseudonym]) -> Vec<[u8; 32]> {
+    let hash = |pseudonym: &Pseudonym| index_hash(index_key, Domain::JournalSubject, &[&pseudonym.0]);
+    pseudonyms.iter().map(hash).collect()
 }

@@ -45,11 +45,18 @@ impl Gateway {
                     attempt.entry_facilities.push(facility.reveal().into());
                 }
                 // Who asks about a participant is seen by that participant.
-                let known = participant.as_ref().map(|number| attempt.participant(number)).transpose()?.flatten();
+                let subject = match &participant {
+                    Some(number) => match attempt.participant(number)? {
+                        Some(known) => Some(known.pseudonyms()),
+                        // The journal of an erased participant stays.
+                        None => attempt.erased(number)?,
+                    },
+                    None => None,
+                };
                 let verdict = Verdict::of(decide(&rows.facts(attempt.now_ms, Act::ListJournal, None, None)), |_| {
                     let key = &attempt.vault.keyring().index;
-                    Ok(match (&participant, known, &facility) {
-                        (Some(_), Some(known), _) => Which::Indexed(subject_hashes(key, &known)),
+                    Ok(match (&participant, subject, &facility) {
+                        (Some(_), Some(subject), _) => Which::Indexed(subject_hashes(key, &subject)),
                         (Some(_), None, _) => Which::Nothing,
                         (None, _, Some(facility)) => Which::Indexed(vec![index_hash(
                             key,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kura_cluster::consent::{Act, decide};
 use kura_cluster::id::CardSerial;
-use kura_cluster::row::{CardRow, Participant, ReceiptRow, RowKey, Table};
+use kura_cluster::row::{CardRow, ErasedNumberRow, Participant, ReceiptRow, RowKey, Table};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::Action;
 use kura_proto::v1;
@@ -31,7 +31,9 @@ impl Gateway {
                 attempt.entry.reason = request.evidence.clone();
                 let key = card_key(attempt, serial.reveal());
                 let found = attempt.load::<CardRow>(&key)?;
-                let act = Act::IssueCard { taken: found.value.is_some(), evidence: &request.evidence };
+                let spent = attempt.erased_card_key(serial.reveal());
+                let taken = found.value.is_some() || attempt.load::<ErasedNumberRow>(&spent)?.value.is_some();
+                let act = Act::IssueCard { taken, evidence: &request.evidence };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
                     replace_cards(attempt, known)?;

@@ -43,8 +43,13 @@ impl Gateway {
                     own_records: consent.own_records,
                     secondary_use: consent.secondary_use,
                 };
-                let act = Act::Enrol { terms, erasure: None };
-                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                let rows = CallerRows::load(attempt, caller)?;
+                let known = attempt.participant(&number)?;
+                let erasure = attempt.erasure_of(&number, known.as_ref())?.and_then(|(_, loaded)| loaded.value);
+                let act = Act::Enrol { terms, erasure: erasure.as_deref() };
+                let decision = decide(&rows.facts(attempt.now_ms, act, known.as_ref().map(|known| &*known.row), None));
+                let verdict = Verdict::of(decision, |basis| {
+                    let subject = Subject { rows, known, basis };
                     let entered_by = subject.facility_id().to_owned();
                     let consent = ParticipationConsent {
                         signed_day: consent.signed_day,
@@ -69,7 +74,8 @@ impl Gateway {
                         None => enrol_new(attempt, &number, consent),
                     }
                     Ok(())
-                })
+                })?;
+                Ok((verdict, ReceiptRow::default()))
             })
             .await?;
         Ok(self.receipt(&done, &asked, false).await)

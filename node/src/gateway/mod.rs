@@ -26,6 +26,8 @@ pub mod consents;
 pub mod control;
 pub mod denials;
 pub mod emergency;
+pub mod erase;
+pub mod erasures;
 pub mod error;
 pub mod group;
 pub mod inbox;
@@ -127,6 +129,15 @@ impl Gateway {
     /// Takes no calls any more: this node's log has lost entries, and no leader will hear it again.
     pub fn give_up(&self) {
         self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Forgets what was opened of participants who are erased.
+    pub fn forget_erased(&self) {
+        let database = self.store.database();
+        if let Some(vault) = self.vault.load_full() {
+            vault.forget_missing(&database);
+        }
+        self.rows.forget_missing(&database);
     }
 
     fn begin_call(&self) -> Result<InFlight<'_>, GatewayError> {

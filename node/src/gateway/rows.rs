@@ -4,8 +4,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kura_cluster::Revision;
+use kura_cluster::row::{RowKey, Table};
+use kura_cluster::{Pseudonym, Revision};
 use quick_cache::sync::Cache;
+
+use crate::state::Database;
 
 /// Opened rows kept.
 const ROWS_CACHED: usize = 20_000;
@@ -33,6 +36,24 @@ impl RowCache {
     pub fn get<T: Any + Send + Sync>(&self, key: &Bytes, revision: Revision) -> Option<Arc<T>> {
         let (kept, value) = self.0.get(key)?;
         if kept == revision { value.downcast().ok() } else { None }
+    }
+
+    /// Forgets rows that are no longer there, and those of participants who are no longer there.
+    pub fn forget_missing(&self, database: &Database) {
+        let is_there = |key: &RowKey| !matches!(database.header(key), Ok(None));
+        self.0.retain(|key, _| {
+            let key = RowKey::from_bytes(key.clone());
+            let participant = match key.table() {
+                Some(Table::RecordControl | Table::Record | Table::Staging | Table::LinkReverse) => {
+                    key.as_bytes().get(1..17).and_then(|id| Pseudonym::from_slice(id).ok())
+                }
+                _ => None,
+            };
+            match participant {
+                Some(pseudonym) => is_there(&RowKey::participant(&pseudonym)),
+                None => is_there(&key),
+            }
+        });
     }
 
     /// Keeps an opened row.

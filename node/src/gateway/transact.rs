@@ -109,6 +109,8 @@ repeatable!(
     HideRequest,
     NarrowRequest,
     OpenEmergencyRequest,
+    AskErasureRequest,
+    StopErasureRequest,
     PutWholeRequest
 );
 
@@ -133,6 +135,7 @@ repeatable_without_actor!(
     RejectActRequest,
     AliasRequest,
     ReviewRequest,
+    ApproveErasureRequest,
     OutcomeRequest
 );
 

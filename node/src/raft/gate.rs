@@ -14,6 +14,7 @@
 //!   given when we joined ([`Gate::vouch`]). Whoever is in neither is refused as a leader or candidate;
 //!   a node without any membership takes a voter's certificate. Removed voters are kept out by their
 //!   revoked certificates, and meanwhile by terms, the lease and pre-vote.
+//! - To have a member rewrite its files takes one of the voters that this member knows.
 //! - *Proposals* are judged by the leader, whose membership is the newest: there the caller must be one
 //!   of its voters. Whom an operator and a registrar have approved to join, and to have the root key,
 //!   is a row of the state: those who answer these calls look there.
@@ -54,6 +55,8 @@ pub enum Call {
     Hello,
     /// Signed heads.
     Heads,
+    /// To clear what was deleted from its files.
+    Clear,
     /// The root key.
     HandRootKey,
     /// A Raft id.
@@ -62,7 +65,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Append,
         Self::Heartbeat,
         Self::Vote,
@@ -72,6 +75,7 @@ impl Call {
         Self::Propose,
         Self::Hello,
         Self::Heads,
+        Self::Clear,
         Self::HandRootKey,
         Self::Join,
     ];
@@ -83,7 +87,7 @@ impl Call {
     }
 
     fn is_for_voters(self) -> bool {
-        self.is_leaders() || matches!(self, Self::Propose | Self::HandRootKey)
+        self.is_leaders() || matches!(self, Self::Propose | Self::Clear | Self::HandRootKey)
     }
 
     fn needs_space(self) -> bool {
@@ -103,6 +107,7 @@ impl fmt::Display for Call {
             Self::Propose => "proposal",
             Self::Hello => "hello",
             Self::Heads => "heads",
+            Self::Clear => "clearing",
             Self::HandRootKey => "root key handover",
             Self::Join => "join",
         })
@@ -247,7 +252,7 @@ pub fn judge(call: Call, caller: &Caller, envelope: Option<&Envelope>, view: Vie
             return Err(Refusal::OtherReceiver { to: envelope.to, me: view.me });
         }
     }
-    if call == Call::Propose {
+    if matches!(call, Call::Propose | Call::Clear) {
         let membership = view.membership.membership();
         let mut voters = membership.voter_ids().filter_map(|id| membership.get_node(&id));
         if !voters.any(|member| member.is_shown_by(&caller.name, &caller.key_sha256)) {

@@ -420,6 +420,14 @@ impl LogWatch {
         self.stalled.clone()
     }
 
+    /// Rewrites the log's files without what was purged; see [`log_clear`](super::log_clear). Blocking.
+    ///
+    /// # Errors
+    /// RocksDB's, or the file system's.
+    pub fn clear_purged(&self) -> io::Result<Option<u64>> {
+        super::log_clear::clear_purged(&self.database)
+    }
+
     /// How often the log was synced since it was opened, as RocksDB counts it.
     pub fn wal_syncs(&self) -> u64 {
         self.database.wal_syncs()

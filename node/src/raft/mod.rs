@@ -6,6 +6,7 @@ pub mod codec;
 mod database;
 pub mod gate;
 pub mod leading;
+mod log_clear;
 pub mod log_disk;
 pub mod log_memory;
 pub mod log_store;

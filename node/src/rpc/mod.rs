@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod consents;
+pub mod erasure;
 pub mod operations;
 pub mod peer;
 pub mod records;

@@ -48,6 +48,10 @@ pub trait PeerHandlers: Send + Sync + 'static {
     /// This member's signed heads. Answered also while the gate is closed.
     async fn heads(&self, request: v1::HeadsRequest) -> Result<v1::HeadsReply, Status>;
 
+    /// Clears what was deleted from this member's files, and tells how far it has come. Answered also while
+    /// the gate is closed.
+    async fn clear(&self, request: v1::ClearRequest) -> Result<v1::ClearReply, Status>;
+
     /// Marks, clock and positions. Answered also while the gate is closed.
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status>;
 
@@ -283,6 +287,15 @@ where
         let envelope = Envelope { from: request.from, to, cluster_id: request.cluster_id.clone() };
         self.parts.check(Call::Heads, &caller, Some(&envelope))?;
         self.parts.handlers.heads(request).await.map(Response::new)
+    }
+
+    async fn clear(&self, request: Request<v1::ClearRequest>) -> Result<Response<v1::ClearReply>, Status> {
+        let caller = self.parts.caller(&request)?;
+        let request = request.into_inner();
+        let to = *self.parts.raft.node_id();
+        let envelope = Envelope { from: request.from, to, cluster_id: request.cluster_id.clone() };
+        self.parts.check(Call::Clear, &caller, Some(&envelope))?;
+        self.parts.handlers.clear(request).await.map(Response::new)
     }
 
     async fn hand_root_key(&self, request: Request<v1::RootKeyRequest>) -> Result<Response<v1::RootKeyReply>, Status> {

@@ -39,6 +39,14 @@ calls! {
     IssueCard: Application, Registrar;
     /// Making a duplicate enrolment an alias.
     Alias: Registrar;
+    /// Asking for an erasure, and stopping it.
+    AskErasure: Application, Registrar;
+    /// Approving an erasure.
+    ApproveErasure: Registrar;
+    /// How far an erasure has come.
+    ShowErasure: Application, Registrar, Auditor;
+    /// All erasures.
+    ListErasures: Registrar, Auditor;
     /// The participant's own list of accesses.
     Accesses: Application;
     /// Heads, proofs and sealed entries of the journal: nothing of it is opened.
@@ -86,6 +94,10 @@ mod tests {
              Consent: application\n\
              IssueCard: application registrar\n\
              Alias: registrar\n\
+             AskErasure: application registrar\n\
+             ApproveErasure: registrar\n\
+             ShowErasure: application registrar auditor\n\
+             ListErasures: registrar auditor\n\
              Accesses: application\n\
              JournalProof: application registrar auditor operator recovery\n\
              ListJournal: auditor\n\

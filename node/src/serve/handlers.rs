@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, heads, majority, standing};
+use super::{Node, clear, heads, majority, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -157,6 +157,10 @@ impl PeerHandlers for Handlers {
 
     async fn heads(&self, request: v1::HeadsRequest) -> Result<v1::HeadsReply, Status> {
         Ok(v1::HeadsReply { heads: self.0.heads.after(request.after_index) })
+    }
+
+    async fn clear(&self, request: v1::ClearRequest) -> Result<v1::ClearReply, Status> {
+        Ok(clear::take(&self.0, &request))
     }
 
     async fn admit_snapshot(&self, from: NodeId, manifest: &SnapshotManifest, offered: &[Bytes]) -> Result<(), Status> {

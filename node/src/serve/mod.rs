@@ -5,6 +5,8 @@
 //! root key and a keyring, elections when both are open. Order of stop: no new calls, leadership handed
 //! over, openraft stopped, state flushed.
 
+mod clear;
+mod erasures;
 mod handlers;
 pub mod heads;
 mod logging;
@@ -22,6 +24,7 @@ use arc_swap::ArcSwapOption;
 use kura_client::tls::{ClientTls, TlsFileError};
 use kura_proto::v1::audit_server::AuditServer;
 use kura_proto::v1::consents_server::ConsentsServer;
+use kura_proto::v1::erasures_server::ErasuresServer;
 use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
 use kura_proto::v1::registry_server::RegistryServer;
@@ -30,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
+use crate::clear::Clearing;
 use crate::config::NodeConfig;
 use crate::gateway::Gateway;
 use crate::gateway::group::Group;
@@ -148,6 +152,10 @@ pub struct Node {
     pub client_tls: Arc<ClientTls>,
     /// Snapshots being sent.
     pub transfers: Arc<Transfers>,
+    /// Snapshots being received.
+    pub snapshots: Arc<SnapshotReceiver>,
+    /// What was cleared from this member's files.
+    pub clearing: Clearing,
     /// Heads, own and others'.
     pub heads: Arc<Heads>,
 }
@@ -239,6 +247,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let gateway = Arc::new(Gateway::new(config.name.clone(), store.clone(), vault, proposer, space.clone(), reach));
     let incoming = config.data.join("snapshots").join("incoming");
     let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
+        .map(Arc::new)
         .map_err(|source| ServeError::Io { what: "incoming snapshots", source })?;
     let node = Arc::new(Node {
         config,
@@ -257,6 +266,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         tls: tls.clone(),
         client_tls: client_tls.clone(),
         transfers,
+        snapshots: snapshots.clone(),
+        clearing: Clearing::default(),
         heads,
     });
 
@@ -269,7 +280,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         gate,
         marks,
         handlers: Arc::new(handlers::Handlers(node.clone())),
-        snapshots: Arc::new(snapshots),
+        snapshots,
         identify: by_certificate,
     });
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -286,6 +297,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         .add_service(RecordsServer::new(services.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX))
         .add_service(ConsentsServer::new(services.clone()))
         .add_service(RegistryServer::new(services.clone()))
+        .add_service(ErasuresServer::new(services.clone()))
         .add_service(AuditServer::new(services.clone()))
         .add_service(OperationsServer::new(OperationsService(node.clone())))
         .add_service(health)
@@ -303,6 +315,9 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(standing::watch_space(node.clone()));
     tasks.spawn(unseal::keep_unsealed(node.clone()));
     tasks.spawn(retention::retain(node.clone()));
+    tasks.spawn(clear::follow(node.clone()));
+    tasks.spawn(erasures::carry_out(node.clone()));
+    tasks.spawn(erasures::forget(node.clone()));
     tasks.spawn(peers::beat(node.clone()));
     tasks.spawn(peers::sweep(node.clone()));
     tasks.spawn(peers::journal_denials(node.clone()));

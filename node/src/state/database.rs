@@ -17,6 +17,8 @@ use rocksdb::{
 use crate::raft::codec;
 use crate::raft::types::{LogId, StoredMembership};
 
+mod clear;
+
 const META: &str = "default";
 const ROWS: &str = "rows";
 const KEYS: &str = "keys";

@@ -42,6 +42,10 @@ impl Published {
     }
 }
 
+fn deletions(summary: &Summary) -> (u64, u32) {
+    (summary.key_deletions_day, summary.key_deletions)
+}
+
 /// A cheap handle to the state.
 #[derive(Clone)]
 pub struct StateStore {
@@ -50,6 +54,8 @@ pub struct StateStore {
     /// Index of the last applied entry, for the log.
     applied_index: Arc<AtomicU64>,
     heads: Arc<Mutex<VecDeque<Head>>>,
+    /// Day and number of the last deletions of keys.
+    key_deletions: watch::Sender<(u64, u32)>,
     /// Whether a snapshot is to be made at the next head, and the index of the last one made so.
     snapshot: watch::Sender<HeadSnapshot>,
 }
@@ -66,6 +72,7 @@ impl StateStore {
         StateStore {
             database: Arc::new(ArcSwap::from_pointee(database)),
             applied_index: Arc::new(AtomicU64::new(published.index())),
+            key_deletions: watch::Sender::new(deletions(&published.summary)),
             published: watch::Sender::new(Arc::new(published)),
             heads: Arc::default(),
             snapshot: watch::Sender::new(HeadSnapshot { wanted: true, made_at: None }),
@@ -98,6 +105,11 @@ impl StateStore {
     /// Index of the last applied entry, as it rises.
     pub fn applied_index(&self) -> Arc<AtomicU64> {
         self.applied_index.clone()
+    }
+
+    /// Tells when rows of keys were deleted here.
+    pub fn key_deletions(&self) -> watch::Receiver<(u64, u32)> {
+        self.key_deletions.subscribe()
     }
 
     /// Takes the heads that were noted since the last call, the lowest first.
@@ -142,7 +154,9 @@ impl StateStore {
 
     pub(super) fn publish(&self, published: Published) {
         self.applied_index.store(published.index(), Ordering::Release);
+        let deleted = deletions(&published.summary);
         self.published.send_replace(Arc::new(published));
+        self.key_deletions.send_if_modified(|before| std::mem::replace(before, deleted) != deleted);
     }
 
     pub(super) fn replace(&self, database: Database) -> Arc<Database> {

@@ -1,19 +1,13 @@
 //! A voter whose wall clock is off: a real process that is told another time.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use kura_client::{GetError, PutError, Reason, now_ms};
 use kura_node::dev::ClientFile;
-use tempfile::TempDir;
 
-use super::world::{HOSPITAL, KURA, SOON, World, folder, leader_of, note, until};
+use super::clock::Clock;
+use super::world::{HOSPITAL, SOON, World, leader_of, note, until};
 
-/// Its source rides in the test: a cached test binary may come from a checkout that is gone.
-const SHIM: &str = include_str!("clock_shim.cc");
 const HOUR_MS: i64 = 3_600_000;
 /// The limit, and what passes while an answer is on its way.
 const TOLERATED_MS: u64 = 10_000;
@@ -21,52 +15,6 @@ const TOLERATED_MS: u64 = 10_000;
 const TOLD: Duration = Duration::from_secs(3);
 /// Whose clock it is.
 const SKEWED: &str = "voter-1";
-
-/// A clock that can be set.
-struct Clock {
-    folder: TempDir,
-}
-
-impl Clock {
-    /// Builds what shifts a process's clock, with the C++ compiler that RocksDB needs as well.
-    fn new() -> Clock {
-        let clock = Clock { folder: folder() };
-        clock.set(0);
-        std::fs::write(clock.path("shim.cc"), SHIM).expect("the shim's source is written");
-        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-        let mut build = Command::new(&compiler);
-        build.args(["-shared", "-fPIC", "-O1", "-o"]).arg(clock.path("shim.so")).arg(clock.path("shim.cc"));
-        let built = build.output().unwrap_or_else(|error| panic!("{compiler}: {error}"));
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        clock
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Sets the clock so far ahead of the machine's.
-    fn set(&self, ahead_ms: i64) {
-        // Whole, so that no reader ever finds half a number.
-        fs::write(self.path("new"), ahead_ms.to_string()).unwrap();
-        fs::rename(self.path("new"), self.path("ahead")).unwrap();
-    }
-
-    /// An executable that is `kura`, and for one node `kura` by this clock.
-    fn kura(&self) -> PathBuf {
-        let (shim, ahead) = (self.path("shim.so"), self.path("ahead"));
-        let script = format!(
-            "#!/bin/sh\ncase \"$PWD\" in */{SKEWED}) export LD_PRELOAD='{}' KURA_TEST_CLOCK='{}' ;; esac\n\
-             exec '{KURA}' \"$@\"\n",
-            shim.display(),
-            ahead.display()
-        );
-        let path = self.path("kura");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-}
 
 async fn lead(world: &World) {
     let operations = world.operator.operations();
@@ -83,7 +31,7 @@ async fn lead(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voter_whose_clock_is_off_neither_decides_nor_leads_until_it_is_right() {
     let clock = Clock::new();
-    let mut world = World::run_by(clock.kura(), 3, 0).await;
+    let mut world = World::run_by(clock.kura(SKEWED), 3, 0).await;
     let number = world.enrol(1).await;
     let there = world.doctor_at(SKEWED, HOSPITAL).await;
     lead(&world).await;

@@ -242,6 +242,7 @@ fn change_office(case: &mut Case, key: &str, value: &str) {
         "erasure.by" => case.erasure.as_mut().unwrap().asked_by = Some(person()),
         "erasure.grace" => case.erasure.as_mut().unwrap().grace_until_ms = at(value),
         "erasure.purged" => case.erasure.as_mut().unwrap().reports[1].purged_index = value.parse().unwrap(),
+        "erasure.unswept" => case.erasure.as_mut().unwrap().swept_ms = 0,
         "erasure.checkpoints" => case.erasure.as_mut().unwrap().reports[1].checkpoints_gone = false,
         "erased" => case.erased.erased = value.parse().unwrap(),
         "erased.day" => case.erased.day = value.parse().unwrap(),

@@ -346,7 +346,7 @@ const FORBIDDEN: &[Forbidden] = &[
             .filter(|r| r.purged_index >= erasure.keys_last_index)
             .map(|r| r.raft_id)
             .collect();
-        members.is_empty() || members.iter().any(|m| !done.contains(m))
+        erasure.swept_ms == 0 || members.is_empty() || members.iter().any(|m| !done.contains(m))
     }),
 ];
 

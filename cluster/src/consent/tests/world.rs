@@ -96,7 +96,8 @@ pub fn act() -> ActRow {
     }
 }
 
-/// Asked for by r2; if approved, the grace period is over; if pending, members 1 and 2 have reported.
+/// Asked for by r2; if approved, the grace period is over; if pending, all is swept, and members 1 and 2 have
+/// reported.
 pub fn erasure(state: ErasureState) -> ErasureRow {
     let report = |raft_id| ErasureReport {
         raft_id,
@@ -112,6 +113,7 @@ pub fn erasure(state: ErasureState) -> ErasureRow {
         grace_until_ms: NOW_MS,
         keys_last_index: 50,
         reports: vec![report(1), report(2)],
+        swept_ms: NOW_MS,
         ..ErasureRow::default()
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of erasure: its state, what members reported, and how many were begun on a day.
+//! Rows of erasure: its state, what members reported, how many were begun on a day, which numbers are spent.
 
 use bytes::Bytes;
 use prost::Message;
@@ -50,7 +50,8 @@ pub struct ErasureRow {
     /// Timeline of the command that destroyed them.
     #[prost(uint64, tag = "13")]
     pub erased_timeline: u64,
-    /// Highest log index that still held a put of a key: members report against it.
+    /// Log index up to which the log holds something of the participant: at first the last put of a key,
+    /// once everything is swept the last deletion. Members report against it.
     #[prost(uint64, tag = "14")]
     pub keys_last_index: u64,
     /// What members reported, one each.
@@ -65,6 +66,24 @@ pub struct ErasureRow {
     /// When every member had reported, or 0.
     #[prost(uint64, tag = "18")]
     pub certified_ms: u64,
+    /// Duplicate enrolments that had become aliases, 16 bytes each: erased with it. Filled with `erased_ms`.
+    #[prost(bytes = "bytes", repeated, tag = "19")]
+    pub duplicates: Vec<Bytes>,
+    /// When the last row of the participant was deleted, or 0. Members report only from then on.
+    #[prost(uint64, tag = "20")]
+    pub swept_ms: u64,
+}
+
+/// That a number, or a card's serial, was an erased participant's: neither is given out again. Lies in the
+/// erasure table under a hash domain of its own.
+#[derive(Clone, PartialEq, Message)]
+pub struct ErasedNumberRow {
+    /// Whose erasure, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// When the keys were destroyed.
+    #[prost(uint64, tag = "2")]
+    pub erased_ms: u64,
 }
 
 /// A member's word that nothing of a key is left on its disks.

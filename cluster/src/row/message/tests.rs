@@ -136,8 +136,11 @@ fn rows_of_erasures_are_frozen() {
         exports: vec![text()],
         unreported_members: vec![text()],
         certified_ms: 1,
+        duplicates: vec![bytes()],
+        swept_ms: 1,
     };
-    assert_eq!(fields(&erasure), "1b 2v 3b 4v 5b 6b 7v 8v 9b 10v 11b 12v 13v 14v 15b 16b 17b 18v");
+    assert_eq!(fields(&erasure), "1b 2v 3b 4v 5b 6b 7v 8v 9b 10v 11b 12v 13v 14v 15b 16b 17b 18v 19b 20v");
+    assert_eq!(fields(&ErasedNumberRow { pseudonym: bytes(), erased_ms: 1 }), "1b 2v");
     assert_eq!(fields(&ErasureDayRow { day: 1, erased: 1 }), "1v 2v");
 }
 

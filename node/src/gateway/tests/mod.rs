@@ -3,6 +3,7 @@
 mod acts;
 mod consents;
 mod emergency;
+mod erasure;
 mod fence;
 mod journal;
 mod leaderless;

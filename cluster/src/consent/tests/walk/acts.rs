@@ -275,6 +275,7 @@ fn erasure(walk: &mut Walk) {
         erasures.push(Some(altered(&row, |e| e.reports[0].log_compacted = false)));
         erasures.push(Some(altered(&row, |e| e.reports[0].keys_compacted = false)));
         erasures.push(Some(altered(&row, |e| e.reports[0].checkpoints_gone = false)));
+        erasures.push(Some(altered(&row, |e| e.swept_ms = 0)));
     }
     let days = [None, Some((200, 9)), Some((200, 10)), Some((199, 10))];
     let days = days.map(|day| day.map(|(day, erased)| ErasureDayRow { day, erased }));

@@ -84,6 +84,9 @@ impl Peer for Peculiar {
     async fn heads(&self, _: Request<v1::HeadsRequest>) -> Answer<v1::HeadsReply> {
         nothing()
     }
+    async fn clear(&self, _: Request<v1::ClearRequest>) -> Answer<v1::ClearReply> {
+        nothing()
+    }
 
     async fn hello(&self, _: Request<v1::HelloRequest>) -> Answer<v1::HelloReply> {
         nothing()

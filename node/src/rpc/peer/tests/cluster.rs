@@ -136,6 +136,10 @@ impl PeerHandlers for Handlers {
         Ok(v1::HeadsReply::default())
     }
 
+    async fn clear(&self, _: v1::ClearRequest) -> Result<v1::ClearReply, Status> {
+        Ok(v1::ClearReply::default())
+    }
+
     async fn admit_snapshot(&self, _: NodeId, _: &SnapshotManifest, _: &[Bytes]) -> Result<(), Status> {
         Ok(())
     }

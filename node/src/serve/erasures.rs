@@ -1,0 +1,129 @@
+//! Carrying erasures out, while this node leads: due ones, what is to be swept, members' reports. And on every
+//! gateway, forgetting what was opened of an erased participant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use kura_cluster::row::Table;
+use kura_cluster::{Pseudonym, Revision};
+use kura_proto::v1;
+use kura_proto::v1::peer_client::PeerClient;
+
+use super::{Node, clear, peers};
+use crate::clear::Cleared;
+use crate::gateway::GatewayError;
+use crate::gateway::erase::{Step, Told, UnderWay};
+use crate::raft::channels::{Lane, PeerChannels};
+use crate::raft::types::{Member, NodeId};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause before an erasure is looked at again that may not be carried out yet.
+const WAIT_MS: u64 = 60_000;
+
+/// Until when nothing has to be looked at, unless the table of erasures changes.
+#[derive(Default)]
+struct Rest {
+    revision: Revision,
+    until_ms: u64,
+}
+
+/// Carries erasures out, for ever.
+pub async fn carry_out(node: Arc<Node>) {
+    let mut rest = Rest::default();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if !node.leads() || node.gateway.vault.load().is_none() {
+            rest = Rest::default();
+            continue;
+        }
+        if let Err(error) = look(&node, &mut rest).await {
+            rest = Rest::default();
+            tracing::warn!(%error, "an erasure could not be carried on; trying again");
+        }
+    }
+}
+
+async fn look(node: &Node, rest: &mut Rest) -> Result<(), GatewayError> {
+    let gateway = &node.gateway;
+    let now_ms = gateway.now_ms()?;
+    let revision = node.store.published().summary.table(Table::Erasure).revision;
+    if revision == rest.revision && now_ms < rest.until_ms {
+        return Ok(());
+    }
+    let under_way = tokio::task::block_in_place(|| gateway.erasures_under_way())?;
+    let mut until_ms = u64::MAX;
+    let (mut unswept, mut reporting) = (Vec::new(), Vec::new());
+    for one in under_way {
+        match one {
+            UnderWay::Grace(_, grace_until_ms) if grace_until_ms > now_ms => until_ms = until_ms.min(grace_until_ms),
+            UnderWay::Grace(pseudonym, _) => {
+                until_ms = until_ms.min(now_ms + WAIT_MS);
+                if erase(node, &pseudonym).await? {
+                    unswept.push(pseudonym);
+                }
+            }
+            UnderWay::Unswept(pseudonym) => unswept.push(pseudonym),
+            UnderWay::Reporting(pseudonym, keys_last_index) => reporting.push((pseudonym, keys_last_index)),
+        }
+    }
+    if !unswept.is_empty() {
+        gateway.sweep_erased(&unswept).await?;
+        tracing::info!(erasures = unswept.len(), "the rows of erased participants are swept");
+    }
+    if let Some(upto) = reporting.iter().map(|(_, index)| *index).max() {
+        until_ms = now_ms;
+        let members = ask_all(node, upto).await;
+        for (pseudonym, _) in &reporting {
+            gateway.report_erasure(pseudonym, &members).await?;
+        }
+    }
+    *rest = Rest { revision, until_ms };
+    Ok(())
+}
+
+/// Whether the keys of a due one are destroyed now.
+async fn erase(node: &Node, pseudonym: &Pseudonym) -> Result<bool, GatewayError> {
+    match node.gateway.erase(pseudonym).await? {
+        Step::Done => {
+            tracing::warn!("the keys of a participant are destroyed: their erasure is pending");
+            return Ok(true);
+        }
+        Step::Waits(reason) => tracing::warn!(reason = reason.word(), "a due erasure waits"),
+        Step::Capped => tracing::warn!("a due erasure waits: the day's cap on deletions of keys is reached"),
+        Step::Overtaken => {}
+    }
+    Ok(false)
+}
+
+/// Asks every present member, this one too, to clear what was deleted up to an index, and how far it has come.
+async fn ask_all(node: &Node, index: u64) -> Vec<Told> {
+    let request =
+        v1::ClearRequest { from: node.id(), cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0), index };
+    let others = peers::others(node);
+    let answers = join_all(others.iter().map(|(_, member)| ask(node, member, &request))).await;
+    let others = others.into_iter().zip(answers);
+    let mut told: Vec<Told> = others.map(|((id, member), cleared)| Told { id, name: member.name, cleared }).collect();
+    let own = clear::told(&clear::take(node, &request));
+    told.push(Told { id: node.id(), name: node.config.name.clone(), cleared: Some(own) });
+    told.sort_by_key(|told: &Told| -> NodeId { told.id });
+    told
+}
+
+async fn ask(node: &Node, member: &Member, request: &v1::ClearRequest) -> Option<Cleared> {
+    let channel = node.channels.channel(member, Lane::Control).ok()?;
+    let mut request = tonic::Request::new(request.clone());
+    request.set_timeout(CALL_TIMEOUT);
+    let answer = tokio::time::timeout(CALL_TIMEOUT, PeerClient::new(channel).clear(request)).await;
+    Some(clear::told(&answer.ok()?.ok()?.into_inner()))
+}
+
+/// Forgets what was opened of a participant as soon as keys are deleted here, for ever.
+pub async fn forget(node: Arc<Node>) {
+    let mut deletions = node.store.key_deletions();
+    while deletions.changed().await.is_ok() {
+        tokio::task::block_in_place(|| node.gateway.forget_erased());
+    }
+}
