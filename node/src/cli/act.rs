@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::acting::ClientOption;
 use super::exit::Failure;
-use super::output::{Output, hexadecimal, moment, note, table};
+use super::output::{Output, hexadecimal, moment, note, shown, table};
 use super::receipt;
 use super::registry::Because;
 
@@ -167,5 +167,5 @@ fn changes(told: &Told) -> String {
     for Change { field, before, after } in &told.changes {
         rows.add_row([field, before, after]);
     }
-    rows.to_string()
+    shown(rows)
 }

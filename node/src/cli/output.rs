@@ -68,7 +68,7 @@ impl Output {
 
     /// Prints a table for people, as wide as the terminal or [`PIPED_COLUMNS`] allow.
     pub fn table(&self, table: Table) -> Result<(), Failure> {
-        write(&fit(table, columns()))
+        write(&shown(table))
     }
 
     /// Prints text as it is.
@@ -95,6 +95,11 @@ pub fn table(heading: &[&str]) -> Table {
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(heading.iter().copied());
     table
+}
+
+/// A table as [`Output::table`] prints it.
+pub fn shown(table: Table) -> String {
+    fit(table, columns())
 }
 
 /// Makes a table fit into so many columns: as long as it does not, its widest column goes on in the next line.
