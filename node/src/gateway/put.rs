@@ -280,6 +280,11 @@ pub fn asked(request: &v1::PutWholeRequest, body_sha256: &[u8; 32]) -> Result<As
     Asked::parse(request.request.as_ref(), &v1::PutWholeRequest { parts, ..request.clone() })
 }
 
+/// Whether a version may reach fewer than the record did: then it is restrictive, as narrowing is.
+pub fn may_narrow(record: &NewRecord) -> bool {
+    record.version_of.is_some() && !record.addressees.is_empty()
+}
+
 impl Gateway {
     /// Writes a record whose body came in one message.
     pub async fn put_whole(
@@ -332,7 +337,7 @@ impl Gateway {
                 Ok((verdict, receipt))
             })
             .await?;
-        let mut receipt = self.receipt(&done, &asked, request.beyond_prefecture).await;
+        let mut receipt = self.receipt(&done, &asked, request.beyond_prefecture || may_narrow(&record)).await;
         receipt.repeated |= done.value == Some(true);
         Ok(receipt)
     }

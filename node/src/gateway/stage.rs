@@ -458,7 +458,7 @@ impl Upload<'_> {
                 Ok((verdict, receipt))
             })
             .await?;
-        let mut receipt = gateway.receipt(&done, &asked, request.beyond_prefecture).await;
+        let mut receipt = gateway.receipt(&done, &asked, request.beyond_prefecture || put::may_narrow(&record)).await;
         receipt.repeated |= done.value == Some(true);
         Ok(receipt)
     }

@@ -158,6 +158,11 @@ async fn restrictive_commands_say_how_far_they_have_got() {
     assert_eq!(person.grant(CLINIC).await.unwrap().reach(), Reach::NotAwaited);
     let put = hospital.put(&number, super::world::note()).bytes("far").beyond_prefecture();
     assert_eq!(put.await.unwrap().reach(), Reach::BeyondPrefecture);
+    // A version for fewer is a narrowing; one that says nothing of addressees is not.
+    let version = |note: kura_client::NewRecord| hospital.put(&number, note.version_of(record)).bytes("again");
+    assert_eq!(version(super::world::note()).await.unwrap().reach(), Reach::NotAwaited);
+    let narrower = super::world::note().addressees([HOSPITAL, CLINIC]);
+    assert_eq!(version(narrower).await.unwrap().reach(), Reach::BeyondPrefecture);
 
     world.cluster.kill("backup-1", Signal::KILL).await.unwrap();
     let began = Instant::now();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use kura_client::registry::User as RegisteredUser;
+use kura_client::registry::{Disaster, User as RegisteredUser};
 use kura_client::{
     Access, ActingClient, Action, Class, Client, Consent, Date, EmergencyError, GetError, ListError, Method, NewRecord,
     ParticipantNumber, Profession, Purpose, ReviewError, ReviewKind, ReviewVerdict, User, now_ms,
@@ -13,23 +13,16 @@ use kura_node::dev::ClientFile;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, number};
+use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, confirm, number};
 
 const REASON: &str = "unconscious, ambulance 3";
 /// What the physician's card holds, for these tests.
 const CARD: &[u8] = b"a card's certificate";
 const BODY: &str = "penicillin: anaphylaxis in 2019";
 
-/// Makes a facility one for emergencies, and its doctor one with a credential and the right to list accesses.
+/// A facility for emergencies whose doctor has the card.
 async fn prepare(world: &World, facility: &str) {
-    let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
-    let mut flagged = registry.facilities().await.unwrap().into_iter().find(|one| one.id == facility).unwrap();
-    flagged.emergency = true;
-    registry.put_facility(&flagged).await.unwrap();
-    let mut doctor = RegisteredUser::new(facility, DOCTOR, "name of the doctor", Profession::Physician);
-    doctor.credential_sha256 = Some(Sha256::digest(CARD).into());
-    doctor.lists_accesses = true;
-    registry.put_user(&doctor).await.unwrap();
+    world.emergency_room(facility, Sha256::digest(CARD).into()).await;
 }
 
 /// The doctor with the card.
@@ -173,9 +166,9 @@ fn lines(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn refused(output: &Output, words: &str) {
+fn refused(output: &Output, code: i32, words: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert_eq!(output.status.code(), Some(code), "{error}");
     assert!(error.contains(words) && error.contains("next:") && !error.contains("4300"), "{error}");
 }
 
@@ -199,9 +192,9 @@ async fn by_the_command_line_from_opening_to_the_verdict() {
     let number = number.reveal();
 
     let without_card = ["emergency", "open", number, "--reason", REASON, "--as", &whom];
-    refused(&kura(&world, app, &without_card), "credential");
+    refused(&kura(&world, app, &without_card), 3, "credential");
     let elsewhere = ["emergency", "open", number, "--reason", REASON, "--as", &format!("{CLINIC}/{DOCTOR}")];
-    refused(&kura(&world, app, &elsewhere), "emergency-facility");
+    refused(&kura(&world, app, &elsewhere), 3, "emergency-facility");
     let opened = lines(&kura(
         &world,
         app,
@@ -226,7 +219,7 @@ async fn by_the_command_line_from_opening_to_the_verdict() {
         lines(&kura(&world, app, &[&with(&["record", "history", "--json"])[..], &under, &[number, record]].concat()));
     assert_eq!(history.len(), 1);
     let unknown = ["--emergency", "00000000000000000000000000000000", number];
-    refused(&kura(&world, app, &[&with(&["record", "list"])[..], &unknown].concat()), "emergency-unknown");
+    refused(&kura(&world, app, &[&with(&["record", "list"])[..], &unknown].concat()), 4, "emergency-unknown");
 
     let queue = lines(&kura(&world, auditor, &["review", "list", "--json"]));
     let review = queue.iter().find(|one| one["emergency"] == emergency).unwrap()["review"].as_str().unwrap().to_owned();
@@ -236,7 +229,7 @@ async fn by_the_command_line_from_opening_to_the_verdict() {
     assert_eq!(done, ["emergency", "list", "list", "get", "history"]);
     let close = ["review", "close", &review, "--verdict", "unjustified", "--note", "nobody knows of it", "--json"];
     lines(&kura(&world, auditor, &close));
-    refused(&kura(&world, auditor, &close), "review-state");
+    refused(&kura(&world, auditor, &close), 3, "review-state");
     let closed = lines(&kura(&world, auditor, &["review", "list", "--closed", "--json"]));
     assert_eq!(
         (&closed[0]["review"], &closed[0]["verdict"]["verdict"]),
@@ -246,6 +239,28 @@ async fn by_the_command_line_from_opening_to_the_verdict() {
     for file in [app, ClientFile::Registrar1, ClientFile::Operator] {
         assert_eq!(kura(&world, file, &["review", "list"]).status.code(), Some(3), "{file:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_disaster_lets_a_nurse_in_until_it_is_ended() {
+    let world = World::start(1, 0).await;
+    let number = world.enrol(1).await;
+    write_records(&world, &number, 1).await;
+    let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
+    let nurse = RegisteredUser::new(OUTSIDER, "nurse-1", "name of the nurse", Profession::Nurse);
+    registry.add_user(&nurse).await.unwrap().done().unwrap();
+    let nurse = world.application.act(User::at(OUTSIDER, "nurse-1").authenticated(Method::TwoFactor, now_ms()));
+    let refused = nurse.open_emergency(&number, REASON).await.unwrap_err();
+    assert!(matches!(&refused, EmergencyError::Denied(d) if d.reason() == Some("emergency-facility")), "{refused}");
+    let mut quake = Disaster::until("earthquake", now_ms() + 3_600_000);
+    quake.professions.push(Profession::Nurse);
+    quake.facilities.push(OUTSIDER.into());
+    confirm(&world.cluster, registry.declare_disaster(&quake).await.unwrap()).await;
+    let (emergency, records) = nurse.open_emergency(&number, REASON).and_list().await.unwrap();
+    assert_eq!((records.len(), records[0].class), (2, Class::Allergy));
+    registry.end_disaster().await.unwrap();
+    let ended = emergency.list().stream().take(1).await.unwrap_err();
+    assert!(matches!(&ended, ListError::Denied(d) if d.reason() == Some("emergency-facility")), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use kura_client::wire::consents_client::ConsentsClient;
 use kura_client::wire::records_client::RecordsClient;
 use kura_client::{Action, ParticipantNumber, RecordId, wire};
-use kura_node::dev::ClientFile;
 use prost::Message;
 use tonic::Status;
 
@@ -29,17 +28,6 @@ fn get(facility: &str, number: &ParticipantNumber, record: RecordId, version: u3
         purpose: 1,
         ..wire::GetRequest::default()
     }
-}
-
-/// Makes a facility one for emergencies, and its doctor one with a credential.
-async fn prepare(world: &World, facility: &str, credential: &Bytes) {
-    let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
-    let mut flagged = registry.facilities().await.unwrap().into_iter().find(|one| one.id == facility).unwrap();
-    flagged.emergency = true;
-    registry.put_facility(&flagged).await.unwrap();
-    let mut doctor = registry.users(facility).await.unwrap().remove(0);
-    doctor.credential_sha256 = Some(credential[..].try_into().unwrap());
-    registry.put_user(&doctor).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +91,7 @@ async fn refusals_are_the_same_bytes_whatever_the_reason_and_the_list_has_the_re
 
     // The same in an emergency: for opening one, and for what it does not show either.
     let credential = Bytes::from_static(&[7; 32]);
-    prepare(&world, OUTSIDER, &credential).await;
+    world.emergency_room(OUTSIDER, [7; 32]).await;
     let physician =
         || raw::doctor(OUTSIDER).map(|actor| wire::Actor { credential_sha256: credential.clone(), ..actor });
     let opening = |number: &ParticipantNumber| wire::OpenEmergencyRequest {

@@ -141,6 +141,18 @@ impl World {
         Self { cluster, application, operator, _folder: folder }
     }
 
+    /// Makes a facility one for emergencies, and its doctor one with a credential who may list accesses.
+    pub async fn emergency_room(&self, facility: &str, credential_sha256: [u8; 32]) {
+        let registry = self.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
+        let before = registry.facilities().await.unwrap().into_iter().find(|one| one.id == facility).unwrap();
+        let flagged = Facility { emergency: true, ..before.clone() };
+        confirm(&self.cluster, registry.change_facility(&before, &flagged).await.unwrap()).await;
+        let before = registry.users(facility).await.unwrap().remove(0);
+        let credential_sha256 = Some(credential_sha256);
+        let doctor = RegisteredUser { credential_sha256, lists_accesses: true, ..before.clone() };
+        registry.change_user(&before, &doctor).await.unwrap().done().unwrap();
+    }
+
     /// A facility's doctor, through any voter.
     pub fn doctor(&self, facility: &str) -> ActingClient {
         doctor_through(&self.application, facility)
