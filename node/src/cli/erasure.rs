@@ -116,7 +116,7 @@ async fn person(
 }
 
 async fn office(acting: &ActingOptions) -> Result<kura_client::Erasures, Failure> {
-    match acting.user.is_some() || acting.as_auditor.is_some() {
+    match acting.user.is_some() {
         true => Err(not_for_users()),
         false => Ok(acting.connection.connect().await?.erasures()),
     }

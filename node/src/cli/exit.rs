@@ -8,8 +8,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use kura_client::{
-    ChangeError, ConfigError, ConnectError, ConsentError, EmergencyError, ErasureError, GetError, JournalError, ListError,
-    NotCommitted, OperationError, OutcomeError, PutError, Reason, RegistryError, ReviewError,
+    ChangeError, ConfigError, ConnectError, ConsentError, EmergencyError, ErasureError, GetError, JournalError,
+    ListError, NotCommitted, OperationError, OutcomeError, PutError, Reason, RegistryError, ReviewError,
 };
 
 use super::refusal;

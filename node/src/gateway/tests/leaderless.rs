@@ -60,7 +60,8 @@ async fn a_gateway_whose_log_lost_entries_sends_callers_away_at_once() {
     let gateway = house.gateway_through(answering(|_| None));
     gateway.give_up();
     let registrar = Caller::parse(identity(Role::Registrar, "ito"), None).unwrap();
-    let put = v1::PutFacilityRequest { request: request(), facility: Some(v1::Facility::default()) };
+    let put =
+        v1::PutFacilityRequest { request: request(), facility: Some(v1::Facility::default()), ..Default::default() };
     let error = gateway.put_facility(&registrar, put).await.unwrap_err();
     assert!(matches!(&error, GatewayError::Unavailable { why } if why.contains("ask another")), "{error}");
     let outcome = v1::OutcomeRequest { request: request() };
