@@ -210,8 +210,8 @@ pub const WORDS: &[Word] = &[
     ),
     word("second-registrar", Denied, "this takes a second registrar", "propose it; another registrar confirms it"),
     word("same-person", Denied, "the second person is the first one", "another person has to do this"),
-    word("act-unknown", NotFound, "there is no such act", "check its id in the list of acts"),
-    word("act-closed", Conflict, "the act was confirmed or rejected before", "look at it in the list of acts"),
+    word("act-unknown", NotFound, "there is no such act", "check its id: `kura act list --all`"),
+    word("act-closed", Conflict, "the act was confirmed or rejected before", "look at it: `kura act list --all`"),
     word("act-expired", Denied, "the act has waited too long for its second registrar", "propose it anew"),
     word(
         "act-stale",

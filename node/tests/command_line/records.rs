@@ -93,7 +93,7 @@ fn two_registrars(site: &Site, with: &str) {
     assert!(shown.contains("F-minato, F-sakura") && shown.contains("ito"), "{shown}");
     site.refused(3, "registrar", &format!("act confirm {act} {with}"), b"");
     site.kura("second", &format!("act confirm {act} {with}"));
-    site.refused(3, "second", &format!("act reject {act} {with}"), b"");
+    site.refused(8, "second", &format!("act reject {act} {with}"), b"");
     site.refused(4, "second", &format!("act show {} {with}", "00".repeat(16)), b"");
     assert_eq!(site.kura("second", &format!("act list --all --json {with}")).json()["state"], "confirmed");
 
@@ -121,7 +121,7 @@ fn two_registrars(site: &Site, with: &str) {
     assert_eq!(site.kura("registrar", &format!("disaster show --json {with}")).json()["in_force"], true);
     site.kura("second", &format!("disaster end --reason over {with}"));
     assert_eq!(site.kura("registrar", &format!("disaster show --json {with}")).json()["in_force"], false);
-    site.refused(3, "second", &format!("disaster end {with}"), b"");
+    site.refused(4, "second", &format!("disaster end {with}"), b"");
 }
 
 /// Cards, ids, and a second enrolment of the same person.
@@ -131,7 +131,7 @@ fn numbers(site: &Site) {
     site.kura_with(app, &format!("participant card - C-1 --evidence paper-1 {AS}"), NUMBER);
     let registrar = "--client client.toml --as-registrar ito";
     site.kura_with("registrar", &format!("participant card - C-2 --evidence lost {registrar}"), NUMBER);
-    site.refused(3, app, &format!("participant resolve-card C-1 {AS}"), b"");
+    site.refused(4, app, &format!("participant resolve-card C-1 {AS}"), b"");
     let held = site.kura(app, &format!("participant resolve-card C-2 --json {AS}")).json();
     assert_eq!(held["participant"], "0043001234567890");
 
