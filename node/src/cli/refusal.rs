@@ -215,8 +215,8 @@ pub const WORDS: &[Word] = &[
         "propose it; another registrar confirms it (`kura act confirm`)",
     ),
     word("same-person", Denied, "the second person is the first one", "another person has to do this"),
-    word("act-unknown", NotFound, "there is no such act", "check its id: `kura act list`"),
-    word("act-closed", Conflict, "the act was confirmed or rejected before", "look at it: `kura act list`"),
+    word("act-unknown", NotFound, "there is no such act", "check its id: `kura act list --all`"),
+    word("act-closed", Conflict, "the act was confirmed or rejected before", "look at it: `kura act list --all`"),
     word("act-expired", Denied, "the act has waited too long for its second registrar", "propose it anew"),
     word(
         "act-stale",
