@@ -200,7 +200,8 @@ async fn a_duplicate_becomes_an_alias_and_its_records_stay_within_reach() {
         for acting in [&doctor, &clinic] {
             let mut seen: Vec<_> = listed(acting, &asked).await.into_iter().map(|one| one.record).collect();
             let mut all = [&before[..], &[own]].concat();
-            (seen.sort(), all.sort());
+            seen.sort();
+            all.sort();
             assert_eq!(seen, all);
             for record in &all {
                 acting.get(&asked, *record).await.unwrap().bytes().await.unwrap();
