@@ -84,6 +84,7 @@ impl LogStore {
             mark if mark.vote == recovered.vote => mark,
             _ => Mark { vote: recovered.vote, last: None },
         };
+        let opened = recovered.mark();
         let (synced, synced_watch) = watch::channel(recovered.last);
         let (mark_sender, mark_watch) = watch::channel(mark);
         let (fatal, fatal_watch) = watch::channel(None);
@@ -112,6 +113,7 @@ impl LogStore {
                 mark: mark_watch,
                 fatal: fatal_watch,
                 stalled: stalled_watch,
+                opened,
                 database,
             },
             number: 0,
@@ -380,6 +382,7 @@ pub struct LogWatch {
     mark: watch::Receiver<Mark>,
     fatal: watch::Receiver<Option<String>>,
     stalled: watch::Receiver<bool>,
+    opened: Mark,
     database: Arc<Database>,
 }
 
@@ -408,6 +411,12 @@ impl LogWatch {
     /// The mark of what is durable now, for this node's peers to keep.
     pub fn mark(&self) -> Mark {
         *self.mark.borrow()
+    }
+
+    /// What the log itself held when it was opened, to be held against what peers keep. [`Self::mark`] may
+    /// say less then: its file is up to a second older than the log after a power cut.
+    pub fn opened(&self) -> Mark {
+        self.opened
     }
 
     /// Why the log stopped for good, once it has. The process must end: no later change succeeds.

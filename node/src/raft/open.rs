@@ -152,7 +152,7 @@ pub(super) struct Recovered {
 
 impl Recovered {
     /// What this log can be held against marks with.
-    fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Mark {
         Mark { vote: self.vote, last: self.last }
     }
 

@@ -38,12 +38,12 @@ pub async fn check_marks(node: Arc<Node>) {
                 is_unknown_to_all = false;
                 continue;
             };
-            if node.log.mark().covers(&kept) {
+            if node.log.opened().covers(&kept) {
                 tracing::info!(asked = %member.name, "the log covers what was promised");
                 return node.gate.open();
             }
             tracing::error!(
-                asked = %member.name, kept = %kept, own = %node.log.mark(),
+                asked = %member.name, kept = %kept, own = %node.log.opened(),
                 "this node's log lacks what it once promised: replace this member under a new id (`kura member replace`)"
             );
             node.gateway.give_up();

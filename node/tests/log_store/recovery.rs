@@ -275,6 +275,25 @@ async fn a_whole_log_below_a_mark_is_refused() {
     refused(directory.path());
 }
 
+/// After a power cut: the log is whole, its marks file as old as its last sync. Peers keep newer marks.
+#[tokio::test]
+async fn a_marks_file_older_than_the_log_hides_nothing_that_the_log_holds() {
+    let directory = tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    append(&mut store, entries(1, 0..5, 100)).await;
+    drop(store);
+    let older = fs::read(directory.path().join("marks")).unwrap();
+    let mut store = open(directory.path()).unwrap();
+    append(&mut store, entries(1, 5..10, 100)).await;
+    let told_peers = store.watch().mark();
+    drop(store);
+    fs::write(directory.path().join("marks"), older).unwrap();
+
+    let store = LogStore::open(directory.path(), identity(), &[]).unwrap();
+    assert!(!store.watch().mark().covers(&told_peers), "the file is as new as the log: nothing is tested");
+    assert!(store.watch().opened().covers(&told_peers));
+}
+
 #[tokio::test]
 async fn holes_and_strange_keys_are_refused() {
     type Change = fn(&DB, &rocksdb::ColumnFamily);
