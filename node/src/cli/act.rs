@@ -116,19 +116,15 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             while let Some(act) = acts.next().await {
                 items.push(Told::of(&act?, false));
             }
-            let heading =
-                ["act", "kind", "about", "state", "proposed by", "proposed", "expires", "closed by", "reason"];
-            output.list(&items, &heading, |one| {
+            // Few enough columns that an id stays in one line; `act show` has the rest.
+            output.list(&items, &["act", "kind", "about", "state", "proposed by", "expires"], |one| {
                 vec![
                     one.act.clone(),
                     one.kind.into(),
                     one.object.clone(),
                     one.state.into(),
                     one.proposed_by.clone(),
-                    moment(one.proposed_ms),
                     moment(one.expires_ms),
-                    one.closed_by.clone(),
-                    one.reason.clone(),
                 ]
             })
         }

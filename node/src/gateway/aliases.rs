@@ -97,6 +97,8 @@ fn make_alias(
         point(attempt, &alias.number, &own, &alias.pseudonym, alias.at_ms)?;
     }
     row.aliases.extend(further);
+    // An erasure looks at the row of the one who stays: no hold may be missed there.
+    row.held_records = row.held_records.saturating_add(duplicate.row.held_records);
     row.aliases.push(Alias {
         number: duplicate.row.number.clone(),
         pseudonym: Bytes::copy_from_slice(&duplicate.pseudonym.0),
@@ -105,7 +107,8 @@ fn make_alias(
         evidence: evidence.into(),
     });
     attempt.put(&RowKey::participant(&stays.pseudonym), stays.revision, &row);
-    let former = Participant { alias_of: own.clone(), aliases: Vec::new(), ..(*duplicate.row).clone() };
+    let former =
+        Participant { alias_of: own.clone(), aliases: Vec::new(), held_records: 0, ..(*duplicate.row).clone() };
     attempt.put(&RowKey::participant(&duplicate.pseudonym), duplicate.revision, &former);
     point(attempt, &duplicate.row.number, &own, &duplicate.pseudonym.0, now_ms)?;
     // The facilities named under the duplicate no longer list it.
