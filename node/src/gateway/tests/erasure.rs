@@ -19,8 +19,13 @@ const DUPLICATE: &str = "0043001234567891";
 const CARDS: [&str; 2] = ["card-old", "card-new"];
 const ENOUGH: Cleared = Cleared { purged: u64::MAX, log: u64::MAX, keys: u64::MAX, checkpoints: u64::MAX };
 
-fn registrar(name: &str) -> Caller {
-    Caller::parse(identity(Role::Registrar, name), None).unwrap()
+fn registrar() -> Caller {
+    Caller::parse(identity(Role::Registrar, "ito"), None).unwrap()
+}
+
+/// Another person: another name, another certificate, another key.
+fn another_registrar() -> Caller {
+    Caller::parse(another_identity(Role::Registrar, "mori"), None).unwrap()
 }
 
 /// A record with a document id and blocks, addressed to the hospital.
@@ -54,9 +59,9 @@ async fn approve(storehouse: &Storehouse, gateway: &Gateway) -> Pseudonym {
         evidence: "order 7".into(),
         ..Default::default()
     };
-    gateway.ask_erasure(&registrar("ito"), ask).await.unwrap();
+    gateway.ask_erasure(&registrar(), ask).await.unwrap();
     let approve = v1::ApproveErasureRequest { request: request(), participant: NUMBER.into() };
-    gateway.approve_erasure(&registrar("mori"), approve).await.unwrap();
+    gateway.approve_erasure(&another_registrar(), approve).await.unwrap();
     let mut attempt = Attempt::begin(gateway, &JournalEntry::default()).unwrap();
     let pseudonym = attempt.participant(&number(NUMBER).unwrap()).unwrap().unwrap().pseudonym;
     let key = RowKey::erasure(&pseudonym);
@@ -207,7 +212,7 @@ async fn everything_of_a_participant_goes_and_of_nobody_else() {
         let refused = gateway.enrol(&doctor(), enrol).await.unwrap_err();
         assert!(matches!(refused, GatewayError::Denied { reason: Denial::ErasureState, .. }), "{refused}");
         let show = v1::ShowErasureRequest { participant: number.into(), ..Default::default() };
-        let shown = gateway.show_erasure(&registrar("ito"), show).await.unwrap();
+        let shown = gateway.show_erasure(&registrar(), show).await.unwrap();
         assert_eq!(shown.erasure.unwrap().id[..], pseudonym.0);
     }
     storehouse.close().await;
@@ -259,7 +264,7 @@ async fn it_is_certified_on_what_every_present_member_says_now() {
     assert_eq!((row.state, row.unreported_members), (ErasureState::Certified.number(), vec!["voter-2".to_owned()]));
     assert_eq!(gateway.erasures_under_way().unwrap(), []);
     let show = v1::ShowErasureRequest { participant: NUMBER.into(), ..Default::default() };
-    let shown = gateway.show_erasure(&registrar("ito"), show).await.unwrap();
+    let shown = gateway.show_erasure(&registrar(), show).await.unwrap();
     assert_eq!(shown.events.iter().map(|event| event.action).collect::<Vec<_>>(), [57, 58, 60, 61]);
     storehouse.close().await;
 }

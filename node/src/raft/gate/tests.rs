@@ -96,8 +96,8 @@ fn the_table() {
         ("n1-stolen", voter, 9, &known, "uuuuuuvkkk++"),
         ("n9", voter, 3, &known, "oooooovooo++"),
         ("n5", backup, 5, &known, "bbbbbbb++bb+"),
-        ("n5-stolen", backup, 5, &known, "bbbbbbbkkkb+"),
-        ("n5", backup, 1, &known, "bbbbbbbooob+"),
+        ("n5-stolen", backup, 5, &known, "bbbbbbbkkbb+"),
+        ("n5", backup, 1, &known, "bbbbbbboobb+"),
         ("n5", voter, 5, &known, "bbbbbbb++bb+"), // a voter's certificate in a backup's name
         ("n5", voter, 6, &known, "bbbbbbb++bb+"),
         ("n1", backup, 1, &known, "bbbbbbb++bb+"), // a backup's certificate in a voter's name
