@@ -62,7 +62,7 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
                     );
                 }
             }
-            (Action::Put { .. } | Action::Get { .. } | Action::List, Outcome::Denied)
+            (Action::Put { .. } | Action::Get { .. } | Action::List, Outcome::Denied { .. })
                 if changes.granted_throughout(call_us, return_us) =>
             {
                 report.add("refused-under-grant", format!("operation {id} was refused though nothing was taken back"));
