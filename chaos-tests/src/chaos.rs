@@ -89,7 +89,7 @@ impl Plan {
             length: Duration::from_secs(60 * minutes),
             kinds: Kind::all().collect(),
             hold_ms: (5_000, 12_000),
-            scale: Scale { clients: 16, participants: 96, groups: 2, pace_ms: 100, large: 6, each_max: 280 },
+            scale: Scale { clients: 20, participants: 100, groups: 2, pace_ms: 60, large: 6, each_max: 280 },
             floor_each_second: 50,
             not_run: Vec::new(),
         }

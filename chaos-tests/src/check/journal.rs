@@ -154,6 +154,14 @@ fn names(view: &View<'_>, entries: u64, report: &mut Report) {
     report.figure("answers held against entries", found);
 }
 
+/// The root of entries whose hashes are given in hexadecimal.
+#[cfg(test)]
+pub(super) fn root_of(leaves: &[String]) -> String {
+    let mut tree = Tree::default();
+    leaves.iter().filter_map(|leaf| hash(leaf)).for_each(|leaf| tree.push(leaf));
+    hexadecimal(&tree.root())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,8 +21,13 @@ const COMMAND: Duration = Duration::from_secs(120);
 const NAME: &str = "chaos";
 
 /// Clients: role and name.
-const CLIENTS: [(&str, &str); 4] =
-    [("application", "application"), ("registrar", "registrar-1"), ("operator", "operator"), ("auditor", "auditor")];
+const CLIENTS: [(&str, &str); 5] = [
+    ("application", "application"),
+    ("registrar", "registrar-1"),
+    ("registrar", "registrar-2"),
+    ("operator", "operator"),
+    ("auditor", "auditor"),
+];
 
 /// Log since the last snapshot that makes a new one, and log kept for a member that lags, in MiB: small, so
 /// that a member that was away for long needs a full transfer.
@@ -30,8 +35,8 @@ const SNAPSHOT_EVERY_MIB: u64 = 3;
 const LOG_MAX_MIB: u64 = 9;
 
 /// Marks of free space, in MiB: disks are small.
-const LOW_MIB: u64 = 48;
-const RESERVE_MIB: u64 = 16;
+const LOW_MIB: u64 = 160;
+const RESERVE_MIB: u64 = 64;
 
 impl Cluster {
     /// Makes a cluster in a site of its own.

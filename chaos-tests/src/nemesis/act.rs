@@ -462,6 +462,8 @@ impl Setting {
         data: &std::path::Path,
     ) -> Result<(), Trouble> {
         const WRITES: u64 = 40;
+        // Peers hear each second how far a member is; what they have not heard they cannot miss.
+        const AGE: Duration = Duration::from_secs(5);
         const LIMIT: Duration = Duration::from_secs(20);
         let this = [node.to_owned()];
         let old = data.with_file_name("data.old");
@@ -478,6 +480,7 @@ impl Setting {
             return skip(&format!("it did not come back: {late}"));
         }
         let (before, end) = (shared.acknowledged(), tokio::time::Instant::now() + LIMIT);
+        sleep(AGE).await;
         while shared.acknowledged() - before < WRITES && tokio::time::Instant::now() < end {
             sleep(LOOK).await;
         }
