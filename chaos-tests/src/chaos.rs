@@ -29,6 +29,12 @@ use crate::site::tool::ToolError;
 /// Time between two full checks.
 const CHECK_EVERY: Duration = Duration::from_secs(120);
 
+/// Operations that deal with one participant between two rests: what a search for an order can take.
+const EACH_MAX: u32 = 290;
+
+/// As many for any participant call for a check: what is left must do for a slot.
+const EACH_CHECK: u32 = 170;
+
 /// How long a healed cluster may take to acknowledge writes again.
 const RECOVERY: Duration = Duration::from_secs(60);
 
@@ -76,7 +82,7 @@ impl Plan {
             length: Duration::from_secs(36),
             kinds: kinds.to_vec(),
             hold_ms: (2_500, 3_500),
-            scale: Scale { clients: 12, participants: 36, groups: 2, pace_ms: 60, large: 4, each_max: 280 },
+            scale: Scale { clients: 12, participants: 36, groups: 2, pace_ms: 60, large: 4, each_max: EACH_MAX },
             floor_each_second: 25,
             not_run: Vec::new(),
         }
@@ -89,21 +95,20 @@ impl Plan {
             length: Duration::from_secs(60 * minutes),
             kinds: Kind::all().collect(),
             hold_ms: (5_000, 12_000),
-            scale: Scale { clients: 20, participants: 100, groups: 2, pace_ms: 60, large: 6, each_max: 280 },
-            floor_each_second: 50,
+            scale: Scale { clients: 20, participants: 120, groups: 2, pace_ms: 130, large: 2, each_max: EACH_MAX },
+            floor_each_second: 60,
             not_run: Vec::new(),
         }
     }
 
     /// Room for what is written in that time, its log, and a snapshot that is on its way.
     fn disk_mib(&self) -> u64 {
-        1_024 + 2 * self.length.as_secs()
+        1_536 + 3 * self.length.as_secs()
     }
 
     fn header(&self, cluster: &Cluster) -> Header {
         let seconds = self.length.as_secs();
-        let slot_ms = u128::from(self.hold_ms.1) + 6_000;
-        let slots = u64::try_from(self.length.as_millis() / slot_ms).unwrap_or(u64::MAX);
+        let slots = |more_ms: u64| 1_000 * seconds / (self.hold_ms.1 + more_ms);
         Header {
             format: FORMAT,
             run: "chaos".into(),
@@ -115,14 +120,14 @@ impl Plan {
             backups: cluster.backups().to_vec(),
             floors: Floors {
                 operations: seconds * self.floor_each_second,
-                faults: slots / 2,
+                faults: slots(3_000) / 2,
                 writes: seconds * 4,
                 reads: seconds * 2,
                 revocations: seconds / 6,
                 ..Floors::default()
             },
-            // A run that had time for every kind must have met every kind.
-            kinds: if slots >= self.kinds.len() as u64 {
+            // A run that had time for every kind, and for replacing members, must have met every kind.
+            kinds: if slots(8_000) >= self.kinds.len() as u64 {
                 self.kinds.iter().map(|kind| kind.word().to_owned()).collect()
             } else {
                 Vec::new()
@@ -231,7 +236,7 @@ impl Run {
             }
             sleep(slot.breath).await;
             self.wait_for_writes().await?;
-            if Instant::now() >= check {
+            if Instant::now() >= check || self.shared.busiest() >= EACH_CHECK {
                 self.check().await?;
                 say(&format!("checked, {} records", self.checked));
                 check = Instant::now() + CHECK_EVERY;

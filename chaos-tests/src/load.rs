@@ -150,6 +150,11 @@ impl Shared {
         self.dealt[place].fetch_add(1, Ordering::Relaxed) < most
     }
 
+    /// The most operations that dealt with one participant since the last rest.
+    pub fn busiest(&self) -> u32 {
+        self.dealt.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap_or(0)
+    }
+
     /// Begins to count anew. The load must be at rest.
     fn deal_anew(&self) {
         self.dealt.iter().for_each(|count| count.store(0, Ordering::Relaxed));

@@ -22,3 +22,18 @@ fn what_was_acknowledged_survives_faults_of_network_disk_and_processes() {
         assert!(ran.status.success(), "seed {seed}, {}:\n{told}", ran.status);
     }
 }
+
+#[test]
+fn where_nothing_can_be_set_up_nothing_passes() {
+    let chaos = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chaos"));
+        // No program of the system is found.
+        let ran = command.args(words).env("PATH", "/nonexistent").output().expect("it starts");
+        (ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned())
+    };
+    let (code, told) = chaos(&["--smoke", "--seed", "1"]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("NOT RUN kill-leader: ip is missing") && told.contains("this is no pass"), "{told}");
+    assert_eq!(chaos(&["--smoke", "--kinds", "rain"]).0, Some(2));
+    assert_eq!(chaos(&["--smoke", "--minutes", "3"]).0, Some(2));
+}

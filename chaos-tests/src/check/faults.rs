@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use super::Report;
 use super::view::View;
-use crate::history::{Action, FaultResult, NemesisEvent, Outcome};
+use crate::history::{Action, FaultResult, NemesisEvent, Operation, Outcome};
 
 /// How long after a fault's end a pause in writing still counts as its own, in microseconds.
 const AFTER_US: u64 = 20_000_000;
+
+/// A damaged node may be asked before its fault is written down, in microseconds.
+const START_US: u64 = 2_000_000;
 
 /// A fault, from its begin to its end.
 struct Fault<'a> {
@@ -41,6 +44,16 @@ fn all<'a>(view: &View<'a>) -> Vec<Fault<'a>> {
     faults.into_values().collect()
 }
 
+/// Whether an error is the right one for damage that was done to a node just then: it must name it.
+pub(super) fn explains(view: &View<'_>, operation: &Operation, error: &str) -> bool {
+    let damage = |fault: &Fault<'_>| {
+        fault.kind == "flip-state"
+            && fault.begin_us.saturating_sub(START_US) <= operation.return_us
+            && operation.call_us <= fault.done_us
+    };
+    error.contains("damaged") && all(view).iter().any(damage)
+}
+
 /// How many faults of each kind hit.
 pub(super) fn hits<'a>(view: &View<'a>) -> BTreeMap<&'a str, u64> {
     let mut hits = BTreeMap::new();
@@ -68,7 +81,10 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
         };
         row[place] += 1;
         if fault.result != FaultResult::Skipped {
-            row[3] = row[3].max(pause(view, &acknowledged, fault.begin_us, fault.done_us + AFTER_US));
+            // Up to the next fault that does not overlap with this one.
+            let next = faults.iter().map(|other| other.begin_us).find(|begin_us| *begin_us > fault.done_us);
+            let to_us = next.unwrap_or(u64::MAX).min(fault.done_us + AFTER_US);
+            row[3] = row[3].max(pause(view, &acknowledged, fault.begin_us, to_us));
         }
     }
     for (kind, [hit, skipped, doubt, pause]) in kinds {

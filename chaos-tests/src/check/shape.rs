@@ -60,7 +60,7 @@ fn answers(view: &View<'_>, report: &mut Report) {
             Outcome::Forgotten => {
                 report.add("incomplete", format!("operation {}: the cluster forgot a write of this run", operation.id));
             }
-            Outcome::Failed { error, passing: false } => {
+            Outcome::Failed { error, passing: false } if !super::faults::explains(view, operation, error) => {
                 report.add("error", format!("operation {} of {}: {error}", operation.id, operation.client));
             }
             _ => {}

@@ -221,6 +221,10 @@ impl Cluster {
         let new = name.ok_or_else(|| ClusterError::Client("no name is left".into()))?;
         self.voters.retain(|voter| voter != old);
         self.write_clients()?;
+        let site = self.site_mut()?;
+        if site.clock_of() == Some(old) {
+            site.give_clock(&new);
+        }
         self.bring(&new, false).await?;
         self.retried("member replace", &[old, &new, "--client", "clients/operator.toml"]).await?;
         self.voters.push(new.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kura_client::operations::Operations;
 use rustix::process::Signal;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Kind;
 use super::undo::Undo;
@@ -18,6 +18,9 @@ use crate::site::network::{Filter, Network};
 
 /// From a death to the next start where nobody shall wait for it.
 const SHORT: Duration = Duration::from_millis(300);
+
+/// How long a fault waits for somebody to lead.
+const LED: Duration = Duration::from_secs(3);
 
 /// How long all members may take to be there before one of them is damaged.
 const WHOLE: Duration = Duration::from_secs(30);
@@ -86,7 +89,7 @@ impl Faults {
     /// Sets a fault, and says in words what came of it. What happens is recorded either way.
     pub async fn begin(&mut self, cluster: &mut Cluster, round: u32, kind: Kind, draw: usize) -> String {
         self.number += 1;
-        let status = self.operations.status().await.ok();
+        let status = self.status().await;
         if let Some(reply) = &status {
             scan::record_status(&self.shared, reply, false);
         }
@@ -124,6 +127,18 @@ impl Faults {
             FaultResult::Installed => words,
             FaultResult::Skipped => format!("skipped: {words}"),
             FaultResult::Indeterminate => format!("indeterminate: {words}"),
+        }
+    }
+
+    /// What the cluster tells; it is given a moment to tell who leads.
+    async fn status(&self) -> Option<kura_client::wire::StatusReply> {
+        let end = Instant::now() + LED;
+        loop {
+            let status = self.operations.status().await.ok();
+            if Instant::now() >= end || status.as_ref().is_some_and(|reply| reply.leader_id != 0) {
+                return status;
+            }
+            sleep(LOOK).await;
         }
     }
 
@@ -291,17 +306,19 @@ impl Faults {
 
     /// Cuts the backup off and waits until more was written than the others keep of their logs.
     async fn far(&self, cluster: &mut Cluster, fault: &mut Setting) -> Result<(), Trouble> {
-        /// More than what the log may keep, by a snapshot's distance.
-        const BYTES: u64 = 16 << 20;
-        const LIMIT: Duration = Duration::from_secs(150);
+        // More than what the log may keep, and time for the others to take a snapshot and purge.
+        const BYTES: u64 = 20 << 20;
+        const LEAST: Duration = Duration::from_secs(30);
+        const LIMIT: Duration = Duration::from_secs(120);
         let node = fault.target(cluster)?;
         let before = super::undo::state_of(cluster, &node);
         fault.undo.push(Undo::Caught { node: node.clone(), before });
         fault.undo.push(Undo::Link(node.clone()));
         Network::link(&node, false).await?;
-        let (first, end) = (self.shared.written_bytes(), tokio::time::Instant::now() + LIMIT);
+        let (first, end) = (self.shared.written_bytes(), Instant::now() + LIMIT);
+        sleep(LEAST).await;
         while self.shared.written_bytes() - first < BYTES {
-            if tokio::time::Instant::now() >= end {
+            if Instant::now() >= end {
                 return Err(Trouble::Doubt("too little was written meanwhile".into()));
             }
             sleep(LOOK).await;
@@ -479,9 +496,9 @@ impl Setting {
         if let Err(late) = cluster.wait_until("every member", WHOLE, missing_member).await {
             return skip(&format!("it did not come back: {late}"));
         }
-        let (before, end) = (shared.acknowledged(), tokio::time::Instant::now() + LIMIT);
+        let (before, end) = (shared.acknowledged(), Instant::now() + LIMIT);
         sleep(AGE).await;
-        while shared.acknowledged() - before < WRITES && tokio::time::Instant::now() < end {
+        while shared.acknowledged() - before < WRITES && Instant::now() < end {
             sleep(LOOK).await;
         }
         let written = shared.acknowledged() - before;

@@ -126,13 +126,35 @@ fn faults_that_hit_nothing_and_those_that_could_not_be_set_up_are_no_pass() {
 #[test]
 fn an_old_copy_that_makes_a_majority_is_found() {
     only("old-copy", |line| {
-        if let Line::Nemesis(nemesis) = line {
-            match &mut nemesis.event {
-                NemesisEvent::Begin { fault: 2, .. } => nemesis.at_us = 205,
-                _ => {}
-            }
+        if let Line::Nemesis(nemesis) = line
+            && let NemesisEvent::Begin { fault: 2, .. } = nemesis.event
+        {
+            nemesis.at_us = 205;
         }
     });
+}
+
+#[test]
+fn an_error_that_names_the_damage_is_right_while_there_is_damage() {
+    let failed = |kind: &'static str, error: &'static str| {
+        judge(move |line| match line {
+            Line::Nemesis(nemesis) => {
+                if let NemesisEvent::Begin { fault: 1, kind: this, .. } = &mut nemesis.event {
+                    *this = kind.into();
+                    nemesis.at_us = 195;
+                }
+            }
+            Line::Operation(operation) if operation.id == 10 => {
+                operation.outcome = Outcome::Failed { error: error.into(), passing: false };
+            }
+            Line::Header(header) => header.kinds = vec!["old-copy".into()],
+            _ => {}
+        })
+    };
+    let (damaged, other) = ("a stored block does not open; see the runbook on damaged members", "a node failed");
+    assert_eq!(failed("flip-state", damaged), BTreeSet::new());
+    assert_eq!(failed("flip-state", other), BTreeSet::from(["error"]));
+    assert_eq!(failed("lossy", damaged), BTreeSet::from(["error"]));
 }
 
 #[test]
