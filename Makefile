@@ -1,8 +1,10 @@
 # Kura: the targets that people and CI run. Each does its own set-up.
 #
 #   make demo [DATA=folder]   builds and runs the main job on four real processes
-#   make test                 every test, the crash rounds among them
+#   make test                 every test, the crash rounds and a smoke of the chaos run among them
 #   make soak                 longer runs of the crash rounds
+#   make chaos [MINUTES=30] [SEED=…] [KINDS=…]
+#                             faults of every kind under load, and a table in the end; needs root
 #   make lint                 formatting, clippy with warnings denied, purity of the core
 #   make bench                the figures of docs/performance.md
 
@@ -11,7 +13,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak lint bench build setup
+.PHONY: demo test soak chaos lint bench build setup
 
 setup:
 	@./setup.sh
@@ -22,11 +24,18 @@ build: setup
 demo: build
 	$(KURA) demo $(if $(DATA),--input $(DATA))
 
+# What cannot be installed is told by the tests that need it: they fail as NOT RUN.
 test: build
+	-@./setup.sh chaos
 	KURA_BINARY=$(KURA) $(CARGO) test --locked --release --workspace
 
 soak: build
 	KURA_BINARY=$(KURA) KURA_CRASH_ROUNDS=$(or $(ROUNDS),500) $(CARGO) test --locked --release -p kura-chaos-tests -- --nocapture
+
+chaos: build
+	@./setup.sh chaos
+	$(CARGO) build --locked --release -p kura-chaos-tests --bins
+	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
 
 lint: setup
 	$(CARGO) fmt --all --check

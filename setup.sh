@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust: a C++ compiler, and libclang for RocksDB's bindings.
+# `./setup.sh chaos` installs what the runs under faults call as well.
 set -eu
 
 has_libclang() {
@@ -15,6 +16,15 @@ command -v cargo >/dev/null 2>&1 || {
     echo "setup: cargo is missing: install Rust's stable toolchain from https://rustup.rs" >&2
     exit 1
 }
+if [ "${1:-}" = chaos ]; then
+    needs() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
+    needs ip iproute2
+    needs nft nftables
+    needs strace strace
+    needs unshare util-linux
+    needs mount mount
+    needs mkfs.ext4 e2fsprogs
+fi
 [ -z "$packages" ] && exit 0
 
 sudo=

@@ -17,14 +17,28 @@
 //! - `journal-shared`: no two reads or writes name the same journal entry.
 //! - `out-of-order`: what was called after another had returned has the higher log position.
 //! - `digest-differs`: members' digests of one index are equal, and closing checks found every member.
+//! - `replay`: every participant's answers follow from what stands before them in the log, by the
+//!   positions that they tell.
+//! - `linearizable`: every participant's answers between two rests have an order that explains them, without
+//!   a look at positions; one that is not found in time counts as none.
+//! - `journal`: the root of the entries' tree, computed here, is that of every head that was told; what each
+//!   reply names is there, about what was done.
+//! - `needs`: no node needs more memory, descriptors or disk than the header allows.
+//! - `not-run`: nothing that the run is for could not be set up.
+//! - `old-copy`: a voter that came back as it was some time ago made no majority and did not lead.
 //! - `error`: nothing failed for other reasons than that the cluster could not do it just then.
 //!
 //! Invariant: a rule that finds nothing to judge says so as `incomplete` or `vacuous`.
 
 mod agreement;
 mod consent;
+mod faults;
+pub mod journal;
+mod linear;
+mod machine;
 mod order;
 mod records;
+mod replay;
 mod shape;
 mod view;
 
@@ -52,6 +66,8 @@ pub struct Violation {
 pub struct Report {
     /// Figures for people, in order.
     pub figures: Vec<(&'static str, String)>,
+    /// Rows of the table of faults, the first being its head.
+    pub table: Vec<Vec<String>>,
     /// What must not be, in the order of the rules.
     pub violations: Vec<Violation>,
 }
@@ -76,6 +92,14 @@ impl fmt::Display for Report {
         for (name, value) in &self.figures {
             writeln!(f, "{name:<28} {value}")?;
         }
+        for row in &self.table {
+            let cells: Vec<String> = row
+                .iter()
+                .enumerate()
+                .map(|(place, cell)| format!("{cell:<w$}", w = if place == 0 { 18 } else { 15 }))
+                .collect();
+            writeln!(f, "{}", cells.concat().trim_end())?;
+        }
         for chunk in self.violations.chunk_by(|one, next| one.rule == next.rule) {
             for violation in chunk.iter().take(TOLD_MAX) {
                 writeln!(f, "VIOLATION {}: {}", violation.rule, violation.message)?;
@@ -99,6 +123,11 @@ pub fn check(lines: &[Line]) -> Report {
     records::check(&view, &mut report);
     consent::check(&view, &mut report);
     order::check(&view, &mut report);
+    replay::check(&view, &mut report);
+    linear::check(&view, &mut report);
+    journal::check(&view, &mut report);
+    machine::check(&view, &mut report);
+    faults::check(&view, &mut report);
     agreement::check(&view, &mut report);
     report
 }

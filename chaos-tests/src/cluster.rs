@@ -1,11 +1,14 @@
 //! The cluster under test: real `kura` processes on this machine.
 //!
 //! It is made by `kura dev`, which walks the documented way from bare hosts to a cluster, and is then
-//! stopped; after that each node is run by itself, so that any of them can be killed.
+//! stopped; after that each node is run by itself, so that any of them can be killed. A cluster
+//! [apart](found) walks that way itself: each of its nodes has a network namespace and a disk of its own.
 //!
 //! Invariants
 //! - A missing binary is an error, never a reason to skip.
 //! - The directory lies on a real disk, is removed after a run that went well and kept otherwise.
+
+mod found;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use kura_client::{Client, Config, Timeouts, wire};
+use kura_client::{Client, Config, Endpoint, Timeouts, wire};
 use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -22,6 +25,8 @@ use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
 use crate::process::{Process, ProcessError};
+use crate::site::tool::ToolError;
+use crate::site::{Launch, Site};
 
 /// Names the binary under test.
 pub const BINARY_VARIABLE: &str = "KURA_BINARY";
@@ -49,6 +54,8 @@ pub enum Role {
     SecondRegistrar,
     /// An operator.
     Operator,
+    /// An auditor.
+    Auditor,
 }
 
 impl Role {
@@ -58,6 +65,7 @@ impl Role {
             Self::Registrar => "registrar-1.toml",
             Self::SecondRegistrar => "registrar-2.toml",
             Self::Operator => "operator.toml",
+            Self::Auditor => "auditor.toml",
         }
     }
 }
@@ -92,6 +100,9 @@ pub enum ClusterError {
     /// A node.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// A program of the system, or a place.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
     /// No client came about.
     #[error("client: {0}")]
     Client(String),
@@ -140,6 +151,10 @@ pub struct Cluster {
     voters: Vec<String>,
     backups: Vec<String>,
     running: BTreeMap<String, Process>,
+    /// Nodes that may end by themselves, since something was done to them.
+    excused: BTreeSet<String>,
+    /// Where a cluster apart stands.
+    site: Option<Site>,
 }
 
 impl Cluster {
@@ -156,7 +171,16 @@ impl Cluster {
             .keep();
         let names = first_start(&executable, &directory).await?;
         let (backups, voters) = names.into_iter().partition(|name| name.starts_with("backup"));
-        let mut cluster = Self { executable, version, directory, voters, backups, running: BTreeMap::new() };
+        let mut cluster = Self {
+            executable,
+            version,
+            directory,
+            voters,
+            backups,
+            running: BTreeMap::new(),
+            excused: BTreeSet::new(),
+            site: None,
+        };
         for node in cluster.nodes() {
             cluster.start_node(&node)?;
         }
@@ -212,6 +236,10 @@ impl Cluster {
         let path = self.directory.join("clients").join(role.file());
         let mut config = Config::load(path).map_err(|error| ClusterError::Client(error.to_string()))?;
         config.endpoints.retain(|endpoint| node.is_none_or(|node| endpoint.name == node));
+        if let (true, Some(node), Some(site)) = (config.endpoints.is_empty(), node, &self.site) {
+            // A backup: it serves the journal's proofs, and no application asks it.
+            config.endpoints.push(Endpoint { name: node.to_owned(), address: site.network.address(node) });
+        }
         Ok(Config { timeouts, ..config })
     }
 
@@ -229,8 +257,8 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Process`].
     pub fn start_node(&mut self, node: &str) -> Result<(), ClusterError> {
-        let folder = self.directory.join("nodes").join(node);
-        let process = Process::serve(&self.executable, &folder, node)?;
+        let launch = self.site.as_ref().map_or_else(Launch::default, |site| site.launch(node));
+        let process = Process::serve(&self.executable, &self.folder(node), node, &launch)?;
         self.running.insert(node.to_owned(), process);
         Ok(())
     }
@@ -254,13 +282,49 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether all nodes that were started still run.
+    /// Whether all nodes that were started still run, but for those that are excused.
     ///
     /// # Errors
     /// [`ClusterError::Process`] of the first that does not.
     pub fn check(&mut self) -> Result<(), ClusterError> {
+        self.running.retain(|node, process| !self.excused.contains(node) || process.check().is_ok());
         self.running.values_mut().try_for_each(Process::check)?;
         Ok(())
+    }
+
+    /// From now on a node may end by itself, or no more.
+    pub fn excuse(&mut self, node: &str, excused: bool) {
+        if excused {
+            self.excused.insert(node.to_owned());
+        } else {
+            self.excused.remove(node);
+        }
+    }
+
+    /// Whether a node runs.
+    pub fn runs(&mut self, node: &str) -> bool {
+        self.running.get_mut(node).is_some_and(|process| process.check().is_ok())
+    }
+
+    /// The process ids of the nodes that run.
+    pub fn ids(&self) -> Vec<(String, u32)> {
+        self.running.iter().filter_map(|(node, process)| Some((node.clone(), process.id()?))).collect()
+    }
+
+    /// Sends a node a signal that does not end it.
+    ///
+    /// # Errors
+    /// [`ClusterError::Process`] if it does not run.
+    pub fn signal(&mut self, node: &str, signal: Signal) -> Result<(), ClusterError> {
+        match self.running.get_mut(node) {
+            Some(process) => Ok(process.signal(signal)?),
+            None => Err(ClusterError::Client(format!("{node} does not run"))),
+        }
+    }
+
+    /// A node's folder.
+    pub fn folder(&self, node: &str) -> PathBuf {
+        self.directory.join("nodes").join(node)
     }
 
     /// Stops all nodes with SIGTERM.

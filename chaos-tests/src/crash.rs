@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, ClusterError, LOOK, QUICK, Role};
 use crate::history::{FORMAT, Floors, Header, HistoryError, Line, Nemesis, NemesisEvent, Recorder};
-use crate::load::{Load, LoadError, Shared};
+use crate::load::{Load, LoadError, Scale, Shared};
 use crate::scan;
 use crate::seed::generator;
 
@@ -149,6 +149,7 @@ pub fn floors(rounds: u32) -> Floors {
         // Half of each deck aims at the leader; now and then nobody knows who it is.
         leader_kills: rounds / 5,
         kills_under_writing: rounds / 4,
+        ..Floors::default()
     }
 }
 
@@ -206,7 +207,7 @@ impl Run {
     /// # Errors
     /// [`CrashError`]; the history then ends early.
     pub async fn run(&mut self, say: impl Fn(&str)) -> Result<(), CrashError> {
-        let cast = Load::set_up(&self.cluster, self.seed).await?;
+        let cast = Load::set_up(&self.cluster, self.seed, Scale::CRASH.participants).await?;
         let recorder = Recorder::create(self.history(), self.header())?;
         let shared = Arc::new(Shared::new(recorder, cast));
         let mut rounds = Rounds::begin(&mut self.cluster, Arc::clone(&shared), self.seed).await?;
@@ -230,6 +231,7 @@ impl Run {
             voters: self.cluster.voters().to_vec(),
             backups: self.cluster.backups().to_vec(),
             floors: floors(rounds),
+            ..Header::default()
         }
     }
 
@@ -253,7 +255,7 @@ struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     async fn begin(cluster: &'a mut Cluster, shared: Arc<Shared>, seed: u64) -> Result<Self, CrashError> {
-        let load = Some(Load::start(cluster, &shared, seed).await?);
+        let load = Some(Load::start(cluster, &shared, seed, Scale::CRASH).await?);
         let operations = cluster.client(Role::Operator, None, QUICK).await?.operations();
         Ok(Self { cluster, shared, load, operations, checked: 0 })
     }

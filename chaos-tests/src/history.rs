@@ -33,6 +33,27 @@ pub enum Line {
     Nemesis(Nemesis),
     /// What the cluster told of itself.
     Status(Status),
+    /// All clients of the load are at rest: nothing is under way, and no outcome is unknown.
+    Rest {
+        /// When, in microseconds.
+        at_us: u64,
+    },
+    /// They go on.
+    Work {
+        /// When, in microseconds.
+        at_us: u64,
+    },
+    /// The members changed.
+    Members(Members),
+    /// What a node needs of its machine.
+    Machine(Machine),
+    /// Hashes of the journal's entries, in order.
+    Leaves(Leaves),
+    /// What an auditor is told of the journal's entries.
+    Entries {
+        /// The entries, in any order.
+        entries: Vec<Entry>,
+    },
     /// From here on every operation is part of the final scan.
     FinalScan {
         /// When, in microseconds.
@@ -43,7 +64,7 @@ pub enum Line {
 }
 
 /// What was run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// [`FORMAT`].
@@ -64,6 +85,39 @@ pub struct Header {
     pub backups: Vec<String>,
     /// What a run must reach, or it says nothing.
     pub floors: Floors,
+    /// Kinds of faults each of which must have hit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+    /// What could not be set up here. Such a run is never whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_run: Vec<NotRun>,
+    /// What a node may need of its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+}
+
+/// Something that could not be set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotRun {
+    /// The kind of fault.
+    pub kind: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What a node may need of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// Resident memory, in MiB.
+    pub memory_mib: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Bytes on its disk for each byte of acknowledged bodies.
+    pub disk_factor: u64,
+    /// Bytes on its disk besides.
+    pub disk_base_mib: u64,
 }
 
 /// What a run must reach, or it is vacuous.
@@ -82,6 +136,12 @@ pub struct Floors {
     pub leader_kills: u64,
     /// Of those, rounds in which some write was under way.
     pub kills_under_writing: u64,
+    /// Operations of the load that the cluster answered, in all.
+    #[serde(default)]
+    pub operations: u64,
+    /// Faults that hit.
+    #[serde(default)]
+    pub faults: u64,
 }
 
 /// A position in the cluster's log. Ordered as the cluster's time.
@@ -189,7 +249,11 @@ pub enum Outcome {
     /// Of [`Action::Resolve`]: no longer remembered.
     Forgotten,
     /// Refused for lack of consent.
-    Denied,
+    Denied {
+        /// Its journal entry, unless it was only counted.
+        #[serde(default, rename = "journal", skip_serializing_if = "Option::is_none")]
+        entry: Option<u64>,
+    },
     /// What was named is not there.
     Missing,
     /// It certainly did nothing.
@@ -269,6 +333,110 @@ pub enum NemesisEvent {
         /// The nodes.
         nodes: Vec<String>,
     },
+    /// A fault was to be set.
+    Begin {
+        /// Its number.
+        fault: u32,
+        /// Its kind.
+        kind: String,
+        /// The nodes.
+        nodes: Vec<String>,
+        /// Whether the leader was among them, as far as anyone knew just before.
+        leader: bool,
+        /// What came of it.
+        result: FaultResult,
+        /// Why not, or what was done.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+    },
+    /// A fault was taken back; the line's time is when that began.
+    Heal {
+        /// Its number.
+        fault: u32,
+        /// When it was over.
+        done_us: u64,
+        /// Whether it came to anything, as far as that can be told.
+        result: FaultResult,
+        /// What was seen of it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+    },
+}
+
+/// What came of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultResult {
+    /// It was there.
+    Installed,
+    /// It was not set: it would have damaged a quorum, or there was nobody to do it to.
+    Skipped,
+    /// Nobody knows whether it was there.
+    Indeterminate,
+}
+
+/// The members, from a time on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// When.
+    pub at_us: u64,
+    /// The voters, by name.
+    pub voters: Vec<String>,
+    /// The backups, by name.
+    pub backups: Vec<String>,
+}
+
+/// What a node needs of its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// When.
+    pub at_us: u64,
+    /// The node.
+    pub node: String,
+    /// Resident memory, in MiB.
+    pub memory_mib: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Bytes in its data directory.
+    pub disk_bytes: u64,
+}
+
+/// Hashes of journal entries as one node tells them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaves {
+    /// The node.
+    pub node: String,
+    /// The position of the first.
+    pub from: u64,
+    /// RFC 6962 leaf hashes, in hexadecimal.
+    pub leaves: Vec<String>,
+}
+
+/// A journal entry as an auditor is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its position.
+    pub position: u64,
+    /// What was done or asked for.
+    pub action: String,
+    /// The facility that acted; empty for others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub facility: String,
+    /// The participant concerned, if it takes part in the run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub participant: String,
+    /// Whether it was denied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub denied: bool,
+}
+
+/// A head of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalHead {
+    /// How many entries there were.
+    pub entries: u64,
+    /// The root of their tree, in hexadecimal.
+    pub root: String,
 }
 
 /// What the cluster told of itself.
@@ -281,6 +449,9 @@ pub struct Status {
     /// The leader, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
+    /// The journal's head at the node that told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalHead>,
     /// Whether this closes a check for which every member must be there and equal.
     pub settled: bool,
     /// The members that answered.
@@ -298,6 +469,9 @@ pub struct MemberStatus {
     pub digest_index: u64,
     /// The digest of its state, in hexadecimal.
     pub digest: String,
+    /// What it says is wrong with it; empty: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 /// The last line.
@@ -456,7 +630,7 @@ mod tests {
             began_ms: 0,
             voters: vec!["voter-1".into()],
             backups: Vec::new(),
-            floors: Floors::default(),
+            ..Header::default()
         }
     }
 

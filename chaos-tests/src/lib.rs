@@ -11,12 +11,16 @@
 //!   does not, so a seed repeats a schedule, not an interleaving.
 //! - What could not be done or checked makes a run fail, never pass.
 
+pub mod apart;
+pub mod chaos;
 pub mod check;
 pub mod cluster;
 pub mod content;
 pub mod crash;
 pub mod history;
 pub mod load;
+pub mod nemesis;
 pub mod process;
 pub mod scan;
 pub mod seed;
+pub mod site;

@@ -12,26 +12,46 @@ mod session;
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kura_client::{Date, RecordId, Timeouts};
+use kura_client::{Client, Date, RecordId, Timeouts};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, ClusterError, Role};
-use crate::history::Recorder;
+use crate::history::{Line, Recorder};
 
 pub use cast::{Cast, HOME, VISITORS};
 pub use session::Session;
 
-/// Clients of the load.
-pub const CLIENTS: usize = 10;
+/// How large a load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// Clients, a multiple of the groups.
+    pub clients: usize,
+    /// Participants, a multiple of the clients; each client changes the consents of its share.
+    pub participants: usize,
+    /// A client deals with the participants of its group only: a group's clients bound how many deal with one.
+    pub groups: usize,
+    /// The longest pause between two operations of a client, in milliseconds.
+    pub pace_ms: u64,
+    /// Large bodies in a thousand operations.
+    pub large: u32,
+    /// Operations that deal with one participant between two rests, at most.
+    pub each_max: u32,
+}
 
-/// Participants; each client changes the consents of its share.
-pub const PARTICIPANTS: usize = 20;
+impl Scale {
+    /// Few participants and many large bodies: what the crash rounds use.
+    pub const CRASH: Self =
+        Self { clients: 10, participants: 20, groups: 1, pace_ms: 60, large: 50, each_max: u32::MAX };
+}
+
+/// The shortest pause between two operations of a client, in milliseconds.
+const PACE_MS: u64 = 5;
 
 /// How far back participants' consents and records date, in days.
 const PAST_DAYS: i32 = 30;
@@ -61,10 +81,12 @@ pub enum LoadError {
         message: String,
     },
     /// A client did not come to rest.
-    #[error("after {} s {resting} of {CLIENTS} clients are at rest", PAUSE.as_secs())]
+    #[error("after {} s {resting} of {clients} clients are at rest", PAUSE.as_secs())]
     Restless {
         /// How many did.
         resting: usize,
+        /// How many there are.
+        clients: usize,
     },
     /// A client's task failed.
     #[error("a client failed: {0}")]
@@ -104,12 +126,38 @@ pub struct Shared {
     pub cast: Cast,
     known: Mutex<AllKnown>,
     writes_under_way: AtomicU64,
+    written_bytes: AtomicU64,
+    /// Operations that dealt with each participant since the last rest.
+    dealt: Vec<AtomicU32>,
 }
 
 impl Shared {
     /// Nothing known yet.
     pub fn new(recorder: Recorder, cast: Cast) -> Self {
-        Self { recorder, cast, known: Mutex::default(), writes_under_way: AtomicU64::new(0) }
+        let dealt = (0..cast.participants()).map(|_| AtomicU32::new(0)).collect();
+        Self {
+            recorder,
+            cast,
+            known: Mutex::default(),
+            writes_under_way: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            dealt,
+        }
+    }
+
+    /// Counts an operation that is to deal with a participant, if there may be one more.
+    fn deals(&self, place: usize, most: u32) -> bool {
+        self.dealt[place].fetch_add(1, Ordering::Relaxed) < most
+    }
+
+    /// The most operations that dealt with one participant since the last rest.
+    pub fn busiest(&self) -> u32 {
+        self.dealt.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap_or(0)
+    }
+
+    /// Begins to count anew. The load must be at rest.
+    fn deal_anew(&self) {
+        self.dealt.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
 
     fn known(&self) -> MutexGuard<'_, AllKnown> {
@@ -133,6 +181,11 @@ impl Shared {
         self.known().list.len() as u64
     }
 
+    /// Bytes of acknowledged bodies so far, repeated ones counted again.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
     /// Writes under way now.
     pub fn writes_under_way(&self) -> u64 {
         self.writes_under_way.load(Ordering::Relaxed)
@@ -148,9 +201,16 @@ enum Mode {
 
 /// Clients at work. Dropping it ends them.
 pub struct Load {
+    shared: Arc<Shared>,
     mode: watch::Sender<Mode>,
     resting: watch::Receiver<usize>,
+    connections: Vec<watch::Sender<Client>>,
     tasks: JoinSet<()>,
+}
+
+/// The time limits of a client.
+fn timeouts(nth: usize) -> Timeouts {
+    [PATIENT, RESTLESS, HASTY][nth % 3]
 }
 
 impl Load {
@@ -158,8 +218,8 @@ impl Load {
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn set_up(cluster: &Cluster, seed: u64) -> Result<Cast, LoadError> {
-        let cast = Cast::new(seed, PARTICIPANTS)?;
+    pub async fn set_up(cluster: &Cluster, seed: u64, participants: usize) -> Result<Cast, LoadError> {
+        let cast = Cast::new(seed, participants)?;
         let registrar = cluster.client(Role::Registrar, None, PATIENT).await?;
         let second = cluster.client(Role::SecondRegistrar, None, PATIENT).await?;
         let application = cluster.client(Role::Application, None, PATIENT).await?;
@@ -171,20 +231,32 @@ impl Load {
     ///
     /// # Errors
     /// [`LoadError::Cluster`].
-    pub async fn start(cluster: &Cluster, shared: &Arc<Shared>, seed: u64) -> Result<Self, LoadError> {
+    pub async fn start(cluster: &Cluster, shared: &Arc<Shared>, seed: u64, scale: Scale) -> Result<Self, LoadError> {
         let (mode, modes) = watch::channel(Mode::Run);
         let (rest, resting) = watch::channel(0);
         let rest = Arc::new(rest);
-        let mut tasks = JoinSet::new();
-        for nth in 0..CLIENTS {
-            let timeouts = [PATIENT, RESTLESS, HASTY][nth % 3];
-            let connection = cluster.client(Role::Application, None, timeouts).await?;
+        let mut load =
+            Self { shared: Arc::clone(shared), mode, resting, connections: Vec::new(), tasks: JoinSet::new() };
+        for nth in 0..scale.clients {
+            let connection = cluster.client(Role::Application, None, timeouts(nth)).await?;
+            let (connect, connection) = watch::channel(connection);
+            load.connections.push(connect);
             let session = Session::new(Arc::clone(shared), format!("client-{nth}"), None, connection);
-            let owned = (0..PARTICIPANTS).filter(|place| place % CLIENTS == nth).collect();
-            let client = client::LoadClient::new(session, seed, owned);
-            tasks.spawn(client.run(modes.clone(), Arc::clone(&rest)));
+            let client = client::LoadClient::new(session, seed, nth, scale);
+            load.tasks.spawn(client.run(modes.clone(), Arc::clone(&rest)));
         }
-        Ok(Self { mode, resting, tasks })
+        Ok(load)
+    }
+
+    /// Has all clients connect anew, to the voters that there are now.
+    ///
+    /// # Errors
+    /// [`LoadError::Cluster`].
+    pub async fn reconnect(&self, cluster: &Cluster) -> Result<(), LoadError> {
+        for (nth, connection) in self.connections.iter().enumerate() {
+            connection.send_replace(cluster.client(Role::Application, None, timeouts(nth)).await?);
+        }
+        Ok(())
     }
 
     /// Brings all clients to rest.
@@ -193,13 +265,20 @@ impl Load {
     /// [`LoadError::Restless`].
     pub async fn pause(&mut self) -> Result<(), LoadError> {
         self.mode.send_replace(Mode::Pause);
-        let all = self.resting.wait_for(|resting| *resting == CLIENTS);
+        let clients = self.connections.len();
+        let all = self.resting.wait_for(|resting| *resting == clients);
         let rested = timeout(PAUSE, all).await.is_ok_and(|rested| rested.is_ok());
-        if rested { Ok(()) } else { Err(LoadError::Restless { resting: *self.resting.borrow() }) }
+        if !rested {
+            return Err(LoadError::Restless { resting: *self.resting.borrow(), clients });
+        }
+        self.shared.deal_anew();
+        self.shared.recorder.write(&Line::Rest { at_us: self.shared.recorder.now_us() });
+        Ok(())
     }
 
     /// Lets them go on.
     pub fn go_on(&mut self) {
+        self.shared.recorder.write(&Line::Work { at_us: self.shared.recorder.now_us() });
         self.mode.send_replace(Mode::Run);
     }
 

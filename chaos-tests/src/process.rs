@@ -4,6 +4,7 @@
 //! - A process that is dropped is killed; one whose run dies with it ends by itself.
 //! - That a node died of our SIGKILL, and not of something before, is read from its exit status.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+
+use crate::site::Launch;
 
 /// How long a node may take to drain after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -74,7 +77,7 @@ impl Process {
     ///
     /// # Errors
     /// [`ProcessError::Start`].
-    pub fn serve(executable: &Path, folder: &Path, node: &str) -> Result<Self, ProcessError> {
+    pub fn serve(executable: &Path, folder: &Path, node: &str, launch: &Launch) -> Result<Self, ProcessError> {
         let log = folder.join("log.txt");
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -82,7 +85,11 @@ impl Process {
         };
         let file = OpenOptions::new().create(true).append(true).open(&log).map_err(failed(&log))?;
         let again = file.try_clone().map_err(failed(&log))?;
-        let mut command = Command::new(executable);
+        // Whatever comes before must become the node itself, under its process id.
+        let words: Vec<&OsStr> = launch.before.iter().map(OsStr::new).chain([executable.as_os_str()]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--config", "config.toml", "--exit-with-parent", &std::process::id().to_string()]);
         command.current_dir(folder).stdin(Stdio::null()).stdout(file).stderr(again);
         // A group of its own: Ctrl-C in the terminal reaches the run, not the nodes.
@@ -109,6 +116,11 @@ impl Process {
             Ok(Some(status)) => Err(self.ended(status)),
             Err(error) => Err(self.system(error)),
         }
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Sends a signal.

@@ -17,10 +17,11 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
             }
         }
     }
-    let all: BTreeSet<&str> = view.header.voters.iter().chain(&view.header.backups).map(String::as_str).collect();
     let mut settled = 0;
     for status in view.statuses.iter().filter(|status| status.settled) {
         settled += 1;
+        let (voters, backups) = view.members_at(status.at_us);
+        let all: BTreeSet<&str> = voters.iter().chain(backups).map(String::as_str).collect();
         let equal: BTreeSet<_> = status.members.iter().map(|member| (member.digest_index, &member.digest)).collect();
         let there: BTreeSet<&str> = status.members.iter().map(|member| member.name.as_str()).collect();
         if there != all || equal.len() != 1 || equal.iter().any(|(_, digest)| digest.is_empty()) {

@@ -169,7 +169,7 @@ fn final_scan(view: &View<'_>, expected: &AllExpected<'_>, report: &mut Report) 
             _ => {}
         }
     }
-    for voter in &view.header.voters {
+    for voter in view.last_voters() {
         let found = read.get(voter.as_str());
         let unread = expected.keys().filter(|record| !found.is_some_and(|found| found.contains(*record))).count();
         if unread > 0 {

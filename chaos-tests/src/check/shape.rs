@@ -9,6 +9,7 @@ use crate::history::{Action, FORMAT, NemesisEvent, Outcome};
 pub(super) fn check(view: &View<'_>, report: &mut Report) {
     whole(view, report);
     answers(view, report);
+    faults(view, report);
     floors(view, report);
 }
 
@@ -35,6 +36,19 @@ fn whole(view: &View<'_>, report: &mut Report) {
     }
 }
 
+/// What the run is for must have been set up, and must have hit.
+fn faults(view: &View<'_>, report: &mut Report) {
+    for one in &view.header.not_run {
+        report.add("not-run", format!("NOT RUN {}: {}", one.kind, one.why));
+    }
+    let hits = super::faults::hits(view);
+    for kind in &view.header.kinds {
+        if hits.get(kind.as_str()).is_none_or(|count| *count == 0) {
+            report.add("vacuous", format!("no fault of kind {kind} hit"));
+        }
+    }
+}
+
 fn answers(view: &View<'_>, report: &mut Report) {
     for write in &view.writes {
         if write.fate == Fate::Open {
@@ -46,7 +60,7 @@ fn answers(view: &View<'_>, report: &mut Report) {
             Outcome::Forgotten => {
                 report.add("incomplete", format!("operation {}: the cluster forgot a write of this run", operation.id));
             }
-            Outcome::Failed { error, passing: false } => {
+            Outcome::Failed { error, passing: false } if !super::faults::explains(view, operation, error) => {
                 report.add("error", format!("operation {} of {}: {error}", operation.id, operation.client));
             }
             _ => {}
@@ -71,12 +85,13 @@ fn floors(view: &View<'_>, report: &mut Report) {
         .iter()
         .filter_map(|nemesis| match &nemesis.event {
             NemesisEvent::Kill { leader, writes_under_way, .. } => Some((*leader, *writes_under_way > 0)),
-            NemesisEvent::Start { .. } => None,
+            _ => None,
         })
         .collect();
     let leader_kills = kills.iter().filter(|(leader, _)| *leader).count() as u64;
     let under_writing = kills.iter().filter(|(_, writing)| *writing).count() as u64;
     let unknown = count(|outcome| matches!(outcome, Outcome::Unknown { .. }));
+    let answered = count(|outcome| !matches!(outcome, Outcome::Unknown { .. } | Outcome::Failed { .. }));
     let floors = &view.header.floors;
     let reached = [
         ("writes acknowledged", writes, floors.writes),
@@ -85,6 +100,8 @@ fn floors(view: &View<'_>, report: &mut Report) {
         ("kills", kills.len() as u64, floors.kills),
         ("kills of the leader", leader_kills, floors.leader_kills),
         ("kills under writing", under_writing, floors.kills_under_writing),
+        ("operations of the load", answered, floors.operations),
+        ("faults that hit", super::faults::hits(view).values().sum(), floors.faults),
     ];
     report.figure("seed", view.header.seed);
     report.figure("version", &view.header.version);
@@ -96,7 +113,7 @@ fn floors(view: &View<'_>, report: &mut Report) {
         }
     }
     report.figure("outcomes unknown at first", unknown);
-    report.figure("refused", count(|outcome| matches!(outcome, Outcome::Denied)));
+    report.figure("refused", count(|outcome| matches!(outcome, Outcome::Denied { .. })));
     report.figure("failed, passing", count(|outcome| matches!(outcome, Outcome::Failed { passing: true, .. })));
     report.figure("checked in the final scan", view.operations.iter().filter(|one| !before(one.call_us)).count());
 }

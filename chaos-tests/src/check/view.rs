@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Action, Committed, End, Header, Line, Nemesis, Operation, Outcome, Status};
+use crate::history::{
+    Action, Committed, End, Entry, Header, Leaves, Line, Machine, Members, Nemesis, Operation, Outcome, Status,
+};
 
 /// What is known in the end of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,12 @@ pub(super) struct View<'a> {
     pub statuses: Vec<&'a Status>,
     pub final_us: Option<u64>,
     pub end: Option<&'a End>,
+    /// When the load came to rest and went on, in order.
+    pub rests: Vec<(u64, bool)>,
+    pub members: Vec<&'a Members>,
+    pub machines: Vec<&'a Machine>,
+    pub leaves: Vec<&'a Leaves>,
+    pub entries: Vec<&'a Entry>,
     /// All puts, grants and revocations.
     pub writes: Vec<Write<'a>>,
     /// Answers to questions after a write, by its request.
@@ -55,6 +63,11 @@ impl<'a> View<'a> {
             statuses: Vec::new(),
             final_us: None,
             end: None,
+            rests: Vec::new(),
+            members: Vec::new(),
+            machines: Vec::new(),
+            leaves: Vec::new(),
+            entries: Vec::new(),
             writes: Vec::new(),
             resolved: BTreeMap::new(),
         };
@@ -65,6 +78,12 @@ impl<'a> View<'a> {
                 Line::Operation(operation) => view.operations.push(operation),
                 Line::Nemesis(nemesis) => view.nemeses.push(nemesis),
                 Line::Status(status) => view.statuses.push(status),
+                Line::Rest { at_us } => view.rests.push((*at_us, true)),
+                Line::Work { at_us } => view.rests.push((*at_us, false)),
+                Line::Members(members) => view.members.push(members),
+                Line::Machine(machine) => view.machines.push(machine),
+                Line::Leaves(leaves) => view.leaves.push(leaves),
+                Line::Entries { entries } => view.entries.extend(entries),
                 Line::FinalScan { at_us } => view.final_us = Some(*at_us),
                 Line::End(end) => view.end = Some(end),
             }
@@ -80,6 +99,35 @@ impl<'a> View<'a> {
         };
         view.writes = view.operations.iter().filter_map(write).collect();
         Some(view)
+    }
+
+    /// The voters and backups at a time.
+    pub fn members_at(&self, at_us: u64) -> (&'a [String], &'a [String]) {
+        let last = self.members.iter().rev().find(|members| members.at_us <= at_us);
+        last.map_or((&self.header.voters, &self.header.backups), |members| (&members.voters, &members.backups))
+    }
+
+    /// The voters of the final scan.
+    pub fn last_voters(&self) -> &'a [String] {
+        self.members_at(u64::MAX).0
+    }
+
+    /// Between which times the load worked.
+    pub fn stretches(&self) -> Vec<(u64, u64)> {
+        let mut stretches = Vec::new();
+        let mut from = Some(0);
+        for (at_us, rests) in &self.rests {
+            match (*rests, from) {
+                (true, Some(begun)) => {
+                    stretches.push((begun, *at_us));
+                    from = None;
+                }
+                (false, None) => from = Some(*at_us),
+                _ => {}
+            }
+        }
+        stretches.extend(from.map(|begun| (begun, u64::MAX)));
+        stretches
     }
 }
 

@@ -6,6 +6,7 @@ use kura_client::{
     User, now_ms,
 };
 use rand::RngExt;
+use tokio::task::JoinSet;
 
 use super::LoadError;
 use crate::seed::generator;
@@ -18,6 +19,9 @@ pub const VISITORS: [&str; 2] = ["visitor-1", "visitor-2"];
 
 /// The name of the application: that of the certificate.
 const APPLICATION: &str = "application";
+
+/// Participants that are enrolled at a time.
+const AT_ONCE: usize = 6;
 
 const AUTHOR: &str = "author";
 const CLERK: &str = "clerk";
@@ -49,6 +53,11 @@ impl Cast {
     /// A participant's label.
     pub fn label(place: usize) -> String {
         format!("p{place:02}")
+    }
+
+    /// The label of a number, if it takes part.
+    pub fn label_of(&self, number: &ParticipantNumber) -> Option<String> {
+        self.numbers.iter().position(|known| known == number).map(Self::label)
     }
 
     /// A participant's number.
@@ -90,17 +99,30 @@ impl Cast {
             let act = second.act(act).await.map_err(|error| LoadError::setup("the application's act", error))?;
             second.confirm(&act).await.map_err(|error| LoadError::setup("the application's confirmation", error))?;
         }
-        let clerk = application.act(User::at(HOME, CLERK).authenticated(Method::TwoFactor, now_ms()));
-        for place in 0..self.participants() {
-            let enrolled = clerk.enrol(self.number(place), Consent::signed_on(signed_on).evidence("form")).await;
-            enrolled.map_err(|error| LoadError::setup("an enrolment", error))?;
-            for (id, _) in kinds {
-                let granted = self.person(application, place).grant(id).await;
-                granted.map_err(|error| LoadError::setup("a grant", error))?;
-            }
+        let mut enrolments = JoinSet::new();
+        for at_once in 0..AT_ONCE {
+            let numbers: Vec<_> = self.numbers.iter().copied().skip(at_once).step_by(AT_ONCE).collect();
+            enrolments.spawn(enrol(application.clone(), numbers, signed_on));
+        }
+        while let Some(enrolled) = enrolments.join_next().await {
+            enrolled??;
         }
         Ok(())
     }
+}
+
+/// Enrols participants one after the other and has each name all facilities.
+async fn enrol(application: Client, numbers: Vec<ParticipantNumber>, signed_on: Date) -> Result<(), LoadError> {
+    let clerk = application.act(User::at(HOME, CLERK).authenticated(Method::TwoFactor, now_ms()));
+    for number in numbers {
+        let enrolled = clerk.enrol(&number, Consent::signed_on(signed_on).evidence("form")).await;
+        enrolled.map_err(|error| LoadError::setup("an enrolment", error))?;
+        for id in [HOME].iter().chain(&VISITORS) {
+            let person = application.act(Participant::numbered(number).authenticated(Method::TwoFactor, now_ms()));
+            person.grant(*id).await.map_err(|error| LoadError::setup("a grant", error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Acts for a facility's physician.

@@ -12,13 +12,10 @@ use tokio::time::{Instant, sleep};
 
 use super::cast::{HOME, VISITORS};
 use super::session::{Draft, Session};
-use super::{Mode, PARTICIPANTS};
+use super::{Mode, PACE_MS, Scale};
 use crate::content;
 use crate::history::Outcome;
 use crate::seed::generator;
-
-/// The pause between two operations, in milliseconds.
-const PACE_MS: std::ops::RangeInclusive<u64> = 5..=60;
 
 /// How long a client tries to learn what is unknown before it rests.
 const RESOLVE: Duration = Duration::from_secs(60);
@@ -29,13 +26,12 @@ const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
 /// Drafts that are remembered, to be written again under their document ids.
 const REMEMBERED: usize = 8;
 
-/// What a client does, with its share in a hundred.
-const SHARES: [(Deed, u32); 8] = [
+/// What a client does besides large writes, with its share.
+const SHARES: [(Deed, u32); 7] = [
     (Deed::PutDocument, 37),
     (Deed::PutPlain, 11),
-    (Deed::PutLarge, 5),
     (Deed::PutAgain, 6),
-    (Deed::Get, 26),
+    (Deed::Get, 31),
     (Deed::List, 2),
     (Deed::Consent, 8),
     (Deed::Resolve, 5),
@@ -45,7 +41,6 @@ const SHARES: [(Deed, u32); 8] = [
 enum Deed {
     PutDocument,
     PutPlain,
-    PutLarge,
     PutAgain,
     Get,
     List,
@@ -77,6 +72,8 @@ struct Open {
 pub(super) struct LoadClient {
     session: Session,
     seed: u64,
+    scale: Scale,
+    nth: usize,
     random: StdRng,
     owned: Vec<usize>,
     drafts: u64,
@@ -87,12 +84,15 @@ pub(super) struct LoadClient {
 }
 
 impl LoadClient {
-    /// A client that changes the consents of the participants it owns.
-    pub(super) fn new(session: Session, seed: u64, owned: Vec<usize>) -> Self {
+    /// One of the clients of a scale.
+    pub(super) fn new(session: Session, seed: u64, nth: usize, scale: Scale) -> Self {
         let random = generator(seed, session.name());
+        let owned = (0..scale.participants).filter(|place| place % scale.clients == nth).collect();
         Self {
             session,
             seed,
+            scale,
+            nth,
             random,
             owned,
             drafts: 0,
@@ -123,17 +123,37 @@ impl LoadClient {
     }
 
     async fn turn(&mut self) {
+        let large = self.random.random_ratio(self.scale.large, 1_000);
         match deed(self.random.random_range(0..100)) {
+            _ if large => self.put_new(true, true).await,
             Deed::PutDocument => self.put_new(true, false).await,
             Deed::PutPlain => self.put_new(false, false).await,
-            Deed::PutLarge => self.put_new(true, true).await,
             Deed::PutAgain => self.put_again().await,
             Deed::Get => self.get().await,
-            Deed::List => drop(self.session.list(self.random.random_range(0..PARTICIPANTS)).await),
+            Deed::List => self.list().await,
             Deed::Consent => self.consent().await,
             Deed::Resolve => drop(self.resolve_first().await),
         }
-        sleep(Duration::from_millis(self.random.random_range(PACE_MS))).await;
+        sleep(Duration::from_millis(self.random.random_range(PACE_MS..=self.scale.pace_ms))).await;
+    }
+
+    /// A participant of the client's group.
+    fn draw(&mut self) -> usize {
+        let groups = self.scale.groups;
+        let nth = self.random.random_range(0..self.scale.participants / groups);
+        nth * groups + self.nth % groups
+    }
+
+    /// Whether there may be one more operation that deals with a participant.
+    fn may(&self, place: usize) -> bool {
+        self.session.shared().deals(place, self.scale.each_max)
+    }
+
+    async fn list(&mut self) {
+        let place = self.draw();
+        if self.may(place) {
+            self.session.list(place).await;
+        }
     }
 
     async fn put_new(&mut self, named: bool, large: bool) {
@@ -141,7 +161,7 @@ impl LoadClient {
         let (client, number) = (self.session.name(), self.drafts);
         let body = if large { content::large } else { content::small }(self.seed, client, number);
         let document = named.then(|| format!("{client}-{number}"));
-        let draft = Draft { body, document, place: self.random.random_range(0..PARTICIPANTS) };
+        let draft = Draft { body, document, place: self.draw() };
         // Drawn before anything is known, so that answers do not change what is drawn later.
         let at_once = self.random.random_ratio(1, 2);
         let unknown = self.put(&draft).await;
@@ -164,6 +184,9 @@ impl LoadClient {
 
     /// Whether the outcome is unknown.
     async fn put(&mut self, draft: &Draft) -> bool {
+        if !self.may(draft.place) {
+            return false;
+        }
         let (request, outcome) = self.session.put(draft).await;
         let unknown = matches!(outcome, Outcome::Unknown { .. });
         if unknown {
@@ -179,9 +202,11 @@ impl LoadClient {
             let all = &self.session.shared().known().list;
             // Squared from the end: recent records more often.
             let back = (draw * draw * all.len() as f64) as usize;
-            all.len().checked_sub(1 + back).and_then(|place| all.get(place).copied())
+            let until = all.len().saturating_sub(back);
+            let groups = self.scale.groups;
+            all[..until].iter().rev().find(|known| known.place % groups == self.nth % groups).copied()
         };
-        if let Some(known) = known {
+        if let Some(known) = known.filter(|known| self.may(known.place)) {
             self.session.get(known.place, known.record, facility).await;
         }
     }
@@ -193,6 +218,9 @@ impl LoadClient {
         if let Some(at) = self.open.iter().position(open)
             && !self.resolve(at).await
         {
+            return;
+        }
+        if !self.may(place) {
             return;
         }
         let grant = !self.named.get(&(place, facility)).copied().unwrap_or(true);

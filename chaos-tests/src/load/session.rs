@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kura_client::{
-    Class, Client, ConsentError, GetError, ListError, NewRecord, Outcome as Found, OutcomeError, PutError, Receipt,
-    Record, RecordId, RequestId,
+    Class, Client, ConsentError, Denial, GetError, ListError, NewRecord, Outcome as Found, OutcomeError, PutError,
+    Receipt, Record, RecordId, RequestId,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::cast::{Cast, HOME, physician};
 use super::{Known, Shared, past};
@@ -33,13 +34,17 @@ pub struct Session {
     shared: Arc<Shared>,
     name: String,
     node: Option<String>,
-    client: Client,
+    client: watch::Receiver<Client>,
 }
 
 impl Session {
     /// A client of a name; with a node, if it can ask no other.
-    pub fn new(shared: Arc<Shared>, name: String, node: Option<String>, client: Client) -> Self {
+    pub fn new(shared: Arc<Shared>, name: String, node: Option<String>, client: watch::Receiver<Client>) -> Self {
         Self { shared, name, node, client }
+    }
+
+    fn client(&self) -> Client {
+        self.client.borrow().clone()
     }
 
     /// What all clients share.
@@ -59,7 +64,7 @@ impl Session {
             record = record.document_id(document);
         }
         let number = self.shared.cast.number(draft.place);
-        let put = physician(&self.client, HOME).put(number, record);
+        let put = physician(&self.client(), HOME).put(number, record);
         let request = put.request_id();
         let put = match draft.body.len() {
             0..=WHOLE_BYTES_MAX => put.bytes(draft.body.clone()),
@@ -76,6 +81,7 @@ impl Session {
         let answer = put.await;
         self.shared.writes_under_way.fetch_sub(1, Ordering::Relaxed);
         if let Ok(receipt) = &answer {
+            self.shared.written_bytes.fetch_add(draft.body.len() as u64, Ordering::Relaxed);
             self.acknowledged(draft.place, receipt);
         }
         let outcome = answer.map_or_else(of_put, |receipt| committed(&receipt));
@@ -92,7 +98,7 @@ impl Session {
     /// Reads a record, on behalf of a facility, to its end.
     pub async fn get(&self, place: usize, record: RecordId, facility: &str) -> Outcome {
         let call_us = self.shared.recorder.now_us();
-        let get = physician(&self.client, facility).get(self.shared.cast.number(place), record);
+        let get = physician(&self.client(), facility).get(self.shared.cast.number(place), record);
         let outcome = match get.await {
             Ok(record) => drain(record).await.unwrap_or_else(of_get),
             Err(error) => of_get(error),
@@ -104,7 +110,7 @@ impl Session {
     /// Lists a participant's records, all pages.
     pub async fn list(&self, place: usize) -> Outcome {
         let call_us = self.shared.recorder.now_us();
-        let mut stream = physician(&self.client, HOME).list(self.shared.cast.number(place)).stream();
+        let mut stream = physician(&self.client(), HOME).list(self.shared.cast.number(place)).stream();
         let mut records = Vec::new();
         let outcome = loop {
             match stream.next().await {
@@ -123,7 +129,7 @@ impl Session {
 
     /// Has a participant name a facility, or take it back.
     pub async fn consent(&self, place: usize, facility: &str, grant: bool) -> (RequestId, Outcome) {
-        let person = self.shared.cast.person(&self.client, place);
+        let person = self.shared.cast.person(&self.client(), place);
         let request = RequestId::new();
         let change = if grant { person.grant(facility) } else { person.revoke(facility) };
         let named = request.to_string();
@@ -137,7 +143,7 @@ impl Session {
     /// Asks what became of a write.
     pub async fn resolve(&self, place: usize, facility: &str, request: RequestId) -> Outcome {
         let call_us = self.shared.recorder.now_us();
-        let outcome = match self.client.outcome(request).await {
+        let outcome = match self.client().outcome(request).await {
             Ok(Found::Committed(receipt)) => {
                 self.acknowledged(place, &receipt);
                 committed(&receipt)
@@ -193,9 +199,13 @@ fn committed(receipt: &Receipt) -> Outcome {
     })
 }
 
+fn denied(denial: &Denial) -> Outcome {
+    Outcome::Denied { entry: denial.journal_position() }
+}
+
 fn of_put(error: PutError) -> Outcome {
     match error {
-        PutError::Denied(_) => Outcome::Denied,
+        PutError::Denied(denial) => denied(&denial),
         PutError::NotFound(_) => Outcome::Missing,
         PutError::Unknown { .. } => Outcome::Unknown { error: error.to_string() },
         other => Outcome::Failed { passing: other.may_retry(), error: other.to_string() },
@@ -204,7 +214,7 @@ fn of_put(error: PutError) -> Outcome {
 
 fn of_consent(error: ConsentError) -> Outcome {
     match error {
-        ConsentError::Denied(_) => Outcome::Denied,
+        ConsentError::Denied(denial) => denied(&denial),
         ConsentError::NotFound(_) => Outcome::Missing,
         ConsentError::Unknown { .. } => Outcome::Unknown { error: error.to_string() },
         other => Outcome::Failed { passing: other.may_retry(), error: other.to_string() },
@@ -213,7 +223,7 @@ fn of_consent(error: ConsentError) -> Outcome {
 
 fn of_get(error: GetError) -> Outcome {
     match error {
-        GetError::Denied(_) => Outcome::Denied,
+        GetError::Denied(denial) => denied(&denial),
         GetError::NotFound(_) => Outcome::Missing,
         // Reading again may help, but a node sent something else than it said.
         damaged @ (GetError::WrongHash { .. } | GetError::EndedEarly { .. }) => {
@@ -225,7 +235,7 @@ fn of_get(error: GetError) -> Outcome {
 
 fn of_list(error: ListError) -> Outcome {
     match error {
-        ListError::Denied(_) => Outcome::Denied,
+        ListError::Denied(denial) => denied(&denial),
         ListError::NotFound(_) => Outcome::Missing,
         other => Outcome::Failed { passing: other.may_retry(), error: other.to_string() },
     }
