@@ -76,6 +76,7 @@ mod date;
 mod error;
 mod fault;
 mod get;
+mod hold;
 mod id;
 mod inbox;
 mod journal;
@@ -108,7 +109,8 @@ pub use error::{
     RegistryError, Unreached,
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
-pub use get::{GATHERED_BYTES_MAX, Get, Record};
+pub use get::{GATHERED_BYTES_MAX, Get, GetSeveral, OneOfSeveral, Record, RefusedRecord, Several, SeveralRecord};
+pub use hold::Hold;
 pub use id::{ActId, IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId};
 pub use inbox::{GrantedParticipant, Inbox, InboxItem, InboxPage};
 pub use journal::{
@@ -118,8 +120,8 @@ pub use list::{Change, List};
 pub use pages::Listing;
 pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
 pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
-pub use record::{NewRecord, Part, Summary};
+pub use record::{Confirmation, NewRecord, Part, Related, SignatureCheck, Summary};
 pub use word::{
-    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Status,
-    UnknownWord,
+    AccessLine, ActKind, ActState, Action, ActorKind, Class, FacilityKind, Method, Profession, Purpose, Relation,
+    SignatureResult, Status, UnknownWord,
 };

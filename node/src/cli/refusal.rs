@@ -208,7 +208,12 @@ pub const WORDS: &[Word] = &[
         "an emergency is for reading records only",
         "do this without the emergency, on a grant of the participant",
     ),
-    word("second-registrar", Denied, "this takes a second registrar", "propose it; another registrar confirms it (`kura act confirm`)"),
+    word(
+        "second-registrar",
+        Denied,
+        "this takes a second registrar",
+        "propose it; another registrar confirms it (`kura act confirm`)",
+    ),
     word("same-person", Denied, "the second person is the first one", "another person has to do this"),
     word("act-unknown", NotFound, "there is no such act", "check its id: `kura act list`"),
     word("act-closed", Conflict, "the act was confirmed or rejected before", "look at it: `kura act list`"),

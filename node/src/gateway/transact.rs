@@ -131,6 +131,7 @@ repeatable_without_actor!(
     ConfirmActRequest,
     RejectActRequest,
     AliasRequest,
+    HoldRequest,
     OutcomeRequest
 );
 

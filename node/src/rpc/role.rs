@@ -27,6 +27,8 @@ calls! {
     Get: Application;
     /// Hiding and narrowing.
     Control: Application;
+    /// Legal hold.
+    Hold: Registrar;
     /// A facility's inbox, and who granted it.
     OwnFacility: Application;
     /// The outcome of the caller's own request.
@@ -76,6 +78,7 @@ mod tests {
             "Put: application\n\
              Get: application\n\
              Control: application\n\
+             Hold: registrar\n\
              OwnFacility: application\n\
              Outcome: application registrar\n\
              Consent: application\n\

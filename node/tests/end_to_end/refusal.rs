@@ -28,6 +28,7 @@ fn get(facility: &str, number: &ParticipantNumber, record: RecordId, version: u3
         purpose: 1,
         range_start: 0,
         range_length: 0,
+        part: String::new(),
     }
 }
 

@@ -4,6 +4,7 @@ mod acts;
 mod fence;
 mod journal;
 mod leaderless;
+mod records;
 mod repeated;
 mod rotation;
 
