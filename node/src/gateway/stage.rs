@@ -381,7 +381,7 @@ impl Upload<'_> {
     }
 
     /// Proposes what has gathered.
-    async fn send(&mut self) -> Result<(), GatewayError> {
+    pub(super) async fn send(&mut self) -> Result<(), GatewayError> {
         if self.command.writes.is_empty() {
             return Ok(());
         }

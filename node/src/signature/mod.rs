@@ -17,8 +17,8 @@
 //! What is not checked: revocation (nothing is fetched); signatures of more than one signer, with RSA-PSS,
 //! without signed attributes, or in BER: these are *unsupported*.
 
-mod cms;
 mod digests;
+mod signed_data;
 mod timestamp;
 mod trust;
 
@@ -32,10 +32,10 @@ use bytes::Bytes;
 use kura_cluster::row::SignatureCheck;
 use kura_cluster::word::SignatureResult;
 
-use cms::Signed;
 #[cfg(test)]
 use digests::DigestAlgorithm;
 use digests::Digests;
+use signed_data::Signed;
 use timestamp::Token;
 pub use trust::AuthoritiesError;
 use trust::{Authorities, Usage};

@@ -7,8 +7,8 @@ use der::{Any, Decode, Reader, Sequence, SliceReader, Tag, Tagged};
 use time::{Date, Month, PrimitiveDateTime, Time};
 
 use super::Wrong;
-use super::cms::Signed;
 use super::digests::{DigestAlgorithm, Digests};
+use super::signed_data::Signed;
 use super::trust::{Authorities, Usage};
 
 const ID_TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");

@@ -12,7 +12,7 @@ use webpki::{
 };
 
 use super::Wrong;
-use super::cms::Signed;
+use super::signed_data::Signed;
 
 /// Why a file of authorities cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -284,3 +284,67 @@ async fn a_registrar_holds_a_record_and_another_releases_it() {
         world.person(number).accesses().stream().take(usize::MAX).await.unwrap().iter().map(|one| one.action).collect();
     assert!(actions.contains(&Action::Hold) && actions.contains(&Action::Release), "{actions:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_kept_and_what_the_node_finds_is_shown() {
+    const BODY: &str = include_str!("../../src/signature/vectors/body");
+    let files = folder();
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    let signature = include_bytes!("../../src/signature/vectors/sha256.p7s");
+    fs::write(path("ca.pem"), include_bytes!("../../src/signature/vectors/ca.pem")).unwrap();
+    fs::write(path("body"), BODY).unwrap();
+    fs::write(path("body.p7s"), signature).unwrap();
+    fs::write(path("body.tst"), include_bytes!("../../src/signature/vectors/token.tst")).unwrap();
+    let ca = path("ca.pem");
+    let world = World::configured(1, 0, |node| super::world::set(node, "signatures", "ca", ca.clone())).await;
+    let number = world.enrol(1).await;
+    let put = |body: &str| {
+        let arguments = ["record", "put", number.reveal(), body, "--class", "document", "--media-type", "text/plain"];
+        let (signature, token) = (path("body.p7s"), path("body.tst"));
+        let signed = ["--signature", &signature, "--timestamp", &token, "--signature-result", "valid", "--json"];
+        let told = text(&kura(&world, HOSPITAL, &[&arguments[..], &signed[..]].concat()));
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()["record"].as_str().unwrap().to_owned()
+    };
+    let (good, bad) = (put(&path("body")), put(&path("body.tst")));
+    let show = |record: &str| {
+        let told = text(&kura(&world, CLINIC, &["record", "show", number.reveal(), record, "--json"]));
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()
+    };
+    let shown = show(&good);
+    assert_eq!((&shown["check"]["result"], &shown["check"]["why"]), (&"valid".into(), &"".into()));
+    assert_eq!(shown["signature_result"], "valid");
+    // A wrong one refuses nothing: what was received is kept, and what was found stands beside it.
+    let shown = show(&bad);
+    let check = &shown["check"];
+    assert_eq!((&check["result"], &check["why"]), (&"invalid".into(), &"is over other bytes".into()));
+    assert_eq!(check["timestamp_why"], "is over other bytes");
+    let record = world.doctor(CLINIC).get(&number, bad.parse().unwrap()).await.unwrap();
+    assert_eq!(record.signature()[..], signature[..]);
+    let listed = listed(&world.doctor(CLINIC), &number).await;
+    let found =
+        |id: &str| listed.iter().find(|one| one.record.to_string() == id).unwrap().signature_check.unwrap().word();
+    assert_eq!((found(&good), found(&bad)), ("valid", "invalid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_stay_what_they_were_while_records_are_added() {
+    let world = World::start(1, 0).await;
+    let number = world.enrol(1).await;
+    let (hospital, clinic) = (world.doctor(HOSPITAL), world.doctor(CLINIC));
+    let mut before = Vec::new();
+    for _ in 0..23 {
+        before.push(world.put(&number, "there before").await);
+    }
+    let mut list = clinic.list(&number).page(5).stream();
+    let mut seen = Vec::new();
+    while let Some(summary) = list.next().await {
+        seen.push(summary.unwrap().record);
+        // Wherever new ones fall in the order.
+        hospital.put(&number, note()).bytes("added").await.unwrap();
+    }
+    let mut sorted = seen.clone();
+    sorted.sort_by_key(|record| *record.as_bytes());
+    sorted.dedup();
+    assert_eq!(sorted, seen, "in order, none twice");
+    assert!(before.iter().all(|record| seen.contains(record)), "none left out");
+}

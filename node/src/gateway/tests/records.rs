@@ -125,3 +125,65 @@ async fn a_hold_is_counted_at_the_participant_and_outlasts_what_is_written() {
     assert!(matches!(proposed.outcome, Outcome::Conflict { .. }), "{proposed:?}");
     storehouse.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_checked_over_all_parts_however_they_come() {
+    const BODY: &[u8] = include_bytes!("../../signature/vectors/body");
+    let storehouse = Storehouse::new().await;
+    let file = storehouse.folder.path().join("signers.pem");
+    std::fs::write(&file, include_str!("../../signature/vectors/ca.pem")).unwrap();
+    let plain = storehouse.gateway();
+    let gateway = Arc::into_inner(storehouse.gateway()).unwrap();
+    let gateway = Arc::new(gateway.checking(crate::signature::Checker::load(&file).unwrap()));
+    let signed = || v1::NewRecord {
+        signature: Bytes::from_static(include_bytes!("../../signature/vectors/sha256.p7s")),
+        timestamp_token: Bytes::from_static(include_bytes!("../../signature/vectors/token.tst")),
+        signature_result: "valid, says the application".into(),
+        ..record()
+    };
+    let part =
+        |name: &str, data: &'static [u8]| v1::WholePart { name: name.into(), data: data.into(), ..Default::default() };
+    let put = |parts| v1::PutWholeRequest { parts, ..whole(signed()) };
+    let told = async |record_id: &Bytes| read(&gateway, record_id, 0).await.0;
+
+    // In one message, of two parts.
+    let parts = vec![part("a", &BODY[..7]), part("b", &BODY[7..])];
+    let receipt = gateway.put_whole(&doctor(), put(parts.clone())).await.unwrap();
+    let header = told(&receipt.record_id).await;
+    let check = header.signature_check.unwrap();
+    assert_eq!((check.result, &check.why[..], &check.timestamp_why[..]), (1, "", ""));
+    assert!(check.timestamp_ms > 0 && check.signer_sha256.len() == 32);
+    let summary = header.summary.unwrap();
+    assert_eq!((summary.signed, summary.signature_check), (true, 1));
+    assert_eq!(header.signature_result, "valid, says the application");
+    // Parts in another order are other bytes: kept all the same, and said so.
+    let receipt = gateway.put_whole(&doctor(), put(parts.iter().rev().cloned().collect())).await.unwrap();
+    let check = told(&receipt.record_id).await.signature_check.unwrap();
+    assert_eq!((check.result, &check.why[..]), (2, "is over other bytes"));
+    // Without authorities nothing is checked.
+    let receipt = plain.put_whole(&doctor(), put(parts)).await.unwrap();
+    let header = told(&receipt.record_id).await;
+    assert!(header.signature_check.is_none() && header.summary.unwrap().signed);
+
+    // Staged, and taken up again by another gateway: what had passed before counts.
+    let asked = v1::PutBegin { record: Some(signed()), ..begin(request()) };
+    let mut upload = uploading(gateway.begin_upload(&doctor(), asked.clone()).await);
+    let content = Bytes::copy_from_slice(&upload.content_id().0);
+    upload.part(v1::PutPart { name: "a".into(), ..super::part() }).await.unwrap();
+    upload.data(Bytes::from_static(&BODY[..7])).await.unwrap();
+    upload.part(v1::PutPart { name: "b".into(), ..super::part() }).await.unwrap();
+    upload.send().await.unwrap();
+    while upload.is_in_flight() {
+        upload.settle_one().await.unwrap();
+    }
+    drop(upload);
+    let again = v1::PutBegin { resume_content: content, ..asked };
+    let mut upload = uploading(gateway.begin_upload(&doctor(), again).await);
+    assert_eq!((upload.durable().parts, upload.durable().bytes_total), (2, 7));
+    upload.part(v1::PutPart { name: "b".into(), ..super::part() }).await.unwrap();
+    upload.data(Bytes::from_static(&BODY[7..])).await.unwrap();
+    let receipt = upload.finish(v1::PutFinish::default()).await.unwrap();
+    assert_eq!(told(&receipt.record_id).await.signature_check.unwrap().result, 1);
+    drop((plain, gateway));
+    storehouse.close().await;
+}
