@@ -31,9 +31,12 @@ async fn main() -> Result<(), Failure> {
     let options = Options { executable, voters: 3, backups: 1, ..Options::new(folder.path())? };
     let cluster = Cluster::start(options, &|words| eprintln!("{words}")).await?;
     let registry = cluster.client(ClientFile::Registrar1).await?.registry();
-    registry.put_facility(&Facility::new("F1", "hospital", FacilityKind::Hospital)).await?;
-    registry.put_user(&RegisteredUser::new("F1", "u1", "doctor", Profession::Physician)).await?;
-    registry.put_application(&Application::new("application", ["F1"])).await?;
+    registry.add_facility(&Facility::new("F1", "hospital", FacilityKind::Hospital)).await?;
+    registry.add_user(&RegisteredUser::new("F1", "u1", "doctor", Profession::Physician)).await?;
+    if let Some(act) = registry.add_application(&Application::new("application", ["F1"])).await?.proposed {
+        let second = cluster.client(ClientFile::Registrar2).await?.registry();
+        second.confirm(&second.act(act).await?).await?;
+    }
     let doctor =
         cluster.client(ClientFile::Application).await?.act(User::at("F1", "u1").authenticated(Method::Card, now_ms()));
 
