@@ -8,6 +8,7 @@
 //!   anew, pinned to the same version.
 
 mod body;
+mod several;
 mod verify;
 
 use std::fmt;
@@ -29,10 +30,12 @@ use crate::fault::{Failure, Invalid};
 use crate::id::{EmergencyId, ParticipantNumber, RecordId};
 use crate::limit;
 use crate::pages::Listing;
-use crate::record::{Part, Summary};
+use crate::record::{Part, SignatureCheck, Summary};
 use crate::word::Purpose;
 
 use body::Body;
+
+pub use several::{GetSeveral, OneOfSeveral, RefusedRecord, Several, SeveralRecord};
 
 /// The largest body that [`Record::bytes`] gathers in memory.
 pub const GATHERED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -46,6 +49,7 @@ pub struct Get {
     version: u32,
     purpose: Purpose,
     range: (Bound<u64>, Bound<u64>),
+    part: String,
     limit: Option<Duration>,
     emergency: Option<EmergencyId>,
 }
@@ -60,6 +64,7 @@ impl ActingClient {
             version: 0,
             purpose: Purpose::Care,
             range: (Bound::Unbounded, Bound::Unbounded),
+            part: String::new(),
             limit: None,
             emergency: None,
         }
@@ -98,6 +103,12 @@ impl Get {
         self
     }
 
+    /// Only the part of this name, whole; not together with [`Get::range`].
+    pub fn part(mut self, name: impl Into<String>) -> Self {
+        self.part = name.into();
+        self
+    }
+
     /// A time limit for the whole read, instead of the configuration's.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -122,6 +133,10 @@ impl Get {
             Some(end) if end > range_start => end - range_start,
             Some(_) => return Err(Invalid::because("range", "is empty")),
         };
+        limit::bytes("part", self.part.as_bytes(), limit::PART_NAME_BYTES_MAX)?;
+        if !self.part.is_empty() && (range_start, range_length) != (0, 0) {
+            return Err(Invalid::because("part", "is given together with a range"));
+        }
         Ok(v1::GetRequest {
             actor: Some(self.acting.actor.to_wire()?),
             participant: self.number.reveal().to_owned(),
@@ -131,6 +146,7 @@ impl Get {
             range_start,
             range_length,
             episode_id: self.emergency.map_or_else(Bytes::new, EmergencyId::to_wire),
+            part: self.part.clone(),
         })
     }
 
@@ -157,6 +173,7 @@ pub(crate) struct Header {
     signature: Bytes,
     timestamp_token: Bytes,
     signature_result: String,
+    signature_check: Option<SignatureCheck>,
     journal_position: u64,
     timeline: u64,
     index: u64,
@@ -171,6 +188,7 @@ impl Header {
             signature: wire.signature,
             timestamp_token: wire.timestamp_token,
             signature_result: wire.signature_result,
+            signature_check: wire.signature_check.map(SignatureCheck::from_wire).transpose()?,
             journal_position: wire.journal_position,
             timeline: wire.timeline,
             index: wire.index,
@@ -231,6 +249,11 @@ impl Record {
     /// What verifying the signature said when it was written.
     pub fn signature_result(&self) -> &str {
         &self.header.signature_result
+    }
+
+    /// What the cluster itself found then; none: it did not check.
+    pub fn signature_check(&self) -> Option<&SignatureCheck> {
+        self.header.signature_check.as_ref()
     }
 
     /// Position of the journal entry of this read.

@@ -78,6 +78,7 @@ mod erasure;
 mod error;
 mod fault;
 mod get;
+mod hold;
 mod id;
 mod inbox;
 mod journal;
@@ -115,7 +116,8 @@ pub use error::{
     OperationError, OutcomeError, PutError, RegistryError, ReviewError, Unreached,
 };
 pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
-pub use get::{GATHERED_BYTES_MAX, Get, Record};
+pub use get::{GATHERED_BYTES_MAX, Get, GetSeveral, OneOfSeveral, Record, RefusedRecord, Several, SeveralRecord};
+pub use hold::Hold;
 pub use id::{
     ActId, EmergencyId, IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId,
     ReviewId,
@@ -128,9 +130,9 @@ pub use list::{Change, List};
 pub use pages::Listing;
 pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
 pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
-pub use record::{NewRecord, Part, Summary};
+pub use record::{Confirmation, NewRecord, Part, Related, SignatureCheck, Summary};
 pub use review::{CloseReview, Review, Reviews, Verdict};
 pub use word::{
     AccessLine, ActKind, ActState, Action, ActorKind, Class, ErasureState, FacilityKind, Method, Profession, Purpose,
-    ReviewKind, ReviewVerdict, Status, UnknownWord,
+    Relation, ReviewKind, ReviewVerdict, SignatureResult, Status, UnknownWord,
 };

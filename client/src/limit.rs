@@ -27,6 +27,9 @@ pub const TEXT_BYTES_MAX: usize = 4096;
 /// Longest signature or timestamp token, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 256 << 10;
 
+/// Most records of one [`crate::GetSeveral`].
+pub const SEVERAL_RECORDS_MAX: usize = 64;
+
 /// Most records, accesses or items in one page.
 pub const PAGE_ITEMS_MAX: u32 = 1000;
 

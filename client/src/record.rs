@@ -10,7 +10,7 @@ use crate::date::Date;
 use crate::fault::{Failure, Invalid};
 use crate::id::RecordId;
 use crate::limit;
-use crate::word::Class;
+use crate::word::{Class, Relation, SignatureResult, UnknownWord};
 
 /// A record to be written: everything but its body.
 #[derive(Clone)]
@@ -21,7 +21,10 @@ pub struct NewRecord {
     document_id: String,
     addressees: Vec<String>,
     version_of: Option<RecordId>,
-    author_user: String,
+    related: Option<Related>,
+    author: (String, u64),
+    enterer: (String, u64),
+    confirmer: (String, u64),
     signature: Bytes,
     timestamp_token: Bytes,
     signature_result: String,
@@ -44,7 +47,10 @@ impl NewRecord {
             document_id: String::new(),
             addressees: Vec::new(),
             version_of: None,
-            author_user: String::new(),
+            related: None,
+            author: Default::default(),
+            enterer: Default::default(),
+            confirmer: Default::default(),
             signature: Bytes::new(),
             timestamp_token: Bytes::new(),
             signature_result: String::new(),
@@ -74,15 +80,80 @@ impl NewRecord {
         self
     }
 
-    /// The author, if other than the actor: a user of the same facility.
+    /// It stands in the place of another record of the same facility. That one stays as it is and visible
+    /// to whom it was; lists tell that it was replaced.
     #[must_use]
-    pub fn author(mut self, user: impl Into<String>) -> Self {
-        self.author_user = user.into();
+    pub fn replaces(self, record: RecordId) -> Self {
+        self.relates(Relation::Replaces, record)
+    }
+
+    /// It adds to another record, of any facility, that the actor may see.
+    #[must_use]
+    pub fn appends_to(self, record: RecordId) -> Self {
+        self.relates(Relation::Appends, record)
+    }
+
+    /// It is another record, of any facility, that the actor may see, in another form.
+    #[must_use]
+    pub fn transforms(self, record: RecordId) -> Self {
+        self.relates(Relation::Transforms, record)
+    }
+
+    fn relates(mut self, relation: Relation, record: RecordId) -> Self {
+        self.related = Some(Related { relation, record, version: 0 });
         self
     }
 
-    /// The author's signature over the body, a timestamp token on it (both empty if there is none)
-    /// and what verifying them said. Kept as they are.
+    /// The version of the other record that [`NewRecord::replaces`], [`NewRecord::appends_to`] or
+    /// [`NewRecord::transforms`] means, if not its highest.
+    #[must_use]
+    pub fn related_version(mut self, version: u32) -> Self {
+        if let Some(related) = &mut self.related {
+            related.version = version;
+        }
+        self
+    }
+
+    /// The author, if other than the actor: a user of the same facility.
+    #[must_use]
+    pub fn author(mut self, user: impl Into<String>) -> Self {
+        self.author.0 = user.into();
+        self
+    }
+
+    /// When the author finished it (milliseconds since 1970-01-01 UTC), if not just now.
+    #[must_use]
+    pub fn authored_at(mut self, at_ms: u64) -> Self {
+        self.author.1 = at_ms;
+        self
+    }
+
+    /// Who entered it, if other than the actor: a user of the same facility.
+    #[must_use]
+    pub fn enterer(mut self, user: impl Into<String>) -> Self {
+        self.enterer.0 = user.into();
+        self
+    }
+
+    /// When it was entered (milliseconds since 1970-01-01 UTC), if not just now.
+    #[must_use]
+    pub fn entered_at(mut self, at_ms: u64) -> Self {
+        self.enterer.1 = at_ms;
+        self
+    }
+
+    /// Who confirmed it, and when (milliseconds since 1970-01-01 UTC): a user of the same facility. Without
+    /// this, nobody has.
+    #[must_use]
+    pub fn confirmed_by(mut self, user: impl Into<String>, at_ms: u64) -> Self {
+        self.confirmer = (user.into(), at_ms);
+        self
+    }
+
+    /// The author's signature over the body (all parts joined), a timestamp token over the same bytes (both
+    /// empty if there is none) and what verifying them said. Kept as they are. Where the signature is CMS
+    /// (RFC 5652, detached, DER) and authorities are configured, the cluster checks it, too, and keeps what it
+    /// finds beside it; nothing is refused for that.
     #[must_use]
     pub fn signature(mut self, signature: Bytes, timestamp_token: Bytes, result: impl Into<String>) -> Self {
         self.signature = signature;
@@ -99,7 +170,15 @@ impl NewRecord {
         limit::media_type("media_type", &self.media_type)?;
         limit::outside_id_or_empty("document_id", &self.document_id)?;
         limit::addressees(&self.addressees)?;
-        limit::outside_id_or_empty("author_user", &self.author_user)?;
+        limit::outside_id_or_empty("author_user", &self.author.0)?;
+        limit::outside_id_or_empty("enterer_user", &self.enterer.0)?;
+        limit::outside_id_or_empty("confirmer_user", &self.confirmer.0)?;
+        if self.confirmer.0.is_empty() && self.confirmer.1 != 0 {
+            return Err(Invalid::because("confirmer_user", "is empty, and a time of confirming is given"));
+        }
+        if let Some(related) = self.related {
+            limit::record("related_record_id", related.record)?;
+        }
         limit::bytes("signature", &self.signature, limit::SIGNATURE_BYTES_MAX)?;
         limit::bytes("timestamp_token", &self.timestamp_token, limit::SIGNATURE_BYTES_MAX)?;
         limit::text("signature_result", &self.signature_result)?;
@@ -113,12 +192,40 @@ impl NewRecord {
             document_id: self.document_id.clone(),
             addressees: self.addressees.clone(),
             record_id: self.version_of.map_or_else(Bytes::new, RecordId::to_wire),
-            author_user: self.author_user.clone(),
+            author_user: self.author.0.clone(),
+            author_ms: self.author.1,
+            enterer_user: self.enterer.0.clone(),
+            enterer_ms: self.enterer.1,
+            confirmer_user: self.confirmer.0.clone(),
+            confirmer_ms: self.confirmer.1,
+            related_record_id: self.related.map_or_else(Bytes::new, |related| related.record.to_wire()),
+            relation: self.related.map_or(0, |related| related.relation.number()),
+            related_version: self.related.map_or(0, |related| related.version),
             signature: self.signature.clone(),
             timestamp_token: self.timestamp_token.clone(),
             signature_result: self.signature_result.clone(),
         })
     }
+}
+
+/// Another record that one refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// How.
+    pub relation: Relation,
+    /// The other record.
+    pub record: RecordId,
+    /// Its version; 0: the highest.
+    pub version: u32,
+}
+
+/// Who confirmed a record.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Confirmation {
+    /// A user of the author's facility.
+    pub user: String,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
 }
 
 /// One version of a record, as lists and headers tell of it.
@@ -140,6 +247,14 @@ pub struct Summary {
     pub author_facility: String,
     /// The author.
     pub author_user: String,
+    /// When the author finished it, in milliseconds since 1970-01-01 UTC.
+    pub authored_ms: u64,
+    /// Who entered it: a user of the author's facility.
+    pub enterer_user: String,
+    /// When it was entered, in milliseconds since 1970-01-01 UTC.
+    pub entered_ms: u64,
+    /// Who confirmed it, if anyone.
+    pub confirmation: Option<Confirmation>,
     /// The author's own identifier; empty if there is none.
     pub document_id: String,
     /// Length of the body, all parts, in bytes.
@@ -148,6 +263,14 @@ pub struct Summary {
     pub hidden: bool,
     /// Facilities to which it is narrowed; empty: all that are granted.
     pub addressees: Vec<String>,
+    /// Another record that this version refers to.
+    pub related: Option<Related>,
+    /// The record that replaces this one.
+    pub replaced_by: Option<RecordId>,
+    /// Whether it has a signature.
+    pub signed: bool,
+    /// What the cluster found of the signature when it was written; none: not checked.
+    pub signature_check: Option<SignatureResult>,
 }
 
 impl fmt::Debug for Summary {
@@ -163,11 +286,32 @@ impl fmt::Debug for Summary {
 
 impl Summary {
     pub(crate) fn from_wire(wire: v1::RecordSummary) -> Result<Self, Failure> {
+        let unknown = |error: UnknownWord| Failure::broken(error.to_string());
+        let id =
+            |bytes: &Bytes| RecordId::from_wire(bytes).ok_or_else(|| Failure::broken("a record id of a wrong length"));
         Ok(Self {
-            record: RecordId::from_wire(&wire.record_id)
-                .ok_or_else(|| Failure::broken("a record id of a wrong length"))?,
+            record: id(&wire.record_id)?,
+            related: match wire.relation {
+                0 => None,
+                relation => Some(Related {
+                    relation: Relation::from_number(relation).map_err(unknown)?,
+                    record: id(&wire.related_record_id)?,
+                    version: wire.related_version,
+                }),
+            },
+            replaced_by: (!wire.replaced_by.is_empty()).then(|| id(&wire.replaced_by)).transpose()?,
+            authored_ms: wire.author_ms,
+            enterer_user: wire.enterer_user,
+            entered_ms: wire.enterer_ms,
+            confirmation: (!wire.confirmer_user.is_empty())
+                .then_some(Confirmation { user: wire.confirmer_user, at_ms: wire.confirmer_ms }),
+            signed: wire.signed,
+            signature_check: match wire.signature_check {
+                0 => None,
+                result => Some(SignatureResult::from_number(result).map_err(unknown)?),
+            },
             version: wire.version,
-            class: Class::from_number(wire.class).map_err(|error| Failure::broken(error.to_string()))?,
+            class: Class::from_number(wire.class).map_err(unknown)?,
             media_type: wire.media_type,
             clinical_date: Date::from_days(wire.clinical_day),
             written_ms: wire.written_ms,
@@ -199,5 +343,40 @@ impl Part {
         let sha256 =
             wire.sha256.as_ref().try_into().map_err(|_| Failure::broken("a part's SHA-256 of a wrong length"))?;
         Ok(Self { name: wire.name, media_type: wire.media_type, bytes: wire.bytes, sha256 })
+    }
+}
+
+/// What the cluster found when it checked a signature itself, as the record was written.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct SignatureCheck {
+    /// In short; none if there is a timestamp token only.
+    pub result: Option<SignatureResult>,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
+    /// SHA-256 of the signer's certificate, if it is known, in hexadecimal.
+    pub signer_sha256: String,
+    /// Time in the timestamp token, if that is valid, in milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: Option<u64>,
+    /// What is wrong with the signature, in words; empty: nothing.
+    pub why: String,
+    /// What is wrong with the timestamp token, in words; empty: nothing, or there is none.
+    pub timestamp_why: String,
+}
+
+impl SignatureCheck {
+    pub(crate) fn from_wire(wire: v1::SignatureCheck) -> Result<Self, Failure> {
+        Ok(Self {
+            result: match wire.result {
+                0 => None,
+                number => {
+                    Some(SignatureResult::from_number(number).map_err(|error| Failure::broken(error.to_string()))?)
+                }
+            },
+            at_ms: wire.at_ms,
+            signer_sha256: wire.signer_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            timestamp_ms: (wire.timestamp_ms != 0).then_some(wire.timestamp_ms),
+            why: wire.why,
+            timestamp_why: wire.timestamp_why,
+        })
     }
 }

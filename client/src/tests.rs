@@ -5,6 +5,7 @@ mod calls;
 mod cluster;
 mod downloads;
 mod journal;
+mod several;
 mod uploads;
 
 use crate::word::Method;

@@ -196,6 +196,30 @@ vocabulary!(
 });
 
 vocabulary!(
+    /// How a record refers to another.
+    Relation, "relation", {
+    /// It stands in the other's place.
+    Replaces = 1, "replaces";
+    /// It adds to the other.
+    Appends = 2, "appends";
+    /// It is the other in another form.
+    Transforms = 3, "transforms";
+});
+
+vocabulary!(
+    /// What the cluster found when it checked a signature itself.
+    SignatureResult, "signature result", {
+    /// Over these bytes, by a certificate that leads to a configured authority.
+    Valid = 1, "valid";
+    /// Not over these bytes, or not by the certificate that it names.
+    Invalid = 2, "invalid";
+    /// Over these bytes, but by a certificate that leads to no configured authority.
+    Untrusted = 3, "untrusted";
+    /// Of a form that the cluster does not check.
+    Unsupported = 4, "unsupported";
+});
+
+vocabulary!(
     /// What kind of actor a request states.
     ActorKind, "actor kind", {
     /// A facility's user.

@@ -71,6 +71,9 @@ pub struct NodeConfig {
     /// How much Raft log is kept for members that lag.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// Checking of signatures that come with records.
+    #[serde(default)]
+    pub signatures: SignaturesConfig,
 }
 
 /// TLS files, PEM.
@@ -146,6 +149,14 @@ impl Default for RetentionConfig {
     }
 }
 
+/// Checking of signatures that come with records.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignaturesConfig {
+    /// Certificates of the authorities of signers and of timestamps, PEM; without it nothing is checked.
+    pub ca: Option<PathBuf>,
+}
+
 impl NodeConfig {
     /// Reads and checks a configuration.
     pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
@@ -161,7 +172,8 @@ impl NodeConfig {
 
     fn anchor(&mut self, base: &Path) {
         let files = [&mut self.data, &mut self.tls.certificate, &mut self.tls.private_key, &mut self.tls.authorities];
-        for path in files.into_iter().chain(&mut self.root_key).chain(&mut self.tls.revocation_lists) {
+        let optional = self.root_key.iter_mut().chain(&mut self.signatures.ca);
+        for path in files.into_iter().chain(optional).chain(&mut self.tls.revocation_lists) {
             *path = base.join(&*path);
         }
     }

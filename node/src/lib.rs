@@ -27,6 +27,7 @@ pub mod reach;
 pub mod rpc;
 pub mod samples;
 pub mod serve;
+pub mod signature;
 pub mod snapshot;
 pub mod space;
 pub mod state;

@@ -63,7 +63,13 @@ impl Body {
             0 => bytes,
             length => request.range_start.saturating_add(length).min(bytes),
         };
-        let range = request.range_start..last;
+        let range = match &request.part[..] {
+            "" => request.range_start..last,
+            name => part_range(&header.parts, name)
+                .ok_or_else(|| GetError::from_fault(Failure::broken("a body without the part asked for").fault))?,
+        };
+        // A cut read goes on by the bytes that are left.
+        request.part.clear();
         request.version = header.summary.version;
         let verifier = Verifier::new(&header.parts, range.start);
         let (position, parts) = (range.start, header.parts.clone());
@@ -89,7 +95,7 @@ impl Body {
     }
 
     /// The next bytes, verified; nothing after the last.
-    async fn next(&mut self) -> Result<Option<Bytes>, GetError> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, GetError> {
         loop {
             if !self.ahead.is_empty() {
                 let bytes = std::mem::take(&mut self.ahead);
@@ -154,6 +160,13 @@ impl Body {
         self.lease = retry.lease();
         Ok(())
     }
+}
+
+/// Which bytes of the whole body a part is.
+fn part_range(parts: &[Part], name: &str) -> Option<Range<u64>> {
+    let place = parts.iter().position(|part| part.name == name)?;
+    let start = parts[..place].iter().map(|part| part.bytes).sum();
+    Some(start..start + parts[place].bytes)
 }
 
 /// Asks until a header comes.

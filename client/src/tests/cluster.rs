@@ -68,11 +68,24 @@ pub struct Store {
     pub brought: Vec<usize>,
     pub wholes: Vec<(usize, v1::PutWholeRequest)>,
     pub gets: Vec<(usize, v1::GetRequest)>,
+    pub severals: Vec<(usize, v1::GetSeveralRequest)>,
     pub lists: Vec<v1::ListRequest>,
     pub emergencies: Vec<v1::OpenEmergencyRequest>,
     /// The record that is read, part by part.
     pub record: Vec<Vec<u8>>,
     pub denies: bool,
+}
+
+impl Store {
+    fn parts(&self) -> Vec<v1::PartSummary> {
+        let part = |(place, part): (usize, &Vec<u8>)| v1::PartSummary {
+            name: format!("p{place}"),
+            media_type: "m/m".into(),
+            bytes: part.len() as u64,
+            sha256: Bytes::copy_from_slice(&Sha256::digest(part)),
+        };
+        self.record.iter().enumerate().map(part).collect()
+    }
 }
 
 pub struct Node {
@@ -121,6 +134,7 @@ struct Served(Arc<Node>);
 impl Records for Served {
     type PutStream = Replies<v1::PutReply>;
     type GetStream = Replies<v1::GetReply>;
+    type GetSeveralStream = Replies<v1::GetSeveralReply>;
     type ListStream = Replies<v1::ListReply>;
 
     async fn put_whole(&self, request: Request<v1::PutWholeRequest>) -> Result<Response<v1::Receipt>, Status> {
@@ -156,16 +170,7 @@ impl Records for Served {
         if store.denies {
             return Err(crate::fault::tests::status("denied", 1, 1));
         }
-        let parts: Vec<_> = store
-            .record
-            .iter()
-            .map(|part| v1::PartSummary {
-                name: "p".into(),
-                media_type: "m/m".into(),
-                bytes: part.len() as u64,
-                sha256: Bytes::copy_from_slice(&Sha256::digest(part)),
-            })
-            .collect();
+        let parts = store.parts();
         let mut whole = store.record.concat();
         let bytes = whole.len() as u64;
         match whim {
@@ -174,11 +179,15 @@ impl Records for Served {
             Some(Whim::Flips(at)) => whole[at] ^= 1,
             _ => {}
         }
-        let start = usize::try_from(request.range_start).unwrap().min(whole.len());
-        let end = match request.range_length {
+        let mut start = usize::try_from(request.range_start).unwrap().min(whole.len());
+        let mut end = match request.range_length {
             0 => whole.len(),
             length => whole.len().min(start + usize::try_from(length).unwrap()),
         };
+        if let Some(place) = parts.iter().position(|part| part.name == request.part) {
+            start = parts[..place].iter().map(|part| usize::try_from(part.bytes).unwrap()).sum();
+            end = start + usize::try_from(parts[place].bytes).unwrap();
+        }
         let data = Bytes::from(whole).slice(start..end);
         let summary = v1::RecordSummary {
             record_id: Bytes::from_static(&RECORD),
@@ -195,6 +204,40 @@ impl Records for Served {
             .map(move |from| get_reply::Step::Data(data.slice(from..data.len().min(from + 64 * 1024))));
         let replies = stream::iter(std::iter::once(header).chain(steps));
         let replies = replies.map(|step| Ok(v1::GetReply { step: Some(step) }));
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn get_several(
+        &self,
+        request: Request<v1::GetSeveralRequest>,
+    ) -> Result<Response<Self::GetSeveralStream>, Status> {
+        use v1::get_several_reply::Step;
+        let request = request.into_inner();
+        let whim = self.0.whim();
+        let mut store = self.0.store();
+        store.severals.push((self.0.place, request.clone()));
+        let (parts, mut whole) = (store.parts(), store.record.concat());
+        let bytes = whole.len() as u64;
+        match whim {
+            Some(Whim::Fails(status)) => return Err(status),
+            Some(Whim::EndsAt(at)) => whole.truncate(at),
+            Some(Whim::Flips(at)) => whole[at] ^= 1,
+            _ => {}
+        }
+        let whole = Bytes::from(whole);
+        // Each record has the same body; one whose id begins with 0xff is refused.
+        let steps = request.record_ids.into_iter().flat_map(move |record_id| {
+            if record_id[0] == 0xff {
+                let refused = v1::RefusedRecord { record_id, reason: String::new() };
+                return vec![Step::Refused(refused)];
+            }
+            let summary = v1::RecordSummary { record_id, version: 5, class: 6, bytes, ..Default::default() };
+            let header = v1::RecordHeader { summary: Some(summary), parts: parts.clone(), ..Default::default() };
+            let data = (0..whole.len()).step_by(64 * 1024);
+            let data = data.map(|from| Step::Data(whole.slice(from..whole.len().min(from + 64 * 1024))));
+            std::iter::once(Step::Header(header)).chain(data).collect()
+        });
+        let replies = stream::iter(steps.map(|step| Ok(v1::GetSeveralReply { step: Some(step) })));
         Ok(Response::new(replies.boxed()))
     }
 
@@ -246,6 +289,10 @@ impl Records for Served {
 
     async fn narrow(&self, _: Request<v1::NarrowRequest>) -> Result<Response<v1::Receipt>, Status> {
         Err(Status::unimplemented("narrow"))
+    }
+
+    async fn hold(&self, _: Request<v1::HoldRequest>) -> Result<Response<v1::Receipt>, Status> {
+        Err(Status::unimplemented("hold"))
     }
 
     async fn inbox(&self, _: Request<v1::InboxRequest>) -> Result<Response<v1::InboxReply>, Status> {

@@ -42,6 +42,12 @@ async fn a_record_is_read_whole_and_in_ranges() {
     let beyond = doctor(&cluster.client).get(&number(), id).range(300_002..).await.unwrap_err();
     assert_eq!(beyond.field(), Some("range"));
 
+    let part = doctor(&cluster.client).get(&number(), id).part("p2").await.unwrap();
+    assert_eq!(part.range(), 100_000..300_001);
+    assert!(part.bytes().await.unwrap() == whole[100_000..]);
+    let both = doctor(&cluster.client).get(&number(), id).part("p2").range(1..).await.unwrap_err();
+    assert_eq!(both.field(), Some("part"));
+
     cluster.store().record = vec![vec![]];
     assert!(get(&cluster).await.bytes().await.unwrap().is_empty());
 }

@@ -278,6 +278,14 @@ mod tests {
             "kura record list - --class image --since 2026-04-01 --as F0012/u-7",
             "kura record get - 00112233445566778899aabbccddeeff --out scan.dcm --as F0012/u-7",
             "kura record get - 00112233445566778899aabbccddeeff --range 0..1048576 --as-participant",
+            "kura record get - 00112233445566778899aabbccddeeff 00112233445566778899aabbccddee00 --to d --as F0012/u-7",
+            "kura record get - 00112233445566778899aabbccddeeff --part letter --as F0012/u-7",
+            "kura record show - 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura record put - --class image --part a=1.dcm,application/dicom --part b=2.dcm --as F0012/u-7",
+            "kura record put - x --class document --replaces 00112233445566778899aabbccddeeff --as F0012/u-7 --author u-8 \
+             --authored-at 2026-04-01T09:30:00+09:00 --enterer u-9 --confirmer u-1 --signature x.p7s --timestamp x.tst",
+            "kura record hold - 00112233445566778899aabbccddeeff --evidence order-12 --client registrar.toml",
+            "kura record release - 00112233445566778899aabbccddeeff --evidence order-13 --client registrar.toml",
             "kura record history - 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record hide - 00112233445566778899aabbccddeeff --reason wrong --as F0012/u-7",
             "kura record unhide - 00112233445566778899aabbccddeeff --as F0012/u-7",
@@ -320,6 +328,9 @@ mod tests {
             "kura record list 0043001234567890 --as F/u --as-participant",
             "kura record list 0043001234567890 --class nothing --as F/u",
             "kura export 0043001234567890",
+            "kura record put 0043001234567890 --class image --as F/u",
+            "kura record put 0043001234567890 f --part a=b --class image --as F/u",
+            "kura record get 0043001234567890 00112233445566778899aabbccddeeff --to d --out f --as F/u",
             "kura audit list 0043001234567890 --all --own-facility --as F/u",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

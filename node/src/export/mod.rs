@@ -37,6 +37,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::cli::{AccessRow, ConsentsTold, Failure, Progress};
 pub use reader::Reader;
+pub(crate) use record::{PART_NAME_MAX, ending, safe};
 use sums::Sums;
 use target::Target;
 

@@ -16,7 +16,7 @@ use crate::cli::{Exit, Failure, Progress};
 
 const DESCRIPTION: &str = "record.json";
 /// Longest name that a part gives its file, in characters.
-const PART_NAME_MAX: usize = 64;
+pub const PART_NAME_MAX: usize = 64;
 /// Longest description that is read back, in bytes.
 const DESCRIPTION_BYTES_MAX: u64 = 16 << 20;
 
@@ -32,6 +32,8 @@ pub struct Saved {
     pub files: Vec<Described>,
     /// What verifying its signature had said when it was written; empty if it has none.
     pub signature_result: String,
+    /// What the cluster itself found then; null: it did not check.
+    pub signature_check: Value,
     /// SHA-256 of its description. Stands in the sums, not in the index.
     #[serde(skip)]
     description_sha256: String,
@@ -101,6 +103,7 @@ async fn fill(
         ("timestamp.tsr", "application/timestamp-reply", record.timestamp_token().clone()),
     ];
     let signature_result = record.signature_result().to_owned();
+    let signature_check = serde_json::to_value(record.signature_check()).map_err(Failure::failed)?;
     let mut files = Vec::new();
     let mut body = record.into_reader();
     for (place, part) in parts.iter().enumerate() {
@@ -124,7 +127,8 @@ async fn fill(
         let sha256 = copy(&mut &bytes[..], bytes.len() as u64, &path.join(&file), progress).await?;
         files.push(Described { file, part: String::new(), media_type, bytes: bytes.len() as u64, sha256 });
     }
-    let mut saved = Saved { summary, folder, files, signature_result, description_sha256: String::new() };
+    let description_sha256 = String::new();
+    let mut saved = Saved { summary, folder, files, signature_result, signature_check, description_sha256 };
     let text = serde_json::to_vec_pretty(&saved).map_err(Failure::failed)?;
     let description = path.join(DESCRIPTION);
     copy(&mut &text[..], text.len() as u64, &description, progress).await?;
@@ -186,6 +190,7 @@ async fn taken_over(path: &Path, folder: &str, summary: &Summary) -> Option<Save
         folder: folder.to_owned(),
         files,
         signature_result: told["signature_result"].as_str()?.to_owned(),
+        signature_check: told["signature_check"].clone(),
         description_sha256: hexadecimal_of(&text),
     };
     // Whatever changed about it since (it was hidden, say), it is described anew.
@@ -207,7 +212,7 @@ async fn hash(path: &Path) -> Option<String> {
 }
 
 /// A name of a part as a file's: letters, digits, `.`, `-` and `_` of ASCII, and not hidden.
-fn safe(name: &str) -> String {
+pub fn safe(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
     let name: String = name.chars().map(keep).collect();
     match name.strip_prefix('.') {
@@ -217,7 +222,7 @@ fn safe(name: &str) -> String {
 }
 
 /// A file's ending by its media type.
-fn ending(media_type: &str) -> &'static str {
+pub fn ending(media_type: &str) -> &'static str {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     match essence {
         "application/dicom" => ".dcm",

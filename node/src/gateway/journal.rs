@@ -241,6 +241,8 @@ impl<'s> Journal<'s> {
             object: entry.object,
             reason: entry.reason,
             count: entry.count.max(1),
+            record_ids: entry.record_ids,
+            refused_record_ids: entry.refused_record_ids,
             ..v1::Access::default()
         };
         match view {
@@ -270,8 +272,6 @@ impl<'s> Journal<'s> {
                 access.request_id = entry.request_id;
                 access.range_start = entry.range_start;
                 access.episode_id = entry.episode_id;
-                access.record_ids = entry.record_ids;
-                access.refused_record_ids = entry.refused_record_ids;
                 access.act_id = entry.act_id;
             }
         }

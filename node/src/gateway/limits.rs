@@ -8,6 +8,8 @@ pub const WHOLE_BYTES_MAX: usize = 1 << 20;
 pub const BODY_BYTES_MAX: u64 = 8 << 30;
 /// Parts of a record.
 pub const PARTS_MAX: usize = 1024;
+/// Records of one call that reads several.
+pub const SEVERAL_RECORDS_MAX: usize = 64;
 /// Addressees of a record, grants of a participant at a time, facilities of an application.
 pub const FACILITIES_MAX: usize = 512;
 /// Grants in a participant's history; the row must stay small enough to rewrite.

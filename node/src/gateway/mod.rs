@@ -30,12 +30,14 @@ pub mod erase;
 pub mod erasures;
 pub mod error;
 pub mod group;
+pub mod hold;
 pub mod inbox;
 pub mod journal;
 pub mod limits;
 pub mod links;
 pub mod list;
 pub mod members;
+pub mod new_record;
 pub mod outcome;
 pub mod own_grants;
 pub mod participant;
@@ -49,6 +51,7 @@ pub mod registry;
 pub mod reviews;
 pub mod rows;
 pub mod settings;
+pub mod several;
 pub mod stage;
 pub mod sweep;
 pub mod transact;
@@ -80,6 +83,8 @@ pub struct Gateway {
     pub clock_offset_ms: AtomicI64,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
+    /// Checks signatures that come with records.
+    pub signatures: crate::signature::Checker,
     /// Calls being decided; none begins once the node drains.
     in_flight: tokio::sync::watch::Sender<usize>,
     draining: AtomicBool,
@@ -106,12 +111,18 @@ impl Gateway {
             space,
             clock_offset_ms: AtomicI64::new(NOT_COMPARED),
             reach,
+            signatures: crate::signature::Checker::default(),
             in_flight: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
         }
+    }
+
+    /// The same, checking signatures.
+    pub fn checking(self, signatures: crate::signature::Checker) -> Gateway {
+        Gateway { signatures, ..self }
     }
 
     /// The keys, or why there are none.

@@ -1,12 +1,14 @@
 //! Writing a record: what both ways in (one message, or a staged upload) commit.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, RecordFacts, decide};
-use kura_cluster::id::{ContentId, DocumentId, FacilityId, RecordId, UserId};
-use kura_cluster::row::{DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, Table};
+use kura_cluster::Revision;
+use kura_cluster::consent::{Act, RecordFacts, Related, decide};
+use kura_cluster::id::{ContentId, RecordId, UserId};
+use kura_cluster::row::{
+    DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, SignatureCheck, Table,
+};
 use kura_cluster::seal::Domain;
-use kura_cluster::word::{Action, Class};
-use kura_cluster::{ParticipantNumber, Revision};
+use kura_cluster::word::{Action, Relation};
 use kura_proto::v1;
 use sha2::{Digest, Sha256};
 
@@ -14,92 +16,13 @@ use super::attempt::{Attempt, DataKey};
 use super::body::{self, PartDraft, Place, body_sha256, check_sha256, seal_part};
 use super::caller::{CallerRows, StatedActor};
 use super::consents::bounded;
-use super::limits::{FACILITIES_MAX, PARTS_MAX, SIGNATURE_BYTES_MAX, WHOLE_BYTES_MAX};
-use super::participant::{Known, number};
+use super::limits::{PARTS_MAX, WHOLE_BYTES_MAX};
+use super::new_record::{NewRecord, NewRelation};
+use super::participant::Known;
 use super::rows::Loaded;
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
-
-/// A record to be written, parsed.
-#[derive(Debug, Clone)]
-pub struct NewRecord {
-    /// Participant.
-    pub number: ParticipantNumber,
-    /// Class.
-    pub class: Class,
-    /// Media type.
-    pub media_type: String,
-    /// Clinical day.
-    pub clinical_day: i32,
-    /// The author's own id.
-    pub document_id: Option<DocumentId>,
-    /// Addressees, sorted and distinct.
-    pub addressees: Vec<String>,
-    /// The record of which this is a version.
-    pub version_of: Option<RecordId>,
-    /// The author if not the actor.
-    pub author_user: Option<UserId>,
-    signature: Bytes,
-    timestamp_token: Bytes,
-    signature_result: String,
-}
-
-impl NewRecord {
-    /// Parses and bounds everything but the body.
-    pub fn parse(participant: &str, record: Option<&v1::NewRecord>) -> Result<NewRecord, GatewayError> {
-        let record = record.ok_or_else(|| GatewayError::invalid("record", "is missing"))?;
-        let number = number(participant)?;
-        bounded("media_type", &record.media_type)?;
-        bounded("signature_result", &record.signature_result)?;
-        if record.media_type.is_empty() {
-            return Err(GatewayError::invalid("media_type", "is empty"));
-        }
-        for (field, bytes) in [("signature", &record.signature), ("timestamp_token", &record.timestamp_token)] {
-            if bytes.len() > SIGNATURE_BYTES_MAX {
-                return Err(GatewayError::invalid(
-                    field,
-                    format!("has {} bytes, the limit is {SIGNATURE_BYTES_MAX}", bytes.len()),
-                ));
-            }
-        }
-        if record.addressees.len() > FACILITIES_MAX {
-            return Err(GatewayError::invalid(
-                "addressees",
-                format!("{} are given, the limit is {FACILITIES_MAX}", record.addressees.len()),
-            ));
-        }
-        let mut addressees = record.addressees.clone();
-        for addressee in &addressees {
-            FacilityId::parse(addressee).map_err(|e| GatewayError::invalid("addressees", e))?;
-        }
-        addressees.sort();
-        addressees.dedup();
-        let some = |text: &str| !text.is_empty();
-        Ok(NewRecord {
-            number,
-            class: Class::from_number(record.class).map_err(|e| GatewayError::invalid("class", e))?,
-            media_type: record.media_type.clone(),
-            clinical_day: record.clinical_day,
-            document_id: some(&record.document_id)
-                .then(|| DocumentId::parse(&record.document_id))
-                .transpose()
-                .map_err(|e| GatewayError::invalid("document_id", e))?,
-            addressees,
-            version_of: (!record.record_id.is_empty())
-                .then(|| RecordId::from_slice(&record.record_id))
-                .transpose()
-                .map_err(|e| GatewayError::invalid("record_id", e))?,
-            author_user: some(&record.author_user)
-                .then(|| UserId::parse(&record.author_user))
-                .transpose()
-                .map_err(|e| GatewayError::invalid("author_user", e))?,
-            signature: record.signature.clone(),
-            timestamp_token: record.timestamp_token.clone(),
-            signature_result: record.signature_result.clone(),
-        })
-    }
-}
 
 /// What a decision to write found.
 pub struct Writing {
@@ -108,7 +31,16 @@ pub struct Writing {
     /// The present data key under which the record lies.
     pub data: DataKey,
     control: Option<Loaded<RecordControl>>,
+    related: Option<RelatedRow>,
     document: Option<(RowKey, Loaded<DocumentIdRow>)>,
+}
+
+/// The control row of the record that a new one refers to, with the data key under which that lies: it may be a
+/// former number's.
+struct RelatedRow {
+    key: RowKey,
+    data: DataKey,
+    loaded: Loaded<RecordControl>,
 }
 
 /// Decides whether a record may be written; on permission `write` drafts the rows.
@@ -118,6 +50,7 @@ pub fn decide_write<T>(
     record: &NewRecord,
     write: impl FnOnce(&mut Attempt<'_>, Writing) -> Result<T, GatewayError>,
 ) -> Result<Verdict<T>, GatewayError> {
+    record.check_times(attempt.now_ms)?;
     let rows = CallerRows::load(attempt, caller)?;
     attempt.entry.class = record.class.number();
     let known = attempt.participant(&record.number)?;
@@ -133,13 +66,29 @@ pub fn decide_write<T>(
         let key = RowKey::record_control(&data.pseudonym, id);
         control = Some(attempt.load_of::<RecordControl>(&key, &data.pseudonym)?);
     }
+    let mut related = None;
+    if let (Some(other), Some(known)) = (&record.related, &known) {
+        let home = attempt.home(known, &other.record)?;
+        let data = attempt.data_key(&home.pseudonym, home.key_version)?;
+        let key = RowKey::record_control(&home.pseudonym, &other.record);
+        let loaded = attempt.load_of::<RecordControl>(&key, &home.pseudonym)?;
+        related = Some(RelatedRow { key, data, loaded });
+    }
     let earlier = control.as_ref().and_then(|loaded| loaded.value.clone());
+    let other = related.as_ref().and_then(|related| related.loaded.value.clone());
     let act = Act::Write {
         class: record.class,
         clinical_day: record.clinical_day,
         addressees: &record.addressees,
         earlier: record.version_of.as_ref().map(|_| earlier.as_deref().map(|control| RecordFacts { control })),
-        related: None,
+        related: record.related.as_ref().map(|asked| Related {
+            relation: asked.relation,
+            // A version that was never written is no record.
+            record: other
+                .as_deref()
+                .filter(|control| asked.version <= control.version)
+                .map(|control| RecordFacts { control }),
+        }),
     };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);
     Verdict::of(decide(&facts), |_| {
@@ -156,7 +105,7 @@ pub fn decide_write<T>(
             }
             None => None,
         };
-        write(attempt, Writing { known, data, control, document })
+        write(attempt, Writing { known, data, control, related, document })
     })
 }
 
@@ -166,6 +115,8 @@ pub struct Body {
     pub place: Place,
     /// Its parts.
     pub parts: Vec<PartDraft>,
+    /// What was found of its signature, if that was checked.
+    pub signature_check: Option<SignatureCheck>,
 }
 
 /// Whether the document id names this very body already: then nothing more is written.
@@ -208,7 +159,12 @@ pub fn write_record(
     attempt.entry.version = version;
 
     let at_ms = attempt.now_ms;
-    let person = |user: &str| Some(Person { facility: facility.reveal().into(), user: user.into(), at_ms });
+    let person = |user: &UserId, stated_ms: u64| Person {
+        facility: facility.reveal().into(),
+        user: user.reveal().into(),
+        at_ms: if stated_ms == 0 { at_ms } else { stated_ms },
+    };
+    let related_id = record.related.as_ref().map_or_else(Bytes::new, |r| Bytes::copy_from_slice(&r.record.0));
     let (open, parts) = body::account(&body.place, &body.parts);
     let hashes: Vec<[u8; 32]> = body.parts.iter().map(PartDraft::sha256).collect();
     let manifest = Manifest {
@@ -216,8 +172,9 @@ pub fn write_record(
         media_type: record.media_type.clone(),
         clinical_day: record.clinical_day,
         written_ms: at_ms,
-        author: person(record.author_user.as_ref().map_or(user.reveal(), UserId::reveal)),
-        enterer: person(user.reveal()),
+        author: Some(person(record.author_user.as_ref().unwrap_or(user), record.author_ms)),
+        enterer: Some(person(record.enterer_user.as_ref().unwrap_or(user), record.enterer_ms)),
+        confirmer: record.confirmer_user.as_ref().map(|user| person(user, record.confirmer_ms)),
         document_id: record.document_id.as_ref().map(|id| id.reveal().to_owned()).unwrap_or_default(),
         bytes: parts.iter().map(|part: &Part| part.bytes).sum(),
         parts,
@@ -226,7 +183,10 @@ pub fn write_record(
         signature: record.signature.clone(),
         timestamp_token: record.timestamp_token.clone(),
         signature_result: record.signature_result.clone(),
-        ..Manifest::default()
+        relation: record.related.as_ref().map_or(0, |related| related.relation.number()),
+        related_record_id: related_id,
+        related_version: record.related.as_ref().map_or(0, |related| related.version),
+        signature_check: body.signature_check.clone(),
     };
     let manifest_key = RowKey::record(&pseudonym, &record_id, version);
     let nonce = attempt.nonce();
@@ -249,6 +209,14 @@ pub fn write_record(
         ..earlier.cloned().unwrap_or_default()
     };
     attempt.put_with(&control_key, &writing.data, control_revision, &control);
+    if let (Some(NewRelation { relation: Relation::Replaces, .. }), Some(RelatedRow { key, data, loaded })) =
+        (&record.related, &writing.related)
+    {
+        // It stays as it is, and visible to whom it was; lists tell that another stands in its place.
+        let replaced = loaded.value.as_deref().ok_or(GatewayError::Damaged { what: "record-control" })?;
+        let replaced = RecordControl { replaced_by: Bytes::copy_from_slice(&record_id.0), ..replaced.clone() };
+        attempt.put_with(key, data, loaded.revision, &replaced);
+    }
 
     if let Some((key, loaded)) = &writing.document {
         let row = DocumentIdRow {
@@ -301,6 +269,13 @@ impl Gateway {
         let body_hash = body_sha256(&hashes);
         let asked = asked(&request, &body_hash)?;
         let record = NewRecord::parse(&request.participant, request.record.as_ref())?;
+        let signature_check = match self.signatures.begin(&record.signature, &record.timestamp_token) {
+            Some(mut check) => {
+                parts.iter().for_each(|part| check.update(&part.data));
+                Some(check.finish(self.now_ms()?))
+            }
+            None => None,
+        };
         let content_id = ContentId(random::id());
         let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
         let done = self
@@ -330,7 +305,7 @@ impl Gateway {
                         }
                         drafts.push(draft);
                     }
-                    let body = Body { place, parts: drafts };
+                    let body = Body { place, parts: drafts, signature_check: signature_check.clone() };
                     receipt = write_record(attempt, caller, &record, &writing, &body, record_id)?;
                     Ok(false)
                 })?;

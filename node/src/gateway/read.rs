@@ -1,20 +1,23 @@
 //! Reading a record: decide and journal, then verify, open and decompress its blocks.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
+use kura_cluster::command::Committed;
 use kura_cluster::consent::{Act, Facts, RecordFacts, decide};
 use kura_cluster::id::{ContentId, EpisodeId, RecordId};
-use kura_cluster::row::{Manifest, ManifestOpen, ReceiptRow, RecordControl, RowKey};
+use kura_cluster::row::{JournalEntry, Manifest, ManifestOpen, ReceiptRow, RecordControl, RowKey, SignatureCheck};
 use kura_cluster::word::{Action, Purpose};
 use kura_proto::v1;
 use sha2::{Digest, Sha256};
 
-use super::attempt::{Attempt, DataKey, broken};
+use super::attempt::{Attempt, broken};
 use super::body::{self, Place};
 use super::caller::CallerRows;
+use super::consents::bounded;
 use super::emergency::{Episode, episode_id};
 use super::limits::{DOWNLOAD_TIMEOUT, RECHECK_INTERVAL};
 use super::participant::number;
@@ -34,19 +37,83 @@ pub struct Reading {
     /// Part, block, and where the next byte lies in it.
     next: Cursor,
     remaining: u64,
+    clock: ReadingClock,
+}
+
+/// When a read began, and when it was decided on last.
+#[derive(Clone, Copy)]
+pub(super) struct ReadingClock {
     begun: Instant,
     checked: Instant,
 }
 
+impl ReadingClock {
+    /// Decided on just now.
+    pub fn start() -> ReadingClock {
+        let now = Instant::now();
+        ReadingClock { begun: now, checked: now }
+    }
+
+    /// Ends a read beyond its deadline. Decides again from time to time; a denial is journalled, a
+    /// permission is not: it is the same read.
+    pub async fn keep(&mut self, gateway: &Gateway, caller: &Caller, asked: &Question) -> Result<(), GatewayError> {
+        if self.begun.elapsed() > DOWNLOAD_TIMEOUT {
+            return Err(GatewayError::Unavailable {
+                why: "the download took longer than its deadline; resume it".into(),
+            });
+        }
+        if self.checked.elapsed() <= RECHECK_INTERVAL {
+            return Ok(());
+        }
+        self.check_again(gateway, caller, asked).await
+    }
+
+    async fn check_again(&mut self, gateway: &Gateway, caller: &Caller, asked: &Question) -> Result<(), GatewayError> {
+        let mut attempt = Attempt::begin(gateway, &JournalEntry::default())?;
+        if let Verdict::Denied(_) = decide_read(&mut attempt, caller, asked)? {
+            drop(attempt);
+            gateway
+                .transact(caller, Action::Get, None, |attempt| {
+                    Ok((decide_read(attempt, caller, asked)?, ReceiptRow::default()))
+                })
+                .await?;
+        }
+        self.checked = Instant::now();
+        Ok(())
+    }
+}
+
+/// A record asked for.
 #[derive(Clone)]
-struct Question {
-    number: kura_cluster::ParticipantNumber,
-    record_id: RecordId,
-    version: u32,
-    purpose: Purpose,
-    range_start: u64,
+pub(super) struct Question {
+    pub number: kura_cluster::ParticipantNumber,
+    pub record_id: RecordId,
+    /// 0: the newest.
+    pub version: u32,
+    pub purpose: Purpose,
+    pub range_start: u64,
+    /// 0: to the end.
+    pub range_length: u64,
+    /// Only this part; empty: the whole body.
+    pub part: String,
     /// The emergency under which it is asked.
-    episode: Option<EpisodeId>,
+    pub episode: Option<EpisodeId>,
+}
+
+impl Question {
+    /// All of a record's newest version.
+    pub fn whole(number: kura_cluster::ParticipantNumber, record_id: RecordId, purpose: Purpose) -> Question {
+        Question {
+            number,
+            record_id,
+            version: 0,
+            purpose,
+            range_start: 0,
+            range_length: 0,
+            part: String::new(),
+            episode: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -57,14 +124,10 @@ struct Cursor {
     skip: usize,
 }
 
-struct Permitted {
-    pseudonym: Pseudonym,
-    /// The version that sealed the blocks.
-    data: DataKey,
-    control: Arc<RecordControl>,
-    version: u32,
-    open: ManifestOpen,
-    manifest: Manifest,
+pub(super) struct Permitted {
+    pub pseudonym: Pseudonym,
+    pub control: Arc<RecordControl>,
+    pub version: u32,
 }
 
 impl Gateway {
@@ -74,62 +137,27 @@ impl Gateway {
         caller: &Caller,
         request: v1::GetRequest,
     ) -> Result<(v1::RecordHeader, Reading), GatewayError> {
-        let mut asked = Question {
+        let asked = Question {
             number: number(&request.participant)?,
             record_id: RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?,
             version: request.version,
             purpose: Gateway::purpose(caller, request.purpose)?,
             range_start: request.range_start,
+            range_length: request.range_length,
+            part: request.part,
             episode: episode_id(&request.episode_id)?,
         };
+        bounded("part", &asked.part)?;
+        if !asked.part.is_empty() && (asked.range_start, asked.range_length) != (0, 0) {
+            return Err(GatewayError::invalid("part", "is given together with a range"));
+        }
         let done = self
             .transact(caller, Action::Get, None, |attempt| {
                 Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
             })
             .await?;
-        let Permitted { data, control, version, open, manifest, .. } = done.value.ok_or(GatewayError::Unknown)?;
-        asked.version = version;
-        let total = manifest.bytes;
-        if asked.range_start > total {
-            return Err(GatewayError::invalid("range_start", format!("lies beyond the body's {total} bytes")));
-        }
-        let rest = total - asked.range_start;
-        let remaining = if request.range_length == 0 { rest } else { rest.min(request.range_length) };
-        let content_id =
-            ContentId::from_slice(&open.content_id).map_err(|_| GatewayError::Damaged { what: "record" })?;
-        let place = Place { cluster_id: self.unsealed()?.cluster_id(), content_id, data };
-        let mut header = v1::RecordHeader {
-            summary: Some(summary(&asked.record_id, &control, &manifest)),
-            parts: manifest.parts.iter().map(part_summary).collect(),
-            signature: manifest.signature.clone(),
-            timestamp_token: manifest.timestamp_token.clone(),
-            signature_result: manifest.signature_result.clone(),
-            journal_position: done.committed.journal_first,
-            index: done.committed.revision.index,
-            timeline: done.committed.revision.timeline,
-            data: Bytes::new(),
-        };
-        let next = seek(&manifest, asked.range_start);
-        let now = Instant::now();
-        let mut reading = Reading {
-            gateway: self.clone(),
-            caller: caller.clone(),
-            asked,
-            place,
-            open,
-            next,
-            remaining,
-            begun: now,
-            checked: now,
-        };
-        if remaining <= HEADER_DATA_BYTES_MAX {
-            let mut data = Vec::with_capacity(usize::try_from(remaining).unwrap_or(0));
-            while let Some(chunk) = reading.next_block()? {
-                data.extend_from_slice(&chunk);
-            }
-            header.data = data.into();
-        }
-        Ok((header, reading))
+        let found = done.value.ok_or(GatewayError::Unknown)?;
+        Reading::open(self, caller, asked, &found, &done.committed, ReadingClock::start())
     }
 
     /// Lists the versions of a record.
@@ -138,14 +166,10 @@ impl Gateway {
         caller: &Caller,
         request: v1::HistoryRequest,
     ) -> Result<v1::HistoryReply, GatewayError> {
-        let asked = Question {
-            number: number(&request.participant)?,
-            record_id: RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?,
-            version: 0,
-            purpose: Gateway::purpose(caller, request.purpose)?,
-            range_start: 0,
-            episode: episode_id(&request.episode_id)?,
-        };
+        let record_id = RecordId::from_slice(&request.record_id).map_err(|e| GatewayError::invalid("record_id", e))?;
+        let purpose = Gateway::purpose(caller, request.purpose)?;
+        let mut asked = Question::whole(number(&request.participant)?, record_id, purpose);
+        asked.episode = episode_id(&request.episode_id)?;
         let done = self
             .transact(caller, Action::History, None, |attempt| {
                 let verdict = decide_read(attempt, caller, &asked)?.try_map(|found| {
@@ -164,7 +188,7 @@ impl Gateway {
     }
 }
 
-fn decide_read(
+pub(super) fn decide_read(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
     asked: &Question,
@@ -198,10 +222,20 @@ fn decide_read(
         }
         let (pseudonym, control) = found.ok_or(GatewayError::Damaged { what: "record-control" })?;
         let version = if asked.version == 0 { control.version } else { asked.version };
-        let (open, manifest) = load_manifest(attempt, &pseudonym, &asked.record_id, version)?;
-        let data = attempt.data_key(&pseudonym, open.key_version)?;
-        Ok(Permitted { pseudonym, data, control, version, open, manifest })
+        if !asked.part.is_empty() {
+            let (_, manifest) = load_manifest(attempt, &pseudonym, &asked.record_id, version)?;
+            // A part that is not there is told by whoever takes the read up: it was decided and is journalled.
+            attempt.entry.range_start = part_range(&manifest, &asked.part).map_or(0, |range| range.start);
+        }
+        Ok(Permitted { pseudonym, control, version })
     })
+}
+
+/// Which bytes of the whole body a part is.
+fn part_range(manifest: &Manifest, name: &str) -> Option<Range<u64>> {
+    let place = manifest.parts.iter().position(|part| part.name == name)?;
+    let start = manifest.parts[..place].iter().map(|part| part.bytes).sum();
+    Some(start..start + manifest.parts[place].bytes)
 }
 
 /// Manifests are immutable: they need no expectation.
@@ -221,7 +255,8 @@ pub fn load_manifest(
 
 /// What a caller is told of a record beside its body.
 pub fn summary(record_id: &RecordId, control: &RecordControl, manifest: &Manifest) -> v1::RecordSummary {
-    let author = manifest.author.clone().unwrap_or_default();
+    let [author, enterer, confirmer] =
+        [&manifest.author, &manifest.enterer, &manifest.confirmer].map(|person| person.clone().unwrap_or_default());
     v1::RecordSummary {
         record_id: Bytes::copy_from_slice(&record_id.0),
         version: manifest.version,
@@ -235,7 +270,23 @@ pub fn summary(record_id: &RecordId, control: &RecordControl, manifest: &Manifes
         bytes: manifest.bytes,
         hidden: control.hidden,
         addressees: control.addressees.clone(),
+        related_record_id: manifest.related_record_id.clone(),
+        relation: manifest.relation,
+        related_version: manifest.related_version,
+        replaced_by: control.replaced_by.clone(),
+        author_ms: author.at_ms,
+        enterer_user: enterer.user,
+        enterer_ms: enterer.at_ms,
+        confirmer_user: confirmer.user,
+        confirmer_ms: confirmer.at_ms,
+        signed: !manifest.signature.is_empty(),
+        signature_check: manifest.signature_check.as_ref().map_or(0, |check| check.result),
     }
+}
+
+fn told_check(check: SignatureCheck) -> v1::SignatureCheck {
+    let SignatureCheck { result, at_ms, signer_sha256, timestamp_ms, why, timestamp_why } = check;
+    v1::SignatureCheck { result, at_ms, signer_sha256, timestamp_ms, why, timestamp_why }
 }
 
 fn part_summary(part: &kura_cluster::row::Part) -> v1::PartSummary {
@@ -261,38 +312,76 @@ fn seek(manifest: &Manifest, start: u64) -> Cursor {
 }
 
 impl Reading {
+    /// Takes up what was permitted: what is told of the record, with the data of a short one, and the rest.
+    pub(super) fn open(
+        gateway: &Arc<Gateway>,
+        caller: &Caller,
+        mut asked: Question,
+        found: &Permitted,
+        decided: &Committed,
+        clock: ReadingClock,
+    ) -> Result<(v1::RecordHeader, Reading), GatewayError> {
+        // What is read here is immutable, and was decided on.
+        let attempt = Attempt::begin(gateway, &JournalEntry::default())?;
+        let (open, manifest) = load_manifest(&attempt, &found.pseudonym, &asked.record_id, found.version)?;
+        let data = attempt.data_key(&found.pseudonym, open.key_version)?;
+        let cluster_id = attempt.vault.cluster_id();
+        drop(attempt);
+        asked.version = found.version;
+        let range = match &asked.part[..] {
+            "" => asked.range_start..manifest.bytes,
+            name => part_range(&manifest, name).ok_or(GatewayError::NotFound { what: "a part of this name" })?,
+        };
+        if asked.range_start > manifest.bytes {
+            let why = format!("lies beyond the body's {} bytes", manifest.bytes);
+            return Err(GatewayError::invalid("range_start", why));
+        }
+        let rest = range.end - range.start;
+        let remaining = if asked.range_length == 0 { rest } else { rest.min(asked.range_length) };
+        let content_id =
+            ContentId::from_slice(&open.content_id).map_err(|_| GatewayError::Damaged { what: "record" })?;
+        let mut header = v1::RecordHeader {
+            summary: Some(summary(&asked.record_id, &found.control, &manifest)),
+            parts: manifest.parts.iter().map(part_summary).collect(),
+            signature: manifest.signature.clone(),
+            timestamp_token: manifest.timestamp_token.clone(),
+            signature_result: manifest.signature_result.clone(),
+            journal_position: decided.journal_first,
+            index: decided.revision.index,
+            timeline: decided.revision.timeline,
+            data: Bytes::new(),
+            signature_check: manifest.signature_check.clone().map(told_check),
+        };
+        let (place, next) = (Place { cluster_id, content_id, data }, seek(&manifest, range.start));
+        let (gateway, caller) = (gateway.clone(), caller.clone());
+        let mut reading = Reading { gateway, caller, asked, place, open, next, remaining, clock };
+        if remaining <= HEADER_DATA_BYTES_MAX {
+            let mut data = Vec::with_capacity(usize::try_from(remaining).unwrap_or(0));
+            while let Some(chunk) = reading.next_block()? {
+                data.extend_from_slice(&chunk);
+            }
+            header.data = data.into();
+        }
+        Ok((header, reading))
+    }
+
+    /// When it began and was decided on last.
+    pub(super) fn clock(&self) -> ReadingClock {
+        self.clock
+    }
+
     /// The next bytes, at most 1 MiB; `None` at the end. Decides again from time to time.
     pub async fn next(&mut self) -> Result<Option<Bytes>, GatewayError> {
         if self.remaining == 0 {
             return Ok(None);
         }
-        if self.begun.elapsed() > DOWNLOAD_TIMEOUT {
-            return Err(GatewayError::Unavailable {
-                why: "the download took longer than its deadline; resume it".into(),
-            });
-        }
-        if self.checked.elapsed() > RECHECK_INTERVAL {
-            self.check_again().await?;
-        }
+        self.clock.keep(&self.gateway, &self.caller, &self.asked).await?;
         tokio::task::block_in_place(|| self.next_block())
     }
 
-    /// Decides again; a denial is journalled, a permission is not: it is the same read.
+    #[cfg(test)]
     pub(super) async fn check_again(&mut self) -> Result<(), GatewayError> {
-        let entry = kura_cluster::row::JournalEntry::default();
-        let mut attempt = Attempt::begin(&self.gateway, &entry)?;
-        if let Verdict::Denied(_) = decide_read(&mut attempt, &self.caller, &self.asked)? {
-            drop(attempt);
-            let asked = self.asked.clone();
-            let caller = &self.caller;
-            self.gateway
-                .transact(caller, Action::Get, None, |attempt| {
-                    Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
-                })
-                .await?;
-        }
-        self.checked = Instant::now();
-        Ok(())
+        self.clock.check_again(&self.gateway, &self.caller, &self.asked).await
     }
 
     fn next_block(&mut self) -> Result<Option<Bytes>, GatewayError> {

@@ -29,11 +29,13 @@ use super::attempt::{Attempt, broken};
 use super::body::{PartDraft, Place, body_sha256, check_sha256};
 use super::caller::StatedActor;
 use super::limits::{BODY_BYTES_MAX, PARTS_MAX, PROPOSE_TIMEOUT, STAGE_COMMAND_BYTES, STAGE_COMMAND_ROWS};
+use super::new_record::NewRecord;
 use super::propose::{Proposed, Proposer};
-use super::put::{self, Body, NewRecord, check_part, decide_write, stored_before, write_record};
+use super::put::{self, Body, check_part, decide_write, stored_before, write_record};
 use super::transact::{ANOTHER_REQUEST, GIVEN_UP, Verdict, open_receipt};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
+use crate::signature::Check;
 use crate::vault::Vault;
 
 /// Staging commands on their way at a time.
@@ -49,6 +51,8 @@ pub struct Upload<'g> {
     place: Place,
     staging: Revision,
     parts: Vec<PartDraft>,
+    /// The check of its signature, if it has one that is checked.
+    signature: Option<Check>,
     /// The block being filled of the last part.
     filling: BytesMut,
     bytes: u64,
@@ -137,6 +141,7 @@ impl Gateway {
             .await?;
         let data = done.value.ok_or(GatewayError::Unknown)?;
         let cluster_id = self.unsealed()?.cluster_id();
+        let signature = self.signatures.begin(&record.signature, &record.timestamp_token);
         let mut upload = Upload {
             gateway: self,
             caller: caller.clone(),
@@ -145,6 +150,7 @@ impl Gateway {
             place: Place { cluster_id, content_id, data },
             staging: done.committed.revision,
             parts: Vec::new(),
+            signature,
             filling: BytesMut::new(),
             bytes: 0,
             command: Command::default(),
@@ -254,6 +260,9 @@ impl Upload<'_> {
                     None => (open(true).ok_or(GatewayError::Damaged { what: "block" })?, true),
                 };
                 part.account(stored.value.len(), &stored.header.value_sha256, &plain);
+                if let Some(check) = &mut self.signature {
+                    check.update(&plain);
+                }
                 if last {
                     part.complete = true;
                     break;
@@ -351,10 +360,13 @@ impl Upload<'_> {
         let Some(part) = self.parts.last_mut() else { return Ok(()) };
         let index = part.blocks();
         let nonce = self.nonces.take();
-        let (place, filling) = (&self.place, &self.filling);
+        let (place, filling, check) = (&self.place, &self.filling, &mut self.signature);
         let sealed = tokio::task::block_in_place(|| {
             let sealed = place.seal(number, index, last, &nonce, filling);
             part.account(sealed.bytes.len(), &sealed.sha256, filling);
+            if let Some(check) = check {
+                check.update(filling);
+            }
             sealed
         });
         self.command_bytes += self.filling.len();
@@ -369,7 +381,7 @@ impl Upload<'_> {
     }
 
     /// Proposes what has gathered.
-    async fn send(&mut self) -> Result<(), GatewayError> {
+    pub(super) async fn send(&mut self) -> Result<(), GatewayError> {
         if self.command.writes.is_empty() {
             return Ok(());
         }
@@ -428,9 +440,10 @@ impl Upload<'_> {
         }
         let body_hash = body_sha256(&hashes);
         let asked = put::asked(&self.request, &body_hash)?;
-        let Upload { gateway, caller, request, record, place, staging, parts, .. } = self;
+        let Upload { gateway, caller, request, record, place, staging, parts, signature, .. } = self;
         let parts_count = parts.len();
-        let body = Body { place, parts };
+        let now_ms = gateway.now_ms()?;
+        let body = Body { place, parts, signature_check: signature.map(|check| check.finish(now_ms)) };
         let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
         let done = gateway
             .transact(&caller, Action::Put, Some(&asked), |attempt| {

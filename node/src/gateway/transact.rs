@@ -136,6 +136,7 @@ repeatable_without_actor!(
     AliasRequest,
     ReviewRequest,
     ApproveErasureRequest,
+    HoldRequest,
     OutcomeRequest
 );
 

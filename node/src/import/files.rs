@@ -130,7 +130,7 @@ async fn import_one(import: &Import, files: &Files, found: &Found) -> Result<Lin
         // Lists tell no hash: only the cluster can say whether it holds this content under the id.
         Some(id) => id.clone(),
         None => {
-            let id = format!("sha256:{}", sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            let id = id_by_content(&number, &sha256);
             let load = async || Stored::load(&import.acting, &number, &import.facility).await.map(Arc::new);
             let stored = files.stored.get_or_insert_async(&number, load()).await.map_err(Unfound::Stop)?;
             if let Some(newest) = stored.document(&id).filter(|newest| newest.bytes == found.length) {
@@ -158,6 +158,13 @@ async fn import_one(import: &Import, files: &Files, found: &Found) -> Result<Lin
         }),
         Err(refusal) => refuse(refusal),
     }
+}
+
+/// The document id of a file that has none of its own: the same content for the same participant is one document.
+/// The same leaflet handed to two people is two.
+fn id_by_content(number: &ParticipantNumber, sha256: &[u8; 32]) -> String {
+    let hash = Sha256::new().chain_update(number.reveal()).chain_update(sha256).finalize();
+    format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 /// The SHA-256 of a file that has not changed since it was recognised.

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use kura_proto::v1::records_server::Records;
-use kura_proto::v1::{self, get_reply, put_reply, put_request};
+use kura_proto::v1::{self, get_reply, get_several_reply, put_reply, put_request};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
 use super::role::Call;
+use crate::gateway::several::Step;
 use crate::gateway::stage::{Begun, Position, Repeated, Upload};
 use crate::gateway::{Caller, GatewayError};
 
@@ -24,6 +25,7 @@ type Replies<T> = ReceiverStream<Result<T, Status>>;
 impl Records for Services {
     type PutStream = Replies<v1::PutReply>;
     type GetStream = Replies<v1::GetReply>;
+    type GetSeveralStream = Replies<v1::GetSeveralReply>;
     type ListStream = Replies<v1::ListReply>;
 
     async fn put_whole(&self, request: Request<v1::PutWholeRequest>) -> Result<Response<v1::Receipt>, Status> {
@@ -83,6 +85,42 @@ impl Records for Services {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
+    async fn get_several(
+        &self,
+        request: Request<v1::GetSeveralRequest>,
+    ) -> Result<Response<Self::GetSeveralStream>, Status> {
+        let caller = self.caller(Call::Get, &request, |r| r.actor.as_ref())?;
+        let mut reading = self.gateway.read_several(&caller, request.into_inner()).await?;
+        let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
+        tokio::spawn(async move {
+            let tell = async |step| replies.send(Ok(v1::GetSeveralReply { step: Some(step) })).await.is_ok();
+            loop {
+                let heard = match reading.next().await {
+                    Ok(Some(Step::Header(header))) => tell(get_several_reply::Step::Header(*header)).await,
+                    Ok(Some(Step::Refused(refused))) => tell(get_several_reply::Step::Refused(refused)).await,
+                    Ok(Some(Step::Data(mut block))) => {
+                        let mut heard = true;
+                        while heard && !block.is_empty() {
+                            let data = block.split_to(block.len().min(DATA_BYTES_MAX));
+                            heard = tell(get_several_reply::Step::Data(data)).await;
+                        }
+                        heard
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        let _ = replies.send(Err(error.into())).await;
+                        return;
+                    }
+                };
+                // A client that has gone away ends the reading.
+                if !heard {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let caller = self.caller(Call::Get, &request, |r| r.actor.as_ref())?;
         let reply = self.gateway.list(&caller, request.into_inner()).await?;
@@ -112,6 +150,11 @@ impl Records for Services {
     async fn narrow(&self, request: Request<v1::NarrowRequest>) -> Result<Response<v1::Receipt>, Status> {
         let caller = self.caller(Call::Control, &request, |r| r.actor.as_ref())?;
         Ok(Response::new(self.gateway.narrow(&caller, request.into_inner()).await?))
+    }
+
+    async fn hold(&self, request: Request<v1::HoldRequest>) -> Result<Response<v1::Receipt>, Status> {
+        let caller = self.caller(Call::Hold, &request, |_| None)?;
+        Ok(Response::new(self.gateway.hold(&caller, request.into_inner()).await?))
     }
 
     async fn inbox(&self, request: Request<v1::InboxRequest>) -> Result<Response<v1::InboxReply>, Status> {

@@ -29,6 +29,8 @@ calls! {
     Emergency: Application;
     /// Hiding and narrowing.
     Control: Application;
+    /// Legal hold.
+    Hold: Registrar;
     /// A facility's inbox, and who granted it.
     OwnFacility: Application;
     /// The outcome of the caller's own request.
@@ -89,6 +91,7 @@ mod tests {
              Get: application\n\
              Emergency: application\n\
              Control: application\n\
+             Hold: registrar\n\
              OwnFacility: application\n\
              Outcome: application registrar auditor\n\
              Consent: application\n\

@@ -23,6 +23,8 @@ fn cluster_and_client_use_the_same_words_and_numbers() {
         Profession,
         Method,
         Purpose,
+        Relation,
+        SignatureResult,
         ActorKind,
         Action,
         ActKind,

@@ -51,6 +51,7 @@ use crate::reach::Reach;
 use crate::rpc::operations::OperationsService;
 use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
+use crate::signature::{AuthoritiesError, Checker};
 use crate::snapshot::{FileHashes, SnapshotReceiver, Transfers};
 use crate::space::{Marks as SpaceMarks, Space};
 use crate::state::{DatabaseError, StateMachine, StateStore};
@@ -88,6 +89,9 @@ pub enum ServeError {
     /// See [`TlsFileError`].
     #[error(transparent)]
     ClientTls(#[from] TlsFileError),
+    /// See [`AuthoritiesError`].
+    #[error(transparent)]
+    Signatures(#[from] AuthoritiesError),
     /// See [`OpenError`].
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -211,6 +215,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
+    let signatures = config.signatures.ca.as_deref().map(Checker::load).transpose()?.unwrap_or_default();
     let space_marks =
         SpaceMarks { low_bytes: config.space.low_mib << 20, reserve_bytes: config.space.reserve_mib << 20 };
     let space = Arc::new(Space::new(&config.data, space_marks));
@@ -244,7 +249,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let group = Group::start(raft.clone());
     let proposer = Proposer::start(raft.clone(), group.clone(), identity.raft_id, link, vault.clone());
     let reach = Arc::new(Reach::default());
-    let gateway = Arc::new(Gateway::new(config.name.clone(), store.clone(), vault, proposer, space.clone(), reach));
+    let gateway = Gateway::new(config.name.clone(), store.clone(), vault, proposer, space.clone(), reach);
+    let gateway = Arc::new(gateway.checking(signatures));
     let incoming = config.data.join("snapshots").join("incoming");
     let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
         .map(Arc::new)

@@ -333,3 +333,25 @@ async fn a_run_that_was_cut_goes_on() {
     let output = import(&world, "files", &none, DOCTOR, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_leaflet_for_two_people_is_two_records() {
+    let world = World::start(1, 0).await;
+    let (first, second) = (world.enrol(1).await, world.enrol(2).await);
+    let scans = folder();
+    for name in ["a.pdf", "b.pdf"] {
+        put(scans.path(), name, "%PDF-1.7 how to take this medicine");
+    }
+    let table = scans.path().with_extension("csv");
+    let rows = format!("file,participant\na.pdf,{}\nb.pdf,{}\n", first.reveal(), second.reveal());
+    fs::write(&table, rows).unwrap();
+    let options = ["--participants", table.to_str().unwrap(), "--date", "2024-04-01"];
+    for (outcome, times) in [("stored", 2), ("repeated", 2)] {
+        let (code, totals) = run(import(&world, "files", scans.path(), DOCTOR, &options)).await;
+        assert_eq!((code, totals.of(outcome, "")), (0, times), "{outcome}");
+    }
+    for number in [first, second] {
+        assert_eq!(listed(&world.doctor(CLINIC), &number).await.len(), 1);
+    }
+    fs::remove_file(table).unwrap();
+}

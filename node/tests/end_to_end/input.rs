@@ -92,6 +92,14 @@ fn put_cases() -> Vec<PutCase> {
         record("addressees", |record| record.addressees = (0..513).map(|nth| nth.to_string()).collect()),
         record("record_id", |record| record.record_id = Bytes::from_static(&[1; 15])),
         record("author_user", |record| record.author_user = long(129)),
+        record("author_ms", |record| record.author_ms = u64::MAX),
+        record("enterer_user", |record| record.enterer_user = long(129)),
+        record("enterer_ms", |record| record.enterer_ms = u64::MAX),
+        record("confirmer_user", |record| record.confirmer_user = long(129)),
+        record("confirmer_user", |record| record.confirmer_ms = 1),
+        record("relation", |record| record.related_record_id = Bytes::from_static(&[1; 16])),
+        record("related_record_id", |record| record.relation = 1),
+        record("related_record_id", |record| record.related_record_id = Bytes::from_static(&[1; 15])),
         record("signature", |record| record.signature = vec![1; (256 << 10) + 1].into()),
         record("timestamp_token", |record| record.timestamp_token = vec![1; (256 << 10) + 1].into()),
         record("signature_result", |record| record.signature_result = long(513)),
@@ -160,6 +168,21 @@ async fn malformed_reads_and_changes_are_refused_by_the_name_of_the_field() {
     wrong.extend(names("get", "purpose", records.get(wire::GetRequest { purpose: 99, ..get() }).await));
     wrong.extend(names("get", "range_start", records.get(wire::GetRequest { range_start: 6, ..get() }).await));
     wrong.extend(names("get", "range_start", records.get(wire::GetRequest { range_start: u64::MAX, ..get() }).await));
+    let part = || "body".to_owned();
+    let both = wire::GetRequest { part: part(), range_start: 1, ..get() };
+    wrong.extend(names("get", "part", records.get(both).await));
+    wrong.extend(names("get", "part", records.get(wire::GetRequest { part: long(513), ..get() }).await));
+    let several = |ids: Vec<Bytes>| wire::GetSeveralRequest {
+        actor: actor(),
+        participant: participant.clone(),
+        record_ids: ids,
+        purpose: 1,
+    };
+    for ids in [vec![], vec![Bytes::new()], vec![record_id.clone(); 2], vec![record_id.clone(); 65]] {
+        wrong.extend(names("several", "record_ids", records.get_several(several(ids)).await));
+    }
+    let no_purpose = wire::GetSeveralRequest { purpose: 99, ..several(vec![record_id.clone()]) };
+    wrong.extend(names("several", "purpose", records.get_several(no_purpose).await));
     let endless = records.get(wire::GetRequest { range_start: 1, range_length: u64::MAX, ..get() }).await;
     assert!(endless.is_ok(), "a range may reach beyond the end: {endless:?}");
 
@@ -220,6 +243,9 @@ async fn malformed_reads_and_changes_are_refused_by_the_name_of_the_field() {
         reason: long(513),
     };
     wrong.extend(names("hide", "reason", records.hide(hide).await));
+    let registry = world.cluster.client(ClientFile::Registrar1).await.unwrap().registry();
+    let long_evidence = registry.hold(&enrolled, record).evidence(long(513)).await.unwrap_err();
+    wrong.extend((long_evidence.field() != Some("evidence")).then(|| format!("hold: {long_evidence}")));
     wrong.extend(names("outcome", "request", records.outcome(wire::OutcomeRequest { request: None }).await));
 
     let enrol = |consent| wire::EnrolRequest {

@@ -25,6 +25,7 @@ mod memory;
 mod proxy;
 mod race;
 mod raw;
+mod records;
 mod refusal;
 mod registry;
 mod replace;

@@ -204,7 +204,7 @@ pub struct InboxRow {
 /// What this cluster found when it checked a signature itself.
 #[derive(Clone, PartialEq, Message)]
 pub struct SignatureCheck {
-    /// [`crate::word::SignatureResult`].
+    /// [`crate::word::SignatureResult`]; 0: there is a timestamp token only.
     #[prost(uint32, tag = "1")]
     pub result: u32,
     /// When.
@@ -213,7 +213,13 @@ pub struct SignatureCheck {
     /// SHA-256 of the signer's certificate, or empty.
     #[prost(bytes = "bytes", tag = "3")]
     pub signer_sha256: Bytes,
-    /// Time in the timestamp token, or 0.
+    /// Time in the timestamp token, if that is valid, or 0.
     #[prost(uint64, tag = "4")]
     pub timestamp_ms: u64,
+    /// What is wrong with the signature, in words; empty: nothing, or there is none.
+    #[prost(string, tag = "5")]
+    pub why: String,
+    /// What is wrong with the timestamp token, in words; empty: nothing, or there is none.
+    #[prost(string, tag = "6")]
+    pub timestamp_why: String,
 }

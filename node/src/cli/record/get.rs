@@ -1,4 +1,4 @@
-//! `kura record get`: a body of any length, in constant memory.
+//! `kura record get`: a body of any length, in constant memory; several by [`super::several`].
 //!
 //! Invariant: a file of the name asked for is there only if all of it is: the body goes to a
 //! temporary file beside it, which is synced and renamed at the end, and removed on any error.
@@ -15,21 +15,29 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
 use crate::cli::number::NumberArgument;
-use crate::cli::output::{Progress, bytes, note};
+use crate::cli::output::{Output, Progress, bytes, note};
+use crate::cli::record::several;
 
 /// Options of `kura record get`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The participant's number; `-` reads it from standard input.
     number: NumberArgument,
-    /// The record.
-    record: RecordId,
+    /// The record; several with --to, up to 64, under one decision and one journal entry.
+    #[arg(required = true)]
+    record: Vec<RecordId>,
     /// Where the body goes; without it, to standard output. An existing file is replaced.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// A directory in which each record gets a file named by its id, or a directory of its parts.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "version", "range", "part"])]
+    to: Option<PathBuf>,
     /// Another version than the newest.
     #[arg(long)]
     version: Option<u32>,
+    /// Only the part of this name.
+    #[arg(long, value_name = "NAME", conflicts_with = "range")]
+    part: Option<String>,
     /// What for: care, own or audit.
     #[arg(long)]
     purpose: Option<Purpose>,
@@ -70,9 +78,17 @@ impl fmt::Display for Span {
 }
 
 /// Runs it.
-pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
-    let record = read(&arguments, &number).await?;
+    if let Some(to) = &arguments.to {
+        let acting = arguments.acting.act(Some(&number)).await?;
+        let get = acting.get_several(&number, arguments.record.clone()).purpose(purpose(&arguments));
+        return several::run(get, to, output).await;
+    }
+    let [record] = arguments.record[..] else {
+        return Err(Failure::usage("several records are given").next("name a directory for them with --to DIR"));
+    };
+    let record = read(&arguments, &number, record).await?;
     let progress = Progress::bytes();
     let length = record.range().end - record.range().start;
     match &arguments.out {
@@ -98,14 +114,20 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn read(arguments: &Arguments, number: &ParticipantNumber) -> Result<Record, Failure> {
-    let acting = arguments.acting.act(Some(number)).await?;
-    let purpose = match arguments.purpose {
+fn purpose(arguments: &Arguments) -> Purpose {
+    match arguments.purpose {
         Some(purpose) => purpose,
         None if arguments.acting.as_participant => Purpose::Own,
         None => Purpose::Care,
-    };
-    let mut get = acting.get(number, arguments.record).purpose(purpose);
+    }
+}
+
+async fn read(arguments: &Arguments, number: &ParticipantNumber, record: RecordId) -> Result<Record, Failure> {
+    let acting = arguments.acting.act(Some(number)).await?;
+    let mut get = acting.get(number, record).purpose(purpose(arguments));
+    if let Some(part) = &arguments.part {
+        get = get.part(part);
+    }
     if let Some(version) = arguments.version {
         get = get.version(version);
     }

@@ -150,6 +150,19 @@ fn notes(summary: &Summary) -> String {
     if !summary.addressees.is_empty() {
         notes.push(format!("to {}", summary.addressees.join(", ")));
     }
+    if let Some(related) = &summary.related {
+        notes.push(format!("{} {}", related.relation, related.record));
+    }
+    if let Some(other) = &summary.replaced_by {
+        notes.push(format!("replaced by {other}"));
+    }
+    if let Some(confirmation) = &summary.confirmation {
+        notes.push(format!("confirmed by {}", confirmation.user));
+    }
+    if summary.signed {
+        let found = summary.signature_check.map_or("not checked", |result| result.word());
+        notes.push(format!("signature {found}"));
+    }
     notes.join("; ")
 }
 

@@ -2,8 +2,11 @@
 
 mod change;
 mod get;
+mod hold;
 mod list;
 mod put;
+mod several;
+mod show;
 
 pub(super) use list::print;
 
@@ -22,8 +25,10 @@ pub enum Command {
     Put(Box<put::Arguments>),
     /// The records of a participant that the actor may see.
     List(list::ListArguments),
-    /// Read a record into a file or to standard output.
+    /// Read a record into a file or to standard output, or several into a directory.
     Get(get::Arguments),
+    /// What is told of a record beside its body: parts, people, relations, signature. It is a read.
+    Show(show::Arguments),
     /// The versions of a record.
     History(list::HistoryArguments),
     /// Hide a record from all but its author's facility.
@@ -32,6 +37,10 @@ pub enum Command {
     Unhide(change::HideArguments),
     /// Narrow a record to addressees. It cannot be widened again.
     Narrow(change::NarrowArguments),
+    /// Put a legal hold on a record (registrars): its participant is not erased until it is released.
+    Hold(hold::Arguments),
+    /// Release a legal hold (another registrar).
+    Release(hold::Arguments),
     /// Records addressed to the facility.
     Inbox(list::InboxArguments),
     /// What became of a write.
@@ -48,7 +57,10 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Put(arguments) => put::run(*arguments, output).await,
         Command::List(arguments) => list::list(arguments, output).await,
-        Command::Get(arguments) => get::run(arguments).await,
+        Command::Get(arguments) => get::run(arguments, output).await,
+        Command::Show(arguments) => show::run(arguments, output).await,
+        Command::Hold(arguments) => hold::run(arguments, true, output).await,
+        Command::Release(arguments) => hold::run(arguments, false, output).await,
         Command::History(arguments) => list::history(arguments, output).await,
         Command::Hide(arguments) => change::hide(arguments, true, output).await,
         Command::Unhide(arguments) => change::hide(arguments, false, output).await,

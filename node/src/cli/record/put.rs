@@ -4,10 +4,13 @@ use std::io::BufRead;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::str::FromStr;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use clap::Args;
-use kura_client::{Class, Date, NewRecord, RecordId, RequestId};
+use kura_client::limit::SIGNATURE_BYTES_MAX;
+use kura_client::{BODY_PART, Class, Date, NewRecord, RecordId, RequestId, now_ms};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
@@ -24,7 +27,11 @@ pub struct Arguments {
     /// that comes from there, too.
     number: NumberArgument,
     /// The body; `-` reads it from standard input.
-    file: PathBuf,
+    #[arg(required_unless_present = "part", conflicts_with = "part")]
+    file: Option<PathBuf>,
+    /// A named part of the body instead; up to 1,024, in their order. The file may be `-`.
+    #[arg(long, value_name = "NAME=FILE[,MEDIA-TYPE]")]
+    part: Vec<NamedPart>,
     /// What it is: referral-letter, discharge-summary, laboratory-result, prescription, dispensing,
     /// image, allergy, care-record, checkup or document.
     #[arg(long)]
@@ -44,9 +51,22 @@ pub struct Arguments {
     /// A further version of this record.
     #[arg(long, value_name = "RECORD")]
     version_of: Option<RecordId>,
-    /// The author, if another user of the same facility.
-    #[arg(long, value_name = "USER")]
-    author: Option<String>,
+    /// It stands in the place of this record, which stays visible and tells so.
+    #[arg(long, value_name = "RECORD", group = "relation")]
+    replaces: Option<RecordId>,
+    /// It adds to this record.
+    #[arg(long, value_name = "RECORD", group = "relation")]
+    appends_to: Option<RecordId>,
+    /// It is this record in another form.
+    #[arg(long, value_name = "RECORD", group = "relation")]
+    transforms: Option<RecordId>,
+    /// The version of that record, if not its highest.
+    #[arg(long, value_name = "VERSION", requires = "relation")]
+    related_version: Option<u32>,
+    #[command(flatten)]
+    people: People,
+    #[command(flatten)]
+    signature: SignatureFiles,
     /// Wait until the backup outside the prefecture has it.
     #[arg(long)]
     beyond_prefecture: bool,
@@ -57,24 +77,106 @@ pub struct Arguments {
     acting: ActingOptions,
 }
 
+/// Who made it, and when. Users of the actor's facility; times as RFC 3339, such as
+/// 2026-04-01T09:30:00+09:00.
+#[derive(Debug, Args)]
+struct People {
+    /// The author, if not the actor.
+    #[arg(long, value_name = "USER")]
+    author: Option<String>,
+    /// When the author finished it, if not now.
+    #[arg(long, value_name = "TIME")]
+    authored_at: Option<Moment>,
+    /// Who entered it, if not the actor.
+    #[arg(long, value_name = "USER")]
+    enterer: Option<String>,
+    /// When it was entered, if not now.
+    #[arg(long, value_name = "TIME")]
+    entered_at: Option<Moment>,
+    /// Who confirmed it.
+    #[arg(long, value_name = "USER")]
+    confirmer: Option<String>,
+    /// When it was confirmed, if not now.
+    #[arg(long, value_name = "TIME", requires = "confirmer")]
+    confirmed_at: Option<Moment>,
+}
+
+/// A signature over the exact bytes.
+#[derive(Debug, Args)]
+struct SignatureFiles {
+    /// A detached signature over the body (all parts joined), kept beside it; CMS in DER is checked by the
+    /// cluster if it is configured to.
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// A timestamp token (RFC 3161, DER) over the same bytes.
+    #[arg(long, value_name = "FILE")]
+    timestamp: Option<PathBuf>,
+    /// What the application found when it verified them.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    signature_result: String,
+}
+
+/// A part: NAME=FILE[,MEDIA-TYPE].
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct NamedPart {
+    name: String,
+    file: PathBuf,
+    media_type: Option<String>,
+}
+
+impl FromStr for NamedPart {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "write NAME=FILE or NAME=FILE,MEDIA-TYPE";
+        let (name, rest) = text.split_once('=').ok_or(WRONG)?;
+        // A media type has a slash and no comma: what follows the last comma is one only if it looks like it.
+        let (file, media_type) = match rest.rsplit_once(',') {
+            Some((file, media_type)) if media_type.contains('/') => (file, Some(media_type.to_owned())),
+            _ => (rest, None),
+        };
+        if name.is_empty() || file.is_empty() {
+            Err(WRONG)
+        } else {
+            Ok(Self { name: name.into(), file: file.into(), media_type })
+        }
+    }
+}
+
+/// A moment, in milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Moment(u64);
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "write a time after 1970 as RFC 3339, such as 2026-04-01T09:30:00+09:00";
+        let at =
+            time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).map_err(|_| WRONG)?;
+        let at_ms = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| WRONG)?;
+        if at_ms == 0 { Err(WRONG) } else { Ok(Self(at_ms)) }
+    }
+}
+
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
-    let body = open(&arguments.file).await?;
-    let date = arguments.date.unwrap_or_else(Date::today);
-    let mut record = NewRecord::new(arguments.class, arguments.media_type, date).addressees(arguments.to);
-    if let Some(id) = arguments.document_id {
-        record = record.document_id(id);
+    let mut bodies = Vec::new();
+    if let Some(file) = &arguments.file {
+        bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), open(file).await?));
     }
-    if let Some(earlier) = arguments.version_of {
-        record = record.version_of(earlier);
+    for NamedPart { name, file, media_type } in &arguments.part {
+        let media_type = media_type.clone().unwrap_or_else(|| arguments.media_type.clone());
+        bodies.push((name.clone(), media_type, open(file).await?));
     }
-    if let Some(author) = arguments.author {
-        record = record.author(author);
-    }
+    let record = described(&arguments).await?;
     let acting = arguments.acting.act(Some(&number)).await?;
     let progress = Progress::bytes();
-    let mut put = acting.put(&number, record).body(Counted { body, progress: progress.clone() });
+    let mut put = acting.put(&number, record);
+    for (name, media_type, body) in bodies {
+        put = put.part(name, media_type, Counted { body, progress: progress.clone() });
+    }
     if arguments.beyond_prefecture {
         put = put.beyond_prefecture();
     }
@@ -84,6 +186,57 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let receipt = put.await?;
     drop(progress);
     receipt::print(&receipt, output)
+}
+
+/// What is said of the record beside its body.
+async fn described(arguments: &Arguments) -> Result<NewRecord, Failure> {
+    let now = || Moment(now_ms());
+    let date = arguments.date.unwrap_or_else(Date::today);
+    let mut record = NewRecord::new(arguments.class, arguments.media_type.clone(), date).addressees(&arguments.to);
+    if let Some(id) = &arguments.document_id {
+        record = record.document_id(id);
+    }
+    if let Some(earlier) = arguments.version_of {
+        record = record.version_of(earlier);
+    }
+    record = match (arguments.replaces, arguments.appends_to, arguments.transforms) {
+        (Some(other), ..) => record.replaces(other),
+        (_, Some(other), _) => record.appends_to(other),
+        (.., Some(other)) => record.transforms(other),
+        _ => record,
+    };
+    if let Some(version) = arguments.related_version {
+        record = record.related_version(version);
+    }
+    let people = &arguments.people;
+    if let Some(author) = &people.author {
+        record = record.author(author);
+    }
+    if let Some(Moment(at_ms)) = people.authored_at {
+        record = record.authored_at(at_ms);
+    }
+    if let Some(enterer) = &people.enterer {
+        record = record.enterer(enterer);
+    }
+    if let Some(Moment(at_ms)) = people.entered_at {
+        record = record.entered_at(at_ms);
+    }
+    if let Some(confirmer) = &people.confirmer {
+        record = record.confirmed_by(confirmer, people.confirmed_at.unwrap_or_else(now).0);
+    }
+    let SignatureFiles { signature, timestamp, signature_result } = &arguments.signature;
+    let (signature, timestamp) = (small(signature.as_deref()).await?, small(timestamp.as_deref()).await?);
+    Ok(record.signature(signature, timestamp, signature_result))
+}
+
+/// A signature or token, as bytes; empty if there is none. The client names its bound.
+async fn small(path: Option<&Path>) -> Result<Bytes, Failure> {
+    let Some(path) = path else { return Ok(Bytes::new()) };
+    let cannot = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    let file = File::open(path).await.map_err(cannot)?;
+    file.take(SIGNATURE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await.map_err(cannot)?;
+    Ok(bytes.into())
 }
 
 type Body = Pin<Box<dyn AsyncRead + Send>>;
@@ -118,5 +271,27 @@ impl AsyncRead for Counted {
         let read = self.body.as_mut().poll_read(cx, into);
         self.progress.add((into.filled().len() - before) as u64);
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_times_are_read() {
+        let part = |name: &str, file: &str, media_type: Option<&str>| {
+            Ok(NamedPart { name: name.into(), file: file.into(), media_type: media_type.map(str::to_owned) })
+        };
+        assert_eq!("a=b.dcm,application/dicom".parse(), part("a", "b.dcm", Some("application/dicom")));
+        assert_eq!("a=b,c".parse(), part("a", "b,c", None));
+        assert_eq!("a=b=c".parse(), part("a", "b=c", None));
+        for wrong in ["", "a", "=b", "a="] {
+            assert!(wrong.parse::<NamedPart>().is_err(), "{wrong:?}");
+        }
+        assert_eq!("1970-01-01T09:00:01+09:00".parse(), Ok(Moment(1000)));
+        for wrong in ["", "2026-04-01", "1969-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            assert!(wrong.parse::<Moment>().is_err(), "{wrong:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod erasure;
 mod fence;
 mod journal;
 mod leaderless;
+mod records;
 mod repeated;
 mod rotation;
 

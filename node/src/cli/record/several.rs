@@ -1,0 +1,127 @@
+//! `kura record get … --to DIR`: several records into a directory.
+//!
+//! Invariant: a record's file, or directory of parts, has its name only if all of it is there.
+
+use std::path::{Path, PathBuf};
+
+use kura_client::{GetSeveral, OneOfSeveral, RecordId, SeveralRecord};
+use serde::Serialize;
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::{Output, Progress, bytes};
+use crate::export::{PART_NAME_MAX, ending, safe};
+
+#[derive(Debug, Serialize)]
+struct Told {
+    record: RecordId,
+    /// Its file or directory; none if it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    bytes: u64,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+/// Runs it. Records that are refused are told, and make the command fail once all others are there.
+pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failure> {
+    tokio::fs::create_dir_all(to).await.map_err(|error| cannot(to, &error))?;
+    let mut several = get.await?;
+    let progress = Progress::bytes();
+    let mut told = Vec::new();
+    while let Some(one) = several.next().await {
+        told.push(match one? {
+            OneOfSeveral::Refused(refused) => Told {
+                record: refused.record,
+                path: None,
+                bytes: 0,
+                refused: Some(refused.reason.unwrap_or_else(|| "no consent covers this".into())),
+            },
+            OneOfSeveral::Record(mut record) => {
+                let temporary = to.join(format!("{}.{}.part", record.summary().record, std::process::id()));
+                let saved = save(&mut record, to, &temporary, &progress).await;
+                if saved.is_err() {
+                    let _ = tokio::fs::remove_file(&temporary).await;
+                    let _ = tokio::fs::remove_dir_all(&temporary).await;
+                }
+                let summary = record.summary();
+                Told { record: summary.record, bytes: summary.bytes, path: Some(saved?), refused: None }
+            }
+        });
+    }
+    drop(progress);
+    let refused = told.iter().filter(|one| one.refused.is_some()).count();
+    output.list(&told, &["record", "size", "in"], |one| {
+        let place = one.path.as_ref().map(|path| path.display().to_string());
+        let place = place.unwrap_or_else(|| format!("refused: {}", one.refused.as_deref().unwrap_or_default()));
+        vec![one.record.to_string(), bytes(one.bytes), place]
+    })?;
+    let words = || format!("{refused} of {} records were refused", told.len());
+    match refused {
+        0 => Ok(()),
+        all if all == told.len() => Err(Failure::new(Exit::Denied, words())),
+        _ => Err(Failure::new(Exit::Partly, words())),
+    }
+}
+
+async fn save(
+    record: &mut SeveralRecord<'_>,
+    to: &Path,
+    temporary: &Path,
+    progress: &Progress,
+) -> Result<PathBuf, Failure> {
+    let (id, parts) = (record.summary().record, record.parts().to_vec());
+    let (path, mut files) = match &parts[..] {
+        [part] => {
+            let media_type = if part.media_type.is_empty() { &record.summary().media_type } else { &part.media_type };
+            (to.join(format!("{id}{}", ending(media_type))), vec![(temporary.to_owned(), part.bytes)])
+        }
+        _ => {
+            tokio::fs::create_dir(temporary).await.map_err(|error| cannot(temporary, &error))?;
+            let file = |(place, part): (usize, &kura_client::Part)| {
+                let name: String = part.name.chars().take(PART_NAME_MAX).collect();
+                (temporary.join(format!("{}-{}{}", place + 1, safe(&name), ending(&part.media_type))), part.bytes)
+            };
+            (to.join(id.to_string()), parts.iter().enumerate().map(file).collect())
+        }
+    };
+    files.reverse();
+    let mut open: Option<(File, u64)> = None;
+    let mut chunk = bytes::Bytes::new();
+    loop {
+        // Also makes the files of parts without bytes.
+        while let Some((_, 0)) | None = open.as_ref().map(|(file, left)| (file, *left)) {
+            if let Some((file, _)) = open.take() {
+                file.sync_all().await.map_err(|error| cannot(temporary, &error))?;
+            }
+            let Some((path, length)) = files.pop() else { break };
+            let file = File::create_new(&path).await.map_err(|error| cannot(&path, &error))?;
+            open = Some((file, length));
+        }
+        if chunk.is_empty() {
+            match record.chunk().await? {
+                Some(further) => chunk = further,
+                None => break,
+            }
+        }
+        let Some((file, left)) = &mut open else {
+            return Err(Failure::new(Exit::Damaged, "more bytes came than the parts have"));
+        };
+        let piece = chunk.split_to(chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
+        file.write_all(&piece).await.map_err(|error| cannot(temporary, &error))?;
+        *left -= piece.len() as u64;
+        progress.add(piece.len() as u64);
+    }
+    // An earlier run's is replaced, as `--out` replaces a file.
+    if path.is_dir() {
+        tokio::fs::remove_dir_all(&path).await.map_err(|error| cannot(&path, &error))?;
+    }
+    tokio::fs::rename(temporary, &path).await.map_err(|error| cannot(&path, &error))?;
+    Ok(path)
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot write {}: {error}", path.display()))
+}

@@ -1,0 +1,163 @@
+//! Reading several records of one participant: one decision and one journal entry for all of them.
+//!
+//! Invariants
+//! - The call is let in as a whole; then each record is asked for as reading it alone would ask, and
+//!   expected by the command whether it is shown, refused or not there.
+//! - What is told of a refused record is what reading it alone would tell.
+//! - The journal entry names what was handed out and what was refused. It is committed and applied here
+//!   before the first byte leaves.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kura_cluster::ParticipantNumber;
+use kura_cluster::command::Committed;
+use kura_cluster::consent::{Act, Denial, RecordFacts, decide, visible};
+use kura_cluster::id::RecordId;
+use kura_cluster::row::{ReceiptRow, RecordControl, RowKey};
+use kura_cluster::word::{Action, Purpose};
+use kura_proto::v1;
+
+use super::attempt::Attempt;
+use super::caller::CallerRows;
+use super::consents::told;
+use super::limits::SEVERAL_RECORDS_MAX;
+use super::participant::number;
+use super::read::{Permitted, Question, Reading, ReadingClock};
+use super::transact::Verdict;
+use super::{Caller, Gateway, GatewayError};
+
+/// Each record asked for, and what may be handed out of it.
+pub(super) type Answers = VecDeque<(RecordId, Result<Permitted, Denial>)>;
+
+/// A permitted read of several records, handed out one after the other.
+pub struct SeveralReading {
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    number: ParticipantNumber,
+    purpose: Purpose,
+    decided: Committed,
+    left: Answers,
+    current: Option<Reading>,
+    clock: ReadingClock,
+}
+
+/// What comes next.
+pub enum Step {
+    /// A record begins, with the data of a short one.
+    Header(Box<v1::RecordHeader>),
+    /// Further data of it, at most 1 MiB.
+    Data(Bytes),
+    /// A record is refused.
+    Refused(v1::RefusedRecord),
+}
+
+impl Gateway {
+    /// Decides and journals a read of several records. Nothing of them has left when this returns.
+    pub async fn read_several(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: v1::GetSeveralRequest,
+    ) -> Result<SeveralReading, GatewayError> {
+        let number = number(&request.participant)?;
+        let purpose = Gateway::purpose(caller, request.purpose)?;
+        let records = wanted(&request.record_ids)?;
+        let done = self
+            .transact(caller, Action::GetSeveral, None, |attempt| {
+                let verdict = decide_several(attempt, caller, &number, purpose, &records)?;
+                Ok((verdict, ReceiptRow::default()))
+            })
+            .await?;
+        Ok(SeveralReading {
+            gateway: self.clone(),
+            caller: caller.clone(),
+            number,
+            purpose,
+            decided: done.committed,
+            left: done.value.ok_or(GatewayError::Unknown)?,
+            current: None,
+            clock: ReadingClock::start(),
+        })
+    }
+}
+
+fn wanted(ids: &[Bytes]) -> Result<Vec<RecordId>, GatewayError> {
+    if ids.is_empty() || ids.len() > SEVERAL_RECORDS_MAX {
+        let why = format!("{} are given; there are 1 to {SEVERAL_RECORDS_MAX}", ids.len());
+        return Err(GatewayError::invalid("record_ids", why));
+    }
+    let records: Result<Vec<_>, _> = ids.iter().map(|id| RecordId::from_slice(id)).collect();
+    let records = records.map_err(|error| GatewayError::invalid("record_ids", error))?;
+    let distinct: HashSet<[u8; 16]> = records.iter().map(|record| record.0).collect();
+    match distinct.len() == records.len() {
+        true => Ok(records),
+        false => Err(GatewayError::invalid("record_ids", "one is given twice")),
+    }
+}
+
+/// Decides on all of them; of each whether it may be seen.
+pub(super) fn decide_several(
+    attempt: &mut Attempt<'_>,
+    caller: &Caller,
+    number: &ParticipantNumber,
+    purpose: Purpose,
+    records: &[RecordId],
+) -> Result<Verdict<Answers>, GatewayError> {
+    let named = |record: &RecordId| Bytes::copy_from_slice(&record.0);
+    attempt.entry.purpose = purpose.number();
+    // What a denial of the whole is about.
+    attempt.entry.refused_record_ids = records.iter().map(named).collect();
+    let rows = CallerRows::load(attempt, caller)?;
+    let known = attempt.participant(number)?;
+    let facts = rows.facts(attempt.now_ms, Act::ReadSeveral, known.as_ref().map(|k| &*k.row), Some(purpose));
+    Verdict::of(decide(&facts), |_| {
+        let known = known.as_ref().ok_or(GatewayError::Damaged { what: "participant" })?;
+        let mut found = Answers::with_capacity(records.len());
+        for record in records {
+            let pseudonym = attempt.home(known, record)?.pseudonym;
+            let key = RowKey::record_control(&pseudonym, record);
+            let control = attempt.load_of::<RecordControl>(&key, &pseudonym)?.value;
+            let shown = visible(&facts, control.as_deref().map(|control| RecordFacts { control }));
+            let answer = shown.and_then(|_| {
+                let control = control.ok_or(Denial::NoSuchRecord)?;
+                Ok(Permitted { pseudonym, version: control.version, control })
+            });
+            found.push_back((*record, answer));
+        }
+        let of = |shown: bool| {
+            found.iter().filter(|(_, answer)| answer.is_ok() == shown).map(|(record, _)| named(record)).collect()
+        };
+        (attempt.entry.record_ids, attempt.entry.refused_record_ids) = (of(true), of(false));
+        Ok(found)
+    })
+}
+
+impl SeveralReading {
+    /// What comes next; `None` at the end. Decides again from time to time, as a read of one does.
+    pub async fn next(&mut self) -> Result<Option<Step>, GatewayError> {
+        if let Some(reading) = &mut self.current {
+            if let Some(data) = reading.next().await? {
+                return Ok(Some(Step::Data(data)));
+            }
+            self.clock = reading.clock();
+            self.current = None;
+        }
+        let Some((record, answer)) = self.left.pop_front() else { return Ok(None) };
+        let found = match answer {
+            Ok(found) => found,
+            Err(reason) => {
+                let record_id = Bytes::copy_from_slice(&record.0);
+                let reason = told(reason).unwrap_or_default().to_owned();
+                return Ok(Some(Step::Refused(v1::RefusedRecord { record_id, reason })));
+            }
+        };
+        let asked = Question::whole(self.number, record, self.purpose);
+        self.clock.keep(&self.gateway, &self.caller, &asked).await?;
+        let (header, reading) = tokio::task::block_in_place(|| {
+            Reading::open(&self.gateway, &self.caller, asked, &found, &self.decided, self.clock)
+        })?;
+        self.current = Some(reading);
+        Ok(Some(Step::Header(Box::new(header))))
+    }
+}
