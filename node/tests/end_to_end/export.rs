@@ -106,7 +106,7 @@ async fn a_copy_holds_what_the_actor_may_see_and_goes_on_after_a_cut() {
     assert_eq!(json(&copy.join("consents.json"))["grants"].as_array().unwrap().len(), 2);
 
     // A complete copy is not touched again; neither is a folder that holds anything else.
-    assert_eq!(code(&export(&world, &number, &copy, HOSPITAL)), 2);
+    assert_eq!(code(&export(&world, &number, &copy, HOSPITAL)), 8);
     check(&copy);
 
     // Another facility's copy lacks what is hidden from it, and who is not named gets none.

@@ -298,7 +298,7 @@ async fn a_folder_comes_in_by_what_its_files_hold() {
     assert!(output.status.code() == Some(2) && error.contains("row 2") && !error.contains("scan.pdf"), "{error}");
     // Everything would be refused for the same reason: the run stops at once.
     let output = import(&world, "files", root, "nobody", &[]).output().unwrap();
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
