@@ -138,12 +138,14 @@ fn an_old_copy_that_makes_a_majority_is_found() {
 fn an_error_that_names_the_damage_is_right_while_there_is_damage() {
     let failed = |kind: &'static str, error: &'static str| {
         judge(move |line| match line {
-            Line::Nemesis(nemesis) => {
-                if let NemesisEvent::Begin { fault: 1, kind: this, .. } = &mut nemesis.event {
+            Line::Nemesis(nemesis) => match &mut nemesis.event {
+                NemesisEvent::Begin { fault: 1, kind: this, .. } => {
                     *this = kind.into();
                     nemesis.at_us = 195;
                 }
-            }
+                NemesisEvent::Heal { fault: 1, done_us, .. } => (nemesis.at_us, *done_us) = (205, 206),
+                _ => {}
+            },
             Line::Operation(operation) if operation.id == 10 => {
                 operation.outcome = Outcome::Failed { error: error.into(), passing: false };
             }

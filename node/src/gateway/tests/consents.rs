@@ -108,6 +108,7 @@ async fn whoever_takes_part_again_names_facilities_anew_and_the_history_tells_al
     let gateway = storehouse.gateway();
     gateway.grant(&doctor(), grant(CLINIC)).await.unwrap();
     let before = gateway.show_consent(&participant(), show(0)).await.unwrap();
+    next_millisecond();
     let withdraw = v1::WithdrawRequest {
         request: request(),
         participant: NUMBER.into(),
@@ -118,6 +119,7 @@ async fn whoever_takes_part_again_names_facilities_anew_and_the_history_tells_al
     let left = gateway.show_consent(&participant(), show(0)).await.unwrap();
     assert_eq!((&left.withdrawn_by[..], &left.withdrawal_evidence[..]), (HOSPITAL, "paper 9"));
     assert!(left.grants.iter().all(|grant| grant.revoked_ms == left.withdrawn_ms), "{left:?}");
+    next_millisecond();
     let today = kura_cluster::consent::japan_day(crate::clock::now_ms());
     gateway.enrol(&doctor(), enrol(NUMBER, consent(today))).await.unwrap();
     let list = || v1::ListRequest { participant: NUMBER.into(), ..Default::default() };

@@ -370,7 +370,9 @@ async fn whatever_is_read_under_an_episode_expects_its_row() {
 async fn auditors_review_each_once_and_the_participant_sees_the_verdict_without_the_note() {
     let scene = Scene::new().await;
     let gateway = &scene.gateway;
-    let opened = [scene.open().await, scene.open().await];
+    let first = scene.open().await;
+    next_millisecond();
+    let opened = [first, scene.open().await];
     let open = |after| v1::ListReviewsRequest { after, limit: 1, ..Default::default() };
     // The grant with which the scene was set comes first, in pages of one.
     let (mut queue, mut after) = (Vec::new(), Bytes::new());

@@ -52,6 +52,15 @@ const HOSPITAL: &str = "hospital-01";
 const DOCTOR: &str = "doctor-1";
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Waits until the clock shows another millisecond: what is told as of a time, and the order of a queue, are told
+/// by the millisecond.
+fn next_millisecond() {
+    let began = crate::clock::now_ms();
+    while crate::clock::now_ms() == began {
+        std::thread::yield_now();
+    }
+}
+
 /// The only voter leads; there is nobody to forward to.
 struct NoLink;
 

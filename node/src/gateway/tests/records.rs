@@ -76,8 +76,11 @@ async fn a_hold_is_counted_at_the_participant_and_outlasts_what_is_written() {
     let gateway = storehouse.gateway();
     let (first, second) = (put(&gateway, record()).await, put(&gateway, record()).await);
     let registrar = |name: char| {
-        let identity =
-            Identity { fingerprint: [name as u8; 32], ..(*identity(Role::Registrar, &name.to_string())).clone() };
+        let identity = Identity {
+            fingerprint: [name as u8; 32],
+            key_sha256: [name as u8; 32],
+            ..(*identity(Role::Registrar, &name.to_string())).clone()
+        };
         Caller::parse(Arc::new(identity), None).unwrap()
     };
     let hold = |record: &Bytes, hold| v1::HoldRequest {
