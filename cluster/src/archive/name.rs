@@ -42,6 +42,10 @@ impl ObjectName {
     /// The folder of dictionaries.
     pub const DICTIONARIES: &'static str = "dictionaries";
 
+    /// All folders.
+    pub const FOLDERS: [&'static str; 5] =
+        [Self::MANIFESTS, Self::SEGMENTS, Self::FILES, Self::KEYS, Self::DICTIONARIES];
+
     /// The folder of a generation's manifests.
     pub fn generation_folder(generation: u64) -> String {
         format!("{}/{generation:020}", Self::MANIFESTS)
