@@ -88,7 +88,7 @@ impl BaseCopy {
     pub fn strip(self, hashes: &FileHashes) -> Result<BaseFiles, BaseError> {
         let BaseCopy { folder, database, key_headers } = self;
         let directory = database.directory().to_owned();
-        database.drop_keys()?;
+        let of_keys = database.drop_keys()?;
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| BaseError::File { path, source }
@@ -97,7 +97,7 @@ impl BaseCopy {
         let mut files = Vec::new();
         for entry in fs::read_dir(&directory).map_err(failed(&directory))? {
             let path = entry.map_err(failed(&directory))?.path();
-            let Some(name) = wanted(&path) else { continue };
+            let Some(name) = wanted(&path).filter(|name| !of_keys.contains(name)) else { continue };
             let is_immutable = FileName::parse(&name).is_ok_and(|name| name.is_immutable());
             let hashes = if is_immutable { hashes } else { &read_anew };
             let (bytes, sha256) = hashes.of(&path).map_err(failed(&path))?;

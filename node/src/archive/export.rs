@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
 use kura_cluster::archive::keys::{LEDGER_BYTES_MAX, Ledger};
-use kura_cluster::archive::{Fault, ObjectName, Sha256Hash};
+use kura_cluster::archive::{Fault, Manifest, ObjectName, Sha256Hash};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -24,6 +24,8 @@ use super::store::{ArchiveStore, StoreError};
 const NOTE: &str = "export";
 const NOTE_BYTES_MAX: u64 = 4096;
 const FORMAT: u32 = 1;
+/// How often a ledger is followed that is replaced while it is copied.
+const LEDGER_TRIES: usize = 10;
 
 /// What a copy says of itself. Not signed: what it holds is.
 #[derive(Clone, PartialEq, Message)]
@@ -102,23 +104,13 @@ pub async fn export(
     let all = catalog::generations(from).await?;
     let wanted = &all[all.len().saturating_sub(generations.max(1))..];
     let Some(first_generation) = wanted.first().copied() else { return Err(ExportError::Empty) };
-    let newest = catalog::newest(from).await?.ok_or(ExportError::Empty)?.signed.manifest;
-    check_target(to, &newest).await?;
+    check_target(from, to).await?;
     let mut exported = Exported { generations: wanted.len() as u64, first_generation, ..Exported::default() };
     let note = Note { format: FORMAT, first_generation, made_ms: now_ms, expires_ms };
     to.replace(NOTE, note.encode_to_vec().into()).await?;
 
     // The keys before the manifest that names them; those of before go last.
-    let mut keys = BTreeSet::from([ObjectName::Keys(newest.ledger.sha256)]);
-    let encoded = from.get(&ObjectName::Keys(newest.ledger.sha256).to_string(), LEDGER_BYTES_MAX as u64).await?;
-    let ledger = Ledger::decode(&encoded).map_err(|error| {
-        let name = ObjectName::Keys(newest.ledger.sha256);
-        ExportError::Fault(Box::new(Fault::Ledger { name, why: error.to_string() }))
-    })?;
-    keys.extend(ledger.buckets.iter().map(|bucket| ObjectName::Keys(bucket.sha256)));
-    for name in &keys {
-        copy(from, to, name, &mut exported, tell).await?;
-    }
+    let (newest, keys) = copy_keys(from, to, &mut exported, tell).await?;
     let mut needed = BTreeSet::new();
     for generation in wanted {
         for sequence in catalog::manifests(from, *generation).await? {
@@ -164,8 +156,9 @@ pub async fn export(
 }
 
 /// A target is empty, or a copy of the same cluster's archive.
-async fn check_target(to: &ArchiveStore, newest: &kura_cluster::archive::Manifest) -> Result<(), ExportError> {
+async fn check_target(from: &ArchiveStore, to: &ArchiveStore) -> Result<(), ExportError> {
     let refused = || ExportError::Target(to.place().to_owned());
+    let newest = catalog::newest(from).await?.ok_or(ExportError::Empty)?.signed.manifest;
     if note(to).await?.is_some() {
         return match catalog::newest(to).await {
             Ok(None) => Ok(()),
@@ -175,6 +168,50 @@ async fn check_target(to: &ArchiveStore, newest: &kura_cluster::archive::Manifes
     }
     let (folders, objects) = to.entries("").await?;
     if folders.is_empty() && objects.is_empty() { Ok(()) } else { Err(refused()) }
+}
+
+/// Copies the newest manifest's ledger; answers that manifest and the ledger's objects. A ledger that is replaced
+/// meanwhile is followed by the next one, of which less is new.
+async fn copy_keys(
+    from: &ArchiveStore,
+    to: &ArchiveStore,
+    exported: &mut Exported,
+    tell: Tell<'_>,
+) -> Result<(Manifest, BTreeSet<ObjectName>), ExportError> {
+    let mut tries = 0;
+    loop {
+        let newest = catalog::newest(from).await?.ok_or(ExportError::Empty)?.signed.manifest;
+        match copy_ledger(from, to, &newest, exported, tell).await {
+            Ok(keys) => return Ok((newest, keys)),
+            Err(ExportError::Fault(_) | ExportError::Store(StoreError::Missing { .. })) if tries < LEDGER_TRIES => {
+                tries += 1;
+                let now = catalog::newest(from).await?.ok_or(ExportError::Empty)?.signed.manifest;
+                if now.sequence == newest.sequence {
+                    tries = LEDGER_TRIES;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn copy_ledger(
+    from: &ArchiveStore,
+    to: &ArchiveStore,
+    newest: &Manifest,
+    exported: &mut Exported,
+    tell: Tell<'_>,
+) -> Result<BTreeSet<ObjectName>, ExportError> {
+    let name = ObjectName::Keys(newest.ledger.sha256);
+    let encoded = from.get(&name.to_string(), LEDGER_BYTES_MAX as u64).await?;
+    let ledger = Ledger::decode(&encoded)
+        .map_err(|error| ExportError::Fault(Box::new(Fault::Ledger { name, why: error.to_string() })))?;
+    let mut keys = BTreeSet::from([name]);
+    keys.extend(ledger.buckets.iter().map(|bucket| ObjectName::Keys(bucket.sha256)));
+    for name in &keys {
+        copy(from, to, name, exported, tell).await?;
+    }
+    Ok(keys)
 }
 
 /// Copies an object whose name is its hash, unless it is there.

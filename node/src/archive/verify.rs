@@ -20,7 +20,7 @@ use kura_cluster::seal::Key;
 use kura_cluster::tree::{self, Hash, Nodes};
 use sha2::{Digest, Sha256};
 
-use super::catalog;
+use super::catalog::{self, CatalogError};
 use super::export;
 use super::open::{self, Opened};
 use super::replay::{Event, ReplayError, Replayed, Tell, check_ledger, put_keys, read_ledger};
@@ -28,6 +28,9 @@ use super::store::{ArchiveStore, StoreError};
 use crate::state::DatabaseError;
 use crate::state::database::Snapshot;
 use crate::vault::{Vault, VaultError};
+
+/// How often the ledger is looked for, each time that of a newer manifest.
+const LEDGER_LOOKS: usize = 10;
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,7 +191,7 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
             witness: format!("a journal of {} entries at entry {}", witness.size, witness.index),
         });
     }
-    check_others(store, &newest, request.level, &mut report, tell).await?;
+    let newest = check_others(store, newest, request.level, &mut report, tell).await?;
     if request.level >= Level::Replay {
         match replay(store, &to_replay, &newest, request, &mut report, tell).await {
             Err(VerifyError::Replay(ReplayError::Fault(fault))) => {
@@ -203,35 +206,68 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
     Ok(report)
 }
 
-/// The ledger and the dictionaries of the newest manifest.
+/// The ledger and the dictionaries of the newest manifest. While the archive is written the ledger may be replaced
+/// by that of a newer one, which is answered then.
 async fn check_others(
+    store: &ArchiveStore,
+    newest: Manifest,
+    level: Level,
+    report: &mut Report,
+    tell: Tell<'_>,
+) -> Result<Manifest, VerifyError> {
+    let mut newest = newest;
+    for sha256 in &newest.dictionaries {
+        let name = ObjectName::Dictionary(*sha256);
+        match store.length(&name.to_string()).await? {
+            None => report.faults.push(Fault::Missing { name }),
+            Some(bytes) => check_object(store, name, bytes, &newest, level, report, tell).await?,
+        }
+    }
+    for look in 1.. {
+        let mut ledger = Report::default();
+        check_ledger_of(store, &newest, level, &mut ledger, tell).await?;
+        let later = match catalog::newest(store).await {
+            Ok(found) => found.map(|found| found.signed.manifest),
+            Err(CatalogError::Store(error)) => return Err(error.into()),
+            // Told by the chain's check.
+            Err(_) => None,
+        };
+        let is_newer = |later: &Manifest| later.sequence > newest.sequence && look < LEDGER_LOOKS;
+        match later.filter(|later| is_newer(later) && !ledger.faults.is_empty()) {
+            Some(later) => newest = later,
+            None => {
+                report.objects += ledger.objects;
+                report.bytes += ledger.bytes;
+                report.faults.append(&mut ledger.faults);
+                break;
+            }
+        }
+    }
+    Ok(newest)
+}
+
+async fn check_ledger_of(
     store: &ArchiveStore,
     newest: &Manifest,
     level: Level,
     report: &mut Report,
     tell: Tell<'_>,
 ) -> Result<(), VerifyError> {
-    for sha256 in &newest.dictionaries {
-        let name = ObjectName::Dictionary(*sha256);
-        match store.length(&name.to_string()).await? {
-            None => report.faults.push(Fault::Missing { name }),
-            Some(bytes) => check_object(store, name, bytes, newest, level, report, tell).await?,
-        }
-    }
     let name = ObjectName::Keys(newest.ledger.sha256);
     check_object(store, name, newest.ledger.bytes, newest, level, report, tell).await?;
-    if level >= Level::Hash {
-        let read = read_ledger(store, newest, tell, |_| Ok(())).await;
-        let checked = match read {
-            Ok(sums) => check_ledger(newest, &sums),
-            Err(ReplayError::Fault(fault)) => Err(*fault),
-            Err(error) => return Err(error.into()),
-        };
-        if let Err(fault) = checked
-            && !report.faults.contains(&fault)
-        {
-            report.faults.push(fault);
-        }
+    if level < Level::Hash {
+        return Ok(());
+    }
+    let read = read_ledger(store, newest, tell, |_| Ok(())).await;
+    let checked = match read {
+        Ok(sums) => check_ledger(newest, &sums),
+        Err(ReplayError::Fault(fault)) => Err(*fault),
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(fault) = checked
+        && !report.faults.contains(&fault)
+    {
+        report.faults.push(fault);
     }
     Ok(())
 }

@@ -217,8 +217,11 @@ impl Writer {
                     tokio::time::sleep(LOOK).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the archive could not be written; the log is kept for it up to its cap");
-                    self.told.fails(error.to_string());
+                    let words = error.to_string();
+                    if self.told.trouble().as_ref() != Some(&words) {
+                        tracing::error!(error = %words, "the archive could not be written; the log is kept for it up to its cap");
+                    }
+                    self.told.fails(words);
                     if error.is_final() {
                         return;
                     }

@@ -142,7 +142,7 @@ pub(super) async fn enlist(cluster: &mut Cluster, member: &Member) -> Result<(),
 /// What a first start that was cut off left behind.
 fn clear(cluster: &Cluster) -> Result<(), DevError> {
     let layout = cluster.layout();
-    for folder in [layout.authority(), layout.nodes(), layout.clients(), layout.directory().join(ARCHIVES)] {
+    for folder in [layout.authority(), layout.nodes(), layout.clients(), layout.archives()] {
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(DevError::file(folder)(error)),
             _ => {}

@@ -104,9 +104,14 @@ impl Layout {
         self.node(name).join("root.key")
     }
 
+    /// All archives.
+    pub fn archives(&self) -> PathBuf {
+        self.directory.join(ARCHIVES)
+    }
+
     /// The archive that a backup writes.
     pub fn archive(&self, name: &str) -> PathBuf {
-        self.directory.join(ARCHIVES).join(name)
+        self.archives().join(name)
     }
 
     /// What a node and the commands for it printed.

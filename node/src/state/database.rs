@@ -229,11 +229,16 @@ impl Database {
     }
 
     /// Drops everything that holds keys and closes the database. Their files are unlinked here; a checkpoint's
-    /// source keeps its own links.
-    pub fn drop_keys(self) -> Result<(), DatabaseError> {
+    /// source keeps its own links. Answers the names of these files, for whoever must not touch one that is
+    /// still there.
+    pub fn drop_keys(self) -> Result<Vec<String>, DatabaseError> {
         let Database { mut db, directory, .. } = self;
-        let failed = |source| DatabaseError::RocksDb { directory, source };
-        db.drop_cf(KEYS).map_err(failed)
+        let failed = |source| DatabaseError::RocksDb { directory: directory.clone(), source };
+        let live = db.live_files().map_err(failed)?;
+        let of_keys = live.into_iter().filter(|file| file.column_family_name == KEYS);
+        let names = of_keys.map(|file| file.name.trim_start_matches('/').to_owned()).collect();
+        db.drop_cf(KEYS).map_err(failed)?;
+        Ok(names)
     }
 
     /// Makes a checkpoint: hard links, after a flush. Constant in memory; in time as well, but for

@@ -141,7 +141,7 @@ async fn a_place_that_cannot_be_written_is_told_and_gone_on_from_and_a_restart_l
     // Somebody unmounts it.
     let away = archive.with_extension("away");
     fs::rename(&archive, &away).unwrap();
-    fs::create_dir(&archive).unwrap();
+    fs::create_dir_all(&archive).unwrap();
     world.put(&number, "while it is away").await;
     let operations = world.operator.operations();
     until("trouble", SOON, async || {
@@ -152,8 +152,7 @@ async fn a_place_that_cannot_be_written_is_told_and_gone_on_from_and_a_restart_l
     .await;
     // The cluster goes on.
     world.doctor(HOSPITAL).put(&number, super::world::note()).bytes("meanwhile").await.unwrap();
-    // The writer has not begun another archive there.
-    fs::remove_dir(&archive).unwrap();
+    fs::remove_dir_all(&archive).unwrap();
     fs::rename(&away, &archive).unwrap();
     let written = world.operator.operations().status().await.unwrap().committed_index;
     caught_up(&world, written).await;
