@@ -1,9 +1,10 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
-//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`vault`], [`gateway`],
+//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`archive`], [`vault`], [`gateway`],
 //! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`],
 //! [`import`], [`export`].
 
+pub mod archive;
 pub mod bench;
 pub mod certificates;
 pub mod clear;

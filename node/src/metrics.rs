@@ -78,8 +78,26 @@ pub fn text(node: &Node) -> String {
             count(|agreement| matches!(agreement, Agreement::Unknown { .. })),
         ),
     ];
+    let archive = node.archive.as_ref().map(|archive| {
+        let point = archive.point();
+        [
+            ("kura_archive_known", "1 if it is known how far the archive is", i64::from(point.is_some())),
+            ("kura_archive_index", "Last archived log index", point.map_or(0, |point| number(point.index))),
+            (
+                "kura_archive_behind_entries",
+                "Applied entries that the archive lacks",
+                point.map_or(0, |point| number(own.applied_index.saturating_sub(point.index))),
+            ),
+            (
+                "kura_archive_written_ms",
+                "When its newest manifest was written, ms since 1970",
+                point.map_or(0, |point| number(point.at_ms)),
+            ),
+            ("kura_archive_trouble", "1 if the archive cannot be written", i64::from(archive.trouble().is_some())),
+        ]
+    });
     let mut registry = Registry::default();
-    for (name, help, value) in gauges.into_iter().chain(compared) {
+    for (name, help, value) in gauges.into_iter().chain(compared).chain(archive.into_iter().flatten()) {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);
         registry.register(name, help, gauge);

@@ -8,6 +8,7 @@
 
 mod act;
 mod acting;
+mod archive;
 mod audit;
 mod bench;
 mod ca;
@@ -122,6 +123,9 @@ enum Command {
     /// The review queue: emergencies, and grants that a facility entered for itself (auditors).
     #[command(subcommand)]
     Review(review::Command),
+    /// The archive that a backup member writes: looked at, checked, copied; offline.
+    #[command(subcommand)]
+    Archive(archive::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -144,7 +148,10 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::failed(format!("cannot start: {error}")), json),
     };
-    let opens_databases = matches!(cli.command, Command::Serve(_) | Command::Init(_) | Command::Join(_));
+    let opens_databases = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Init(_) | Command::Join(_) | Command::Archive(archive::Command::Verify(_))
+    );
     let ended = runtime.block_on(execute(cli));
     match opens_databases {
         // Tasks that hold a database must have dropped it before this process runs its exit handlers:
@@ -196,6 +203,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Emergency(command) => emergency::run(command, output).await,
         Command::Audit(command) => audit::run(command, output).await,
         Command::Review(command) => review::run(command, output).await,
+        Command::Archive(command) => archive::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
@@ -301,6 +309,14 @@ mod tests {
             "kura record inbox --since 00112233445566778899aabb --as F0012/u-7",
             "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
             "kura audit list - --as-participant --since 2026-04-01",
+            "kura archive status archive --fail-if-older 60",
+            "kura archive list archive --config node.toml --json",
+            "kura archive verify archive",
+            "kura archive verify file:///archive --level replay --scratch s --head head --generation 3",
+            "kura archive verify archive --level open --root-key root.key --sample 10 --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
+            "kura archive export archive --to disk --generations 2 --keys-days 30",
+            "kura archive hold archive 7 --reason court",
+            "kura archive release archive 7",
             "kura import ssmix2 storage --as F0012/u-7 --participants who.csv --report report.ndjson --at-once 4",
             "kura import files folder --as F0012/u-7 --date 2026-04-01 --json",
             "kura export - --out copy",

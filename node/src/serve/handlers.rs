@@ -203,6 +203,16 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             false => Bytes::new(),
         },
         leads: majority::leads(node),
+        archive: node.archive.as_ref().map(|archive| match archive.point() {
+            Some(point) => v1::ArchiveReply {
+                known: true,
+                index: point.index,
+                at_ms: point.at_ms,
+                manifests: point.manifests,
+                ledger_index: point.ledger_index,
+            },
+            None => v1::ArchiveReply::default(),
+        }),
     }
 }
 
@@ -224,6 +234,9 @@ fn trouble(node: &Node) -> String {
     let own_key = node.tls.identity().key_sha256;
     if node.member(node.id()).is_some_and(|member| !member.keys().any(|key| key == own_key)) {
         words.push("its key is not the one that was approved for it".to_owned());
+    }
+    if let Some(why) = node.archive.as_ref().and_then(|archive| archive.trouble()) {
+        words.push(format!("its archive: {why}"));
     }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));

@@ -5,6 +5,7 @@
 //! root key and a keyring, elections when both are open. Order of stop: no new calls, leadership handed
 //! over, openraft stopped, state flushed.
 
+mod archive;
 mod clear;
 mod erasures;
 mod handlers;
@@ -29,9 +30,11 @@ use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
 use kura_proto::v1::registry_server::RegistryServer;
 use openraft::async_runtime::WatchReceiver;
+use openraft::storage::RaftLogStorage;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::archive::ArchiveTold;
 use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
 use crate::clear::Clearing;
 use crate::config::NodeConfig;
@@ -162,6 +165,8 @@ pub struct Node {
     pub clearing: Clearing,
     /// Heads, own and others'.
     pub heads: Arc<Heads>,
+    /// How far the archive is that this node writes; `None` if it writes none.
+    pub archive: Option<Arc<ArchiveTold>>,
 }
 
 impl Node {
@@ -227,8 +232,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     marks.watch_own(log_watch.clone());
     let machine = StateMachine::open(&config.data, identity.trust(), log_watch.synced())?;
     let store = machine.store();
+    let log_reader = log.get_log_reader().await;
     log.keep_applied(store.applied_index());
     let hashes = Arc::new(FileHashes::default());
+    let archive_hashes = hashes.clone();
     let transfers = Arc::new(Transfers::default());
     let channels = Arc::new(TlsChannels::new(client_tls.clone()));
     let heads = Arc::new(Heads::default());
@@ -255,6 +262,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
         .map(Arc::new)
         .map_err(|source| ServeError::Io { what: "incoming snapshots", source })?;
+    archive::clear_work(&config.data);
+    let archive = config.archive.is_some().then(Arc::default);
     let node = Arc::new(Node {
         config,
         identity,
@@ -275,6 +284,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         snapshots: snapshots.clone(),
         clearing: Clearing::default(),
         heads,
+        archive,
     });
 
     let address = node.config.listen.clone();
@@ -329,6 +339,9 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(peers::journal_denials(node.clone()));
     tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
+    if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
+        tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));
+    }
     if let Some(address) = node.config.metrics_listen.clone() {
         tasks.spawn(crate::metrics::serve(address, node.clone()));
     }

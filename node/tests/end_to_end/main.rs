@@ -5,6 +5,7 @@
 //! deadlines; nothing waits for a fixed time and hopes.
 
 mod agreement;
+mod archive;
 mod audit;
 mod backup;
 mod bodies;
