@@ -83,7 +83,7 @@ impl Provider {
         }
     }
 
-    /// Why the node has no key, for whoever asks it.
+    /// Why the node has no key, for its log.
     pub fn missing(&self) -> String {
         match self {
             Provider::File(path) => format!("no root key at {}", path.display()),
@@ -91,7 +91,7 @@ impl Provider {
             Provider::Credential(Err(name)) => {
                 format!("this process was given no credentials ({CREDENTIALS_DIRECTORY} is not set), wanted {name}")
             }
-            Provider::Shares => "it waits for key shares (`kura key submit`)".into(),
+            Provider::Shares => "no key shares yet (`kura key submit`)".into(),
         }
     }
 }

@@ -91,8 +91,8 @@ pub struct Gateway {
     in_flight: tokio::sync::watch::Sender<usize>,
     draining: AtomicBool,
     lost: AtomicBool,
-    /// Why there are no keys yet.
-    pub sealed_because: arc_swap::ArcSwap<String>,
+    /// Why there are no keys yet, for callers.
+    pub sealed_because: std::sync::OnceLock<&'static str>,
     rows: rows::RowCache,
     denials: denials::Denials,
 }
@@ -119,7 +119,7 @@ impl Gateway {
             in_flight: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
             lost: AtomicBool::new(false),
-            sealed_because: arc_swap::ArcSwap::from_pointee("it has no root key yet".into()),
+            sealed_because: std::sync::OnceLock::new(),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
         }
@@ -132,7 +132,10 @@ impl Gateway {
 
     /// The keys, or why there are none.
     pub fn unsealed(&self) -> Result<Arc<Vault>, GatewayError> {
-        self.vault.load_full().ok_or_else(|| GatewayError::Sealed { why: (**self.sealed_because.load()).clone() })
+        self.vault.load_full().ok_or_else(|| {
+            let why = self.sealed_because.get().unwrap_or(&"it has no root key yet");
+            GatewayError::Sealed { why: (*why).into() }
+        })
     }
 
     /// Takes no new calls and waits until those in progress are answered, or the limit has passed.

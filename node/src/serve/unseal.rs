@@ -16,6 +16,7 @@ use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
 
 use super::{Node, peers};
+use crate::custody::Provider;
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::types::MemberRole;
 use crate::vault::{Vault, VaultError};
@@ -31,6 +32,9 @@ const HAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// in its configuration (a backup) stays sealed.
 pub async fn keep_unsealed(node: Arc<Node>) {
     let Some(provider) = node.custody.provider().cloned() else { return };
+    if provider == Provider::Shares {
+        let _ = node.gateway.sealed_because.set("it waits for key shares (`kura key submit`)");
+    }
     let mut told = String::new();
     let mut ask_at = Instant::now();
     let mut settled = None;
@@ -49,12 +53,9 @@ pub async fn keep_unsealed(node: Arc<Node>) {
                 Err(error) => Err(error.to_string()),
             };
             match opened {
-                Ok(true) => {
-                    told.clear();
-                    node.gateway.sealed_because.store(Arc::new("it has no root key yet".into()));
-                }
+                Ok(true) => told.clear(),
                 Ok(false) => {}
-                Err(error) => tell(&node, &mut told, error),
+                Err(error) => tell(&mut told, error),
             }
         }
         if node.custody.opened().is_some() {
@@ -74,7 +75,7 @@ fn keep_order(node: &Arc<Node>, told: &mut String) -> bool {
     let Some(vault) = node.gateway.vault.load_full() else { return false };
     let settled = tokio::task::block_in_place(|| node.custody.settle(vault.root(), &node.store.database()));
     if let Err(error) = &settled {
-        tell(node, told, error.to_string());
+        tell(told, error.to_string());
     }
     if let Some(names) = node.custody.take_submitters() {
         let node = node.clone();
@@ -89,10 +90,9 @@ fn keep_order(node: &Arc<Node>, told: &mut String) -> bool {
     settled.is_ok()
 }
 
-fn tell(node: &Node, told: &mut String, error: String) {
+fn tell(told: &mut String, error: String) {
     if *told != error {
         tracing::warn!(%error, "the keyring is not open");
-        node.gateway.sealed_because.store(Arc::new(error.clone()));
         *told = error;
     }
 }
