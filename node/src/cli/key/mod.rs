@@ -177,7 +177,7 @@ async fn submit(client: ClientOption, output: Output) -> Result<(), Failure> {
     let share = ask::share("the words of your share").await?;
     let bytes = share.to_bytes();
     drop(share);
-    let (mut rows, mut taken, mut refused, mut silent) = (Vec::new(), 0, None, 0);
+    let (mut rows, mut answered, mut refused, mut failed) = (Vec::new(), 0, None, None);
     for (node, client) in clients {
         let keys = client.keys();
         let submitted = match keys.status().await {
@@ -187,9 +187,12 @@ async fn submit(client: ClientOption, output: Output) -> Result<(), Failure> {
             Err(error) => Err(error),
         };
         let (outcome, held, needed) = match submitted {
-            Ok(None) => ("unsealed already".to_owned(), 0, 0),
+            Ok(None) => {
+                answered += 1;
+                ("unsealed already".to_owned(), 0, 0)
+            }
             Ok(Some(reply)) => {
-                taken += 1;
+                answered += 1;
                 let words = if reply.complete { "taken: enough to unseal" } else { "taken" };
                 (words.to_owned(), reply.held, reply.needed)
             }
@@ -199,22 +202,22 @@ async fn submit(client: ClientOption, output: Output) -> Result<(), Failure> {
                 (format!("refused: {words}"), 0, 0)
             }
             Err(error) => {
-                silent += 1;
-                (chain(&error), 0, 0)
+                let words = chain(&error);
+                failed = Some(error);
+                (words, 0, 0)
             }
         };
         rows.push(AtNode { node, outcome, held, needed });
     }
-    let all_silent = silent == rows.len() && !rows.is_empty();
     output.list(&rows, &["node", "share", "shares held"], |row| {
         let held = if row.needed == 0 { String::new() } else { format!("{} of {}", row.held, row.needed) };
         vec![row.node.clone(), row.outcome.clone(), held]
     })?;
-    match refused {
-        Some(why) if taken == 0 => {
+    match (refused, failed) {
+        (Some(why), _) if answered == 0 => {
             Err(Failure::new(Exit::Damaged, why).next("kura key verify-share says what a share is"))
         }
-        _ if all_silent => Err(Failure::new(Exit::Unavailable, "no voter answered").next("check that the nodes run")),
+        (None, Some(error)) if answered == 0 => Err(error.into()),
         _ => Ok(()),
     }
 }
@@ -292,6 +295,7 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
     let Some(reply) = told else {
         return Err(failed.map_or_else(|| Failure::usage("the client configuration names no endpoint"), Failure::from));
     };
+    let next = reply.rotation.as_ref().map(|rotation| rotation.next_check_value.clone());
     let sets = reply.sets.iter().map(|set| Set {
         fingerprint: hexadecimal(&set.fingerprint),
         threshold: set.threshold,
@@ -299,7 +303,8 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
         restores: match (set.present, set.registrar.is_empty()) {
             (_, true) => "waits for a registrar",
             (true, false) => "the present root key",
-            (false, false) => "the next root key",
+            (false, false) if next.as_ref() == Some(&set.root_check_value) => "the next root key",
+            (false, false) => "a former root key",
         },
         recorded_by: set.operator.clone(),
         confirmed_by: set.registrar.clone(),
