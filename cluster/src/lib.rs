@@ -30,6 +30,7 @@ pub mod id;
 pub mod keyring;
 pub mod row;
 pub mod seal;
+pub mod share;
 pub mod timeline;
 pub mod tree;
 pub mod word;

@@ -57,9 +57,9 @@ pub struct NodeConfig {
     pub metrics_listen: Option<String>,
     /// Certificate, key, authorities.
     pub tls: TlsConfig,
-    /// File of the root key; voters only.
+    /// Where the root key comes from; voters only.
     #[serde(default)]
-    pub root_key: Option<PathBuf>,
+    pub root_key: Option<RootKeyConfig>,
     /// Members to ask when joining.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
@@ -78,6 +78,50 @@ pub struct NodeConfig {
     /// The archive that a backup member writes; none unless given.
     #[serde(default)]
     pub archive: Option<ArchiveConfig>,
+}
+
+/// Where a voter's root key comes from. In the file: a path, `{ credential = "NAME" }` or `{ shares = true }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RootKeyToml")]
+pub enum RootKeyConfig {
+    /// A file that the node writes, too: `init` and `join` make it, a rotation replaces it.
+    File(PathBuf),
+    /// A systemd credential of this name, which the node only reads.
+    Credential(String),
+    /// Nowhere on this machine: another voter hands it over, or holders of shares submit them.
+    Shares,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RootKeyToml {
+    File(PathBuf),
+    Other(RootKeyTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootKeyTable {
+    credential: Option<String>,
+    shares: Option<bool>,
+}
+
+impl TryFrom<RootKeyToml> for RootKeyConfig {
+    type Error = &'static str;
+
+    fn try_from(toml: RootKeyToml) -> Result<RootKeyConfig, &'static str> {
+        const FORMS: &str = "root_key is a path, { credential = \"NAME\" } or { shares = true }";
+        match toml {
+            RootKeyToml::File(path) => Ok(RootKeyConfig::File(path)),
+            RootKeyToml::Other(RootKeyTable { credential: Some(name), shares: None }) => match name.as_str() {
+                "" | "." | ".." => Err(FORMS),
+                name if name.contains('/') => Err("root_key.credential is a name, not a path"),
+                _ => Ok(RootKeyConfig::Credential(name)),
+            },
+            RootKeyToml::Other(RootKeyTable { credential: None, shares: Some(true) }) => Ok(RootKeyConfig::Shares),
+            RootKeyToml::Other(_) => Err(FORMS),
+        }
+    }
 }
 
 /// TLS files, PEM.
@@ -242,8 +286,10 @@ impl NodeConfig {
 
     fn anchor(&mut self, base: &Path) {
         let files = [&mut self.data, &mut self.tls.certificate, &mut self.tls.private_key, &mut self.tls.authorities];
-        let optional = self.root_key.iter_mut().chain(&mut self.signatures.ca);
-        for path in files.into_iter().chain(optional).chain(&mut self.tls.revocation_lists) {
+        for path in files.into_iter().chain(&mut self.signatures.ca).chain(&mut self.tls.revocation_lists) {
+            *path = base.join(&*path);
+        }
+        if let Some(RootKeyConfig::File(path)) = &mut self.root_key {
             *path = base.join(&*path);
         }
         if let Some(archive) = &mut self.archive
@@ -338,8 +384,20 @@ authorities = "ca.pem"
     fn paths_are_relative_to_the_file() {
         let config = load(GOOD).unwrap();
         assert!(config.data.is_absolute() && config.data.ends_with("data"));
-        assert!(config.root_key.unwrap().ends_with("root.key"));
+        assert!(matches!(config.root_key, Some(RootKeyConfig::File(path)) if path.ends_with("root.key")));
         assert_eq!(config.advertise, None);
+    }
+
+    #[test]
+    fn a_root_key_comes_from_a_file_a_credential_or_shares() {
+        let with = |value: &str| load(&GOOD.replace("root_key = \"root.key\"", &format!("root_key = {value}")));
+        let credential = with("{ credential = \"root.key\" }").unwrap().root_key;
+        assert_eq!(credential, Some(RootKeyConfig::Credential("root.key".into())));
+        assert_eq!(with("{ shares = true }").unwrap().root_key, Some(RootKeyConfig::Shares));
+        for wrong in ["{ shares = false }", "{}", "{ credential = \"a\", shares = true }", "{ credential = \"a/b\" }"] {
+            let error = with(wrong).unwrap_err().to_string();
+            assert!(error.contains("root_key"), "{wrong}: {error}");
+        }
     }
 
     #[test]

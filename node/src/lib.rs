@@ -1,6 +1,7 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
-//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`archive`], [`vault`], [`gateway`],
+//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`archive`], [`vault`], [`custody`],
+//! [`gateway`],
 //! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`],
 //! [`import`], [`export`].
 
@@ -11,6 +12,7 @@ pub mod clear;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod custody;
 pub mod demo;
 pub mod dev;
 pub mod export;

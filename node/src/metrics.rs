@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::custody::Known;
 use crate::heads::Agreement;
 use crate::serve::{Node, heads, majority, own_hello};
 
@@ -39,6 +40,11 @@ pub fn text(node: &Node) -> String {
         ("kura_has_leader", "1 if there is a leader that a majority follows", i64::from(majority::is_led(node))),
         ("kura_unsealed", "1 if this node has its keys", i64::from(own.unsealed)),
         ("kura_trouble", "1 if this node reports trouble", i64::from(!own.trouble.is_empty())),
+        (
+            "kura_key_alarms",
+            "What people have to do about shares of the root key and rotations",
+            Known::read(&node.store.database()).map_or(1, |known| known.alarms().len() as i64),
+        ),
         ("kura_disk_bytes", "Bytes of state and log", number(own.disk_bytes)),
         ("kura_disk_free_bytes", "Bytes free", number(own.disk_free_bytes)),
         (

@@ -21,6 +21,7 @@ mod erasure;
 mod exit;
 mod export;
 mod import;
+mod key;
 mod member;
 mod number;
 mod output;
@@ -82,6 +83,9 @@ enum Command {
     /// Members of the cluster (operators; approval of voters also by a registrar).
     #[command(subcommand)]
     Member(member::Command),
+    /// Custody of the root key: shares, rotation (operators, registrars, holders of shares).
+    #[command(subcommand)]
+    Key(key::Command),
     /// How the cluster is: members, leader, lag, replication point, digests, size, certificates.
     Status(status::Arguments),
     /// Facilities (registrars).
@@ -189,6 +193,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Init(arguments) => setup::init(arguments, output).await,
         Command::Join(arguments) => setup::join(arguments, output).await,
         Command::Member(command) => member::run(command, output).await,
+        Command::Key(command) => key::run(command, output).await,
         Command::Status(arguments) => status::run(arguments, output).await,
         Command::Facility(command) => registry::facility(command, output).await,
         Command::User(command) => registry::user(command, output).await,
@@ -239,6 +244,14 @@ mod tests {
             "kura member add-backup backup-1",
             "kura member remove voter-2",
             "kura member replace voter-2 voter-4",
+            "kura key split --config node.toml --threshold 2 --holders 3 --client operator.toml",
+            "kura key split --config node.toml --threshold 2 --holders 3 --from-shares",
+            "kura key confirm 0123456789 --client registrar.toml",
+            "kura key verify-share",
+            "kura key submit --client recovery.toml",
+            "kura key rotate --epoch",
+            "kura key rotate --root --without-shares",
+            "kura key status",
             "kura status --wait --json",
             "kura facility add F0012 --name Minato --kind hospital --access-line ip-vpn",
             "kura facility add F0012 --name Minato --kind hospital --emergency --reason form-7",

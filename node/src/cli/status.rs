@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
-use super::output::{Output, Progress, bytes, hexadecimal, short, table};
+use super::output::{Output, Progress, bytes, hexadecimal, note, short, table};
 
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(300);
@@ -144,7 +144,9 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         ("archive point", archived(reply.archive_point.as_ref())),
         ("told by", reply.node.clone()),
     ];
-    output.thing(&(), &fields)
+    output.thing(&(), &fields)?;
+    reply.alarms.iter().for_each(|alarm| note(&format!("ALARM: {alarm}")));
+    Ok(())
 }
 
 fn replication(point: Option<&wire::ReplicationPoint>) -> String {
@@ -254,6 +256,7 @@ struct Told {
     journal_root: String,
     replication_point: Option<Point>,
     archive_point: Option<Point>,
+    alarms: Vec<String>,
     members: Vec<Member>,
     tables: Vec<TableTold>,
 }
@@ -375,6 +378,7 @@ impl From<&wire::StatusReply> for Told {
             journal_root: hexadecimal(&reply.journal_root),
             replication_point: reply.replication_point.as_ref().map(point),
             archive_point: reply.archive_point.as_ref().map(archive_point),
+            alarms: reply.alarms.clone(),
             members: reply.members.iter().map(Member::from).collect(),
             tables: reply.tables.iter().map(table).collect(),
         }

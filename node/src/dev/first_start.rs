@@ -96,6 +96,7 @@ pub(super) async fn run(cluster: &mut Cluster, say: &(dyn Fn(&str) + Sync)) -> R
     let Some((first, others)) = plan.members.split_first() else { return Ok(()) };
     say(&format!("{}: a new cluster", first.name));
     process::run(cluster.executable(), &layout, &first.name, "init", &["--cluster", &plan.cluster]).await?;
+    certificates::trust_recovery(&layout, first)?;
     serve(cluster, first)?;
     wait_for_leader(cluster, first).await?;
 

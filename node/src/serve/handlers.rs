@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, clear, heads, majority, standing};
+use super::{Node, clear, heads, majority, rotation, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -124,6 +124,15 @@ impl PeerHandlers for Handlers {
         node.gateway.journal_handover(&caller.name).await.map_err(Status::from)?;
         tracing::warn!(to = %caller.name, "the root key is handed to an approved voter");
         Ok(v1::RootKeyReply { root_key: Bytes::copy_from_slice(vault.root().expose_bytes()) })
+    }
+
+    async fn take_root_key(
+        &self,
+        caller: &Caller,
+        request: v1::TakeRootKeyRequest,
+    ) -> Result<v1::TakeRootKeyReply, Status> {
+        rotation::take_next(&self.0, &caller.name, request).await?;
+        Ok(v1::TakeRootKeyReply {})
     }
 
     async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
@@ -237,6 +246,9 @@ fn trouble(node: &Node) -> String {
     }
     if let Some(why) = node.archive.as_ref().and_then(|archive| archive.trouble()) {
         words.push(format!("its archive: {why}"));
+    }
+    if let Some(why) = node.custody.trouble() {
+        words.push(why.to_owned());
     }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));

@@ -15,6 +15,7 @@ pub mod majority;
 pub mod marks;
 pub mod peers;
 mod retention;
+pub mod rotation;
 mod standing;
 mod unseal;
 
@@ -26,6 +27,7 @@ use kura_client::tls::{ClientTls, TlsFileError};
 use kura_proto::v1::audit_server::AuditServer;
 use kura_proto::v1::consents_server::ConsentsServer;
 use kura_proto::v1::erasures_server::ErasuresServer;
+use kura_proto::v1::keys_server::KeysServer;
 use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
 use kura_proto::v1::registry_server::RegistryServer;
@@ -38,6 +40,7 @@ use crate::archive::ArchiveTold;
 use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
 use crate::clear::Clearing;
 use crate::config::NodeConfig;
+use crate::custody::Custody;
 use crate::gateway::Gateway;
 use crate::gateway::group::Group;
 use crate::gateway::propose::{LeaderLink, Proposer};
@@ -51,6 +54,7 @@ use crate::raft::network::NetworkFactory;
 use crate::raft::open::OpenError;
 use crate::raft::types::{Member, NodeId, Raft};
 use crate::reach::Reach;
+use crate::rpc::keys::KeysService;
 use crate::rpc::operations::OperationsService;
 use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
@@ -167,6 +171,10 @@ pub struct Node {
     pub heads: Arc<Heads>,
     /// How far the archive is that this node writes; `None` if it writes none.
     pub archive: Option<Arc<ArchiveTold>>,
+    /// Where the root key comes from.
+    pub custody: Arc<Custody>,
+    /// Held by whoever rotates the root key here.
+    pub rotating: tokio::sync::Mutex<()>,
 }
 
 impl Node {
@@ -264,7 +272,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         .map_err(|source| ServeError::Io { what: "incoming snapshots", source })?;
     archive::clear_work(&config.data);
     let archive = config.archive.is_some().then(Arc::default);
+    let custody = Arc::new(Custody::new(identity.cluster_id, config.root_key.as_ref(), &config.data));
     let node = Arc::new(Node {
+        custody,
+        rotating: tokio::sync::Mutex::new(()),
         config,
         identity,
         raft: raft.clone(),
@@ -316,6 +327,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         .add_service(ErasuresServer::new(services.clone()))
         .add_service(AuditServer::new(services.clone()))
         .add_service(OperationsServer::new(OperationsService(node.clone())))
+        .add_service(KeysServer::new(KeysService(node.clone())))
         .add_service(health)
         .add_service(reflection)
         .serve_with_incoming_shutdown(tls_incoming(listener, tls.clone()), wait_true(stopping));
@@ -447,7 +459,7 @@ pub fn most_advanced(node: &Node) -> Option<NodeId> {
 }
 
 /// Keys must not land in a core file.
-fn forbid_core_dumps() {
+pub(crate) fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

@@ -11,6 +11,7 @@ mod backup;
 mod bodies;
 mod certificates;
 mod clock;
+mod custody;
 mod emergency;
 mod erasure;
 mod export;

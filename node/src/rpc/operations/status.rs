@@ -48,6 +48,8 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         archive_point: Some(archive_point(node, &metrics, leader, last, &replies)),
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
+        alarms: crate::custody::Known::read(&node.store.database())
+            .map_or_else(|_| vec!["the state of this node cannot be read".into()], |known| known.alarms()),
         tables: Table::ALL
             .iter()
             .map(|table| {
