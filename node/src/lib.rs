@@ -1,9 +1,8 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
 //! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`archive`], [`vault`], [`custody`],
-//! [`gateway`],
-//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`],
-//! [`import`], [`export`].
+//! [`gateway`], [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`], [`import`],
+//! [`export`].
 
 pub mod archive;
 pub mod bench;
