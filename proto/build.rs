@@ -1,7 +1,7 @@
 //! Compiles the protobuf files with protox: no protoc is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["common", "records", "consents", "registry", "erasure", "operations", "audit", "peer"]
+    let files = ["common", "records", "consents", "registry", "erasure", "operations", "keys", "audit", "peer"]
         .map(|f| format!("kura/v1/{f}.proto"));
     println!("cargo:rerun-if-changed=kura/v1");
     let descriptors = protox::compile(&files, ["."])?;

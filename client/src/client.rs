@@ -8,6 +8,7 @@ use kura_proto::v1;
 use kura_proto::v1::audit_client::AuditClient;
 use kura_proto::v1::consents_client::ConsentsClient;
 use kura_proto::v1::erasures_client::ErasuresClient;
+use kura_proto::v1::keys_client::KeysClient;
 use kura_proto::v1::operations_client::OperationsClient;
 use kura_proto::v1::records_client::RecordsClient;
 use kura_proto::v1::registry_client::RegistryClient;
@@ -23,6 +24,7 @@ use crate::error::{ConnectError, Family, OutcomeError, Unreached};
 use crate::fault::Failure;
 use crate::id::{ParticipantNumber, RequestId};
 use crate::journal::Kept;
+use crate::keys::Keys;
 use crate::operations::Operations;
 use crate::pool::{Pool, TlsDial};
 use crate::receipt::Outcome;
@@ -72,6 +74,10 @@ pub(crate) fn erasures(channel: Channel) -> ErasuresClient<Channel> {
 
 pub(crate) fn operations(channel: Channel) -> OperationsClient<Channel> {
     OperationsClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+pub(crate) fn keys(channel: Channel) -> KeysClient<Channel> {
+    KeysClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
 pub(crate) fn audit(channel: Channel) -> AuditClient<Channel> {
@@ -161,6 +167,11 @@ impl Client {
     /// Status and membership; needs an operator's certificate for all but the status.
     pub fn operations(&self) -> Operations {
         Operations::new(self)
+    }
+
+    /// Custody of the keys: shares of the root key, rotation.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self)
     }
 
     /// What became of a write of this application. An answer is final, except that

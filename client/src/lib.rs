@@ -82,6 +82,7 @@ mod hold;
 mod id;
 mod inbox;
 mod journal;
+pub mod keys;
 pub mod limit;
 mod list;
 pub mod operations;

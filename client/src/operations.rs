@@ -211,23 +211,29 @@ impl Operations {
         handed.await
     }
 
-    /// Repeats an attempt only while none may have taken effect. One attempt may take the whole
-    /// call's time.
     async fn once<R, F>(&self, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
     where
         F: Future<Output = Result<R, Failure>>,
     {
-        let mut retry = Retry::call(&self.shared, None);
-        loop {
-            let limit = retry.end().saturating_duration_since(Instant::now());
-            let failure = match timeout(limit, attempt(retry.channel())).await {
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::silent(),
-            };
-            let again = if failure.in_doubt { Again::Never } else { failure.again };
-            retry.failed(Failure { again, ..failure }).await.map_err(of_write)?;
-        }
+        once(&self.shared, attempt).await
+    }
+}
+
+/// Repeats an attempt only while none may have taken effect. One attempt may take the whole call's time.
+pub(crate) async fn once<R, F>(shared: &Arc<Shared>, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
+where
+    F: Future<Output = Result<R, Failure>>,
+{
+    let mut retry = Retry::call(shared, None);
+    loop {
+        let limit = retry.end().saturating_duration_since(Instant::now());
+        let failure = match timeout(limit, attempt(retry.channel())).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::silent(),
+        };
+        let again = if failure.in_doubt { Again::Never } else { failure.again };
+        retry.failed(Failure { again, ..failure }).await.map_err(of_write)?;
     }
 }
 
@@ -260,7 +266,7 @@ fn of_read(failed: Failed) -> OperationError {
     OperationError::from_fault(failed.fault)
 }
 
-fn of_write(failed: Failed) -> OperationError {
+pub(crate) fn of_write(failed: Failed) -> OperationError {
     match OperationError::from_fault(failed.fault) {
         error if failed.in_doubt => OperationError::InDoubt { message: error.to_string() },
         error => error,

@@ -343,6 +343,8 @@ vocabulary!(
     ListRegistry = 64, "list-registry";
     /// An application showed a certificate that was refused, or asked for what its role may not.
     Authenticate = 65, "authenticate";
+    /// Custody of the root key: shares recorded or confirmed, keys rotated, unsealing by shares.
+    Key = 80, "key";
 });
 
 vocabulary!(

@@ -24,7 +24,7 @@ use crate::command::{
     COMMAND_BYTES_MAX, COMMAND_FORMAT, COMMAND_ITEMS_MAX, Command, Committed, Outcome, Refusal, RequestRow, WriteKind,
 };
 use crate::id::Revision;
-use crate::row::{ClusterRow, RowHeader, RowKey, StoredRow, Table};
+use crate::row::{ClusterRow, ROW_KEY_BYTES_MAX, RowHeader, RowKey, StoredRow, Table};
 use crate::timeline::check_successor;
 use crate::tree;
 
@@ -42,7 +42,6 @@ pub const FORGET_INTERVAL_MS: u64 = 1_000;
 pub const JOURNAL_INDEX_MAX: usize = 8;
 
 const DAY_MS: u64 = 86_400_000;
-const ROW_KEY_BYTES_MAX: usize = 96;
 
 /// What the database holds at the last durable batch.
 pub trait View {
@@ -92,30 +91,51 @@ impl<'a, V: View> Batch<'a, V> {
 
     /// Applies the entry at a log index. `index` must rise from call to call.
     pub fn apply(&mut self, index: u64, encoded: &Bytes) -> Result<Outcome, V::Error> {
-        let Some(command) = decode(encoded) else {
-            return Ok(Outcome::Refused(Refusal::Malformed));
-        };
+        match decode(encoded) {
+            Some(command) => self.run(index, &command, None),
+            None => Ok(Outcome::Refused(Refusal::Malformed)),
+        }
+    }
+
+    /// Applies an entry of an archive that lacks the values of key rows: `value_sha256s` are their hashes, in
+    /// the order of the command's puts into tables that hold keys. Same outcome and same digests as the
+    /// whole command's ([`crate::archive::strip`]).
+    pub fn apply_stripped(
+        &mut self,
+        index: u64,
+        encoded: &Bytes,
+        value_sha256s: &[[u8; 32]],
+    ) -> Result<Outcome, V::Error> {
+        match decode(encoded) {
+            Some(command) if command.writes.iter().filter(|w| puts_key(w)).count() == value_sha256s.len() => {
+                self.run(index, &command, Some(value_sha256s))
+            }
+            _ => Ok(Outcome::Refused(Refusal::Malformed)),
+        }
+    }
+
+    fn run(&mut self, index: u64, command: &Command, stripped: Option<&[[u8; 32]]>) -> Result<Outcome, V::Error> {
         self.summary.clock_ms = self.summary.clock_ms.max(command.at_ms);
-        if let Some(known) = self.remembered(&command)? {
+        if let Some(known) = self.remembered(command)? {
             return Ok(known);
         }
         if command.probe {
-            self.leave_tombstone(index, &command);
+            self.leave_tombstone(index, command);
             return Ok(Outcome::Absent);
         }
         if command.valid_until_ms != 0 && self.summary.clock_ms > command.valid_until_ms {
             return Ok(Outcome::Conflict { evaluated_at: index });
         }
-        if !self.expectations_hold(&command)? {
+        if !self.expectations_hold(command)? {
             return Ok(Outcome::Conflict { evaluated_at: index });
         }
-        if !self.cluster_row_follows(&command)? {
+        if !self.cluster_row_follows(command)? {
             return Ok(Outcome::Refused(Refusal::Timeline));
         }
-        if !self.count_key_deletions(&command) {
+        if !self.count_key_deletions(command) {
             return Ok(Outcome::Refused(Refusal::KeyDeletionCap));
         }
-        let committed = self.write(index, &command)?;
+        let committed = self.write(index, command, stripped)?;
         self.forget_old_requests()?;
         Ok(Outcome::Committed(committed))
     }
@@ -228,11 +248,15 @@ impl<'a, V: View> Batch<'a, V> {
         }
     }
 
-    fn write(&mut self, index: u64, command: &Command) -> Result<Committed, V::Error> {
+    fn write(&mut self, index: u64, command: &Command, stripped: Option<&[[u8; 32]]>) -> Result<Committed, V::Error> {
         let revision = Revision { timeline: self.summary.timeline, index };
+        let mut hashes = stripped.into_iter().flatten();
         for (ordinal, write) in (0_u32..).zip(&command.writes) {
             match write.kind() {
-                WriteKind::Put => self.put(index, write.row.clone(), write.value.clone())?,
+                WriteKind::Put => {
+                    let value_sha256 = if puts_key(write) { hashes.next() } else { None };
+                    self.put(index, write.row.clone(), write.value.clone(), value_sha256)?;
+                }
                 WriteKind::Delete => self.delete(index, &write.row)?,
                 WriteKind::Append => {
                     let key = [&write.row[..], &index.to_be_bytes(), &ordinal.to_be_bytes()].concat();
@@ -292,7 +316,8 @@ impl<'a, V: View> Batch<'a, V> {
         self.rows.insert(key, Some(row));
     }
 
-    fn put(&mut self, index: u64, key: Bytes, value: Bytes) -> Result<(), V::Error> {
+    /// Puts a row; `stripped` is the hash of a value that is not at hand.
+    fn put(&mut self, index: u64, key: Bytes, value: Bytes, stripped: Option<&[u8; 32]>) -> Result<(), V::Error> {
         let Some(table) = table_of(&key) else { return Ok(()) };
         if table == Table::Cluster
             && let Ok(row) = ClusterRow::decode(value.clone())
@@ -301,7 +326,11 @@ impl<'a, V: View> Batch<'a, V> {
         }
         let before = self.header(&key)?;
         let replaced = before.map_or(Revision::ABSENT, |header| header.revision);
-        let row = StoredRow::new(Revision { timeline: self.summary.timeline, index }, replaced, value);
+        let revision = Revision { timeline: self.summary.timeline, index };
+        let row = match stripped {
+            Some(value_sha256) => StoredRow::stripped(revision, replaced, *value_sha256),
+            None => StoredRow::new(revision, replaced, value),
+        };
         self.summary.tables[table.place()].replace(&key, before, Some(&row));
         self.rows.insert(key, Some(row));
         Ok(())
@@ -355,7 +384,7 @@ impl<'a, V: View> Batch<'a, V> {
 }
 
 /// Decodes a command and checks everything that does not depend on state.
-fn decode(encoded: &Bytes) -> Option<Command> {
+pub(crate) fn decode(encoded: &Bytes) -> Option<Command> {
     if encoded.len() > COMMAND_BYTES_MAX {
         return None;
     }
@@ -382,6 +411,11 @@ fn decode(encoded: &Bytes) -> Option<Command> {
         .iter()
         .all(|r| table_of(&r.row) == Some(Table::Request) && r.row.len() == 41 && r.sha256.len() == 32);
     (shape && expects && writes && journal && request).then_some(command)
+}
+
+/// Whether a write puts a row that holds a wrapped key.
+pub(crate) fn puts_key(write: &crate::command::Write) -> bool {
+    write.kind() == WriteKind::Put && table_of(&write.row).is_some_and(Table::holds_keys)
 }
 
 fn table_of(row: &[u8]) -> Option<Table> {

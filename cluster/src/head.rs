@@ -228,14 +228,7 @@ impl SignedHead {
         if self.key_sha256() != *key_sha256 {
             return Err(HeadError::OtherKey);
         }
-        let statement = self.head.statement();
-        if let Ok(key) = p256::ecdsa::VerifyingKey::from_public_key_der(&self.public_key) {
-            let signature = p256::ecdsa::DerSignature::from_bytes(&self.signature).map_err(|_| HeadError::Signature)?;
-            return key.verify(&statement, &signature).map_err(|_| HeadError::Signature);
-        }
-        let key = ed25519_dalek::VerifyingKey::from_public_key_der(&self.public_key).map_err(|_| HeadError::Kind)?;
-        let signature = ed25519_dalek::Signature::from_slice(&self.signature).map_err(|_| HeadError::Signature)?;
-        key.verify_strict(&statement, &signature).map_err(|_| HeadError::Signature)
+        check_signature(&self.public_key, &self.head.statement(), &self.signature)
     }
 
     /// The form in which heads travel and are kept: format, statement, public key, signature.
@@ -264,6 +257,21 @@ impl SignedHead {
         let SignedHeadMessage { statement, public_key, signature, .. } = message;
         Ok(SignedHead { head: Head::parse(&statement)?, public_key, signature })
     }
+}
+
+/// Whether a member's key (SubjectPublicKeyInfo, DER) has signed a statement. Every kind of statement
+/// begins with a tag of its own.
+///
+/// # Errors
+/// [`HeadError::Kind`], [`HeadError::Signature`].
+pub(crate) fn check_signature(public_key: &[u8], statement: &[u8], signature: &[u8]) -> Result<(), HeadError> {
+    if let Ok(key) = p256::ecdsa::VerifyingKey::from_public_key_der(public_key) {
+        let signature = p256::ecdsa::DerSignature::from_bytes(signature).map_err(|_| HeadError::Signature)?;
+        return key.verify(statement, &signature).map_err(|_| HeadError::Signature);
+    }
+    let key = ed25519_dalek::VerifyingKey::from_public_key_der(public_key).map_err(|_| HeadError::Kind)?;
+    let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| HeadError::Signature)?;
+    key.verify_strict(statement, &signature).map_err(|_| HeadError::Signature)
 }
 
 #[derive(Clone, PartialEq, Message)]

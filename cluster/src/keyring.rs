@@ -34,6 +34,34 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
+/// The private keys of a recovery: they lie in the newest epoch's row, and are opened only for one.
+pub struct RecoveryKeys {
+    /// Signs timelines (Ed25519 seed).
+    pub timelines: Key,
+    /// The recovery CA's (P-256 scalar).
+    pub authority: Key,
+}
+
+impl std::fmt::Debug for RecoveryKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecoveryKeys(…)")
+    }
+}
+
+impl RecoveryKeys {
+    /// Opens them from an epoch's row with the root key.
+    ///
+    /// # Errors
+    /// [`DoesNotOpen`].
+    pub fn unwrap(root: &Key, cluster: &ClusterId, row: &KeyringRow) -> Result<RecoveryKeys, DoesNotOpen> {
+        let unwrap = |what: &str, wrapped: &[u8]| unwrap_key(root, &context(cluster, row.epoch, what), wrapped);
+        Ok(RecoveryKeys {
+            timelines: unwrap("recovery", &row.recovery_private_key)?,
+            authority: unwrap("recovery-ca", &row.recovery_ca_private_key)?,
+        })
+    }
+}
+
 fn context(cluster: &ClusterId, epoch: u32, what: &str) -> Vec<u8> {
     [&cluster.0[..], &epoch.to_be_bytes(), what.as_bytes()].concat()
 }
@@ -44,7 +72,7 @@ impl Keyring {
         &self,
         root: &Key,
         cluster: &ClusterId,
-        recovery_private_key: &Key,
+        recovery: &RecoveryKeys,
         mut nonce: impl FnMut() -> Nonce,
     ) -> KeyringRow {
         let mut wrap = |what: &str, key: &Key| -> Bytes {
@@ -57,8 +85,21 @@ impl Keyring {
             command_mac: wrap("command-mac", &self.command_mac),
             wrapping: wrap("wrapping", &self.wrapping),
             index: wrap("index", &self.index),
-            recovery_private_key: wrap("recovery", recovery_private_key),
+            recovery_private_key: wrap("recovery", &recovery.timelines),
             root_check_value: Bytes::copy_from_slice(&root.check_value()),
+            recovery_ca_private_key: wrap("recovery-ca", &recovery.authority),
+        }
+    }
+
+    /// The keyring of the next epoch: fresh keys, but for the index key, which is as old as the cluster.
+    pub fn next(&self, mut fresh: impl FnMut() -> Key) -> Keyring {
+        Keyring {
+            epoch: self.epoch + 1,
+            registry: fresh(),
+            journal: fresh(),
+            command_mac: fresh(),
+            wrapping: fresh(),
+            index: Key::from_bytes(&mut self.index.expose_bytes().clone()),
         }
     }
 
@@ -111,6 +152,10 @@ mod tests {
         Key::from_bytes(&mut [n; 32])
     }
 
+    fn recovery() -> RecoveryKeys {
+        RecoveryKeys { timelines: key(6), authority: key(7) }
+    }
+
     fn keyring() -> Keyring {
         Keyring { epoch: 1, registry: key(1), journal: key(2), command_mac: key(3), wrapping: key(4), index: key(5) }
     }
@@ -119,7 +164,7 @@ mod tests {
     fn the_row_opens_only_with_its_root_key_in_its_cluster() {
         let (root, cluster) = (key(9), ClusterId([7; 16]));
         let mut n = 0;
-        let row = keyring().wrap(&root, &cluster, &key(6), || {
+        let row = keyring().wrap(&root, &cluster, &recovery(), || {
             n += 1;
             [n; 24]
         });
@@ -130,6 +175,28 @@ mod tests {
         let mut swapped = row.clone();
         std::mem::swap(&mut swapped.registry, &mut swapped.journal);
         assert!(Keyring::unwrap(&root, &cluster, &swapped).is_err());
+        let opened = RecoveryKeys::unwrap(&root, &cluster, &row).unwrap();
+        assert!(opened.timelines == key(6) && opened.authority == key(7));
+        assert!(RecoveryKeys::unwrap(&key(8), &cluster, &row).is_err());
+        let mut swapped = row.clone();
+        std::mem::swap(&mut swapped.recovery_private_key, &mut swapped.recovery_ca_private_key);
+        assert!(RecoveryKeys::unwrap(&root, &cluster, &swapped).is_err());
+    }
+
+    #[test]
+    fn the_next_epoch_has_fresh_keys_and_the_same_index_key() {
+        let mut n = 100;
+        let next = keyring().next(|| {
+            n += 1;
+            key(n)
+        });
+        assert_eq!(next.epoch, 2);
+        assert!(next.index == keyring().index);
+        let fresh = [&next.registry, &next.journal, &next.command_mac, &next.wrapping];
+        for (at, one) in fresh.iter().enumerate() {
+            assert!(fresh[at + 1..].iter().all(|other| other != one));
+        }
+        assert!(next.registry != keyring().registry);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! - [`digest`], [`tree`]: additive row digests and the journal's Merkle tree
 //! - [`apply`]: the deterministic state machine, over a [`apply::View`]
 //! - [`head`]: what a member has at a log index, signed by it
+//! - [`archive`]: what the backup's archive is made of: manifests, segments, the key ledger; which of it is kept
 //! - [`consent`]: facts in, `Permit` or `Deny` out
 //!
 //! Invariants
@@ -20,6 +21,7 @@
 //! - Every persisted or replicated form carries a format version and is covered by frozen vectors.
 
 pub mod apply;
+pub mod archive;
 pub mod command;
 pub mod consent;
 pub mod digest;
@@ -28,6 +30,7 @@ pub mod id;
 pub mod keyring;
 pub mod row;
 pub mod seal;
+pub mod share;
 pub mod timeline;
 pub mod tree;
 pub mod word;

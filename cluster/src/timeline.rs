@@ -5,7 +5,7 @@
 //! open, apply or are sent against it.
 //!
 //! Invariants
-//! - A cluster row only grows: no certificate leaves it or changes, and its recovery key stays.
+//! - A cluster row only grows: no certificate leaves it or changes, and its recovery key and CA stay.
 //! - Nobody takes a state whose timeline has no certificate by the pinned key.
 
 use bytes::Bytes;
@@ -29,6 +29,9 @@ pub enum TimelineError {
     /// The row names another recovery key.
     #[error("the cluster row names another recovery key than the one that this member knows")]
     OtherKey,
+    /// The new row names another recovery CA than the old one.
+    #[error("the cluster row names another recovery CA than before")]
+    OtherAuthority,
     /// No timeline, too many, or not ascending.
     #[error("the cluster row's timelines are none, more than {TIMELINES_MAX}, or not ascending")]
     Order,
@@ -59,7 +62,7 @@ impl Trust {
     /// Checks a cluster row: its cluster, its recovery key, and the signature of every timeline.
     ///
     /// # Errors
-    /// [`TimelineError`], but for [`TimelineError::Rewritten`].
+    /// [`TimelineError`], but for [`TimelineError::Rewritten`] and [`TimelineError::OtherAuthority`].
     pub fn check_row(&self, row: &ClusterRow) -> Result<(), TimelineError> {
         if row.cluster_id[..] != self.cluster_id.0 {
             return Err(TimelineError::OtherCluster);
@@ -112,6 +115,9 @@ pub fn check_successor(before: Option<&ClusterRow>, after: &ClusterRow) -> Resul
         kept.iter().enumerate().find(|(place, certificate)| after.timelines.get(*place) != Some(certificate))
     {
         return Err(TimelineError::Rewritten { timeline: lost.timeline });
+    }
+    if named.recovery_ca_certificate != after.recovery_ca_certificate {
+        return Err(TimelineError::OtherAuthority);
     }
     trust.check_row(after)
 }

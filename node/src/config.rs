@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kura_cluster::archive::keep::KeepRules;
 use serde::Deserialize;
 
 use crate::certificates::check_name;
@@ -56,9 +57,9 @@ pub struct NodeConfig {
     pub metrics_listen: Option<String>,
     /// Certificate, key, authorities.
     pub tls: TlsConfig,
-    /// File of the root key; voters only.
+    /// Where the root key comes from; voters only.
     #[serde(default)]
-    pub root_key: Option<PathBuf>,
+    pub root_key: Option<RootKeyConfig>,
     /// Members to ask when joining.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
@@ -74,6 +75,53 @@ pub struct NodeConfig {
     /// Checking of signatures that come with records.
     #[serde(default)]
     pub signatures: SignaturesConfig,
+    /// The archive that a backup member writes; none unless given.
+    #[serde(default)]
+    pub archive: Option<ArchiveConfig>,
+}
+
+/// Where a voter's root key comes from. In the file: a path, `{ credential = "NAME" }` or `{ shares = true }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RootKeyToml")]
+pub enum RootKeyConfig {
+    /// A file that the node writes, too: `init` and `join` make it, a rotation replaces it.
+    File(PathBuf),
+    /// A systemd credential of this name, which the node only reads.
+    Credential(String),
+    /// Nowhere on this machine: another voter hands it over, or holders of shares submit them.
+    Shares,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RootKeyToml {
+    File(PathBuf),
+    Other(RootKeyTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootKeyTable {
+    credential: Option<String>,
+    shares: Option<bool>,
+}
+
+impl TryFrom<RootKeyToml> for RootKeyConfig {
+    type Error = &'static str;
+
+    fn try_from(toml: RootKeyToml) -> Result<RootKeyConfig, &'static str> {
+        const FORMS: &str = "root_key is a path, { credential = \"NAME\" } or { shares = true }";
+        match toml {
+            RootKeyToml::File(path) => Ok(RootKeyConfig::File(path)),
+            RootKeyToml::Other(RootKeyTable { credential: Some(name), shares: None }) => match name.as_str() {
+                "" | "." | ".." => Err(FORMS),
+                name if name.contains('/') => Err("root_key.credential is a name, not a path"),
+                _ => Ok(RootKeyConfig::Credential(name)),
+            },
+            RootKeyToml::Other(RootKeyTable { credential: None, shares: Some(true) }) => Ok(RootKeyConfig::Shares),
+            RootKeyToml::Other(_) => Err(FORMS),
+        }
+    }
 }
 
 /// TLS files, PEM.
@@ -157,6 +205,72 @@ pub struct SignaturesConfig {
     pub ca: Option<PathBuf>,
 }
 
+/// The archive.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveConfig {
+    /// A directory, or a `file://` URL.
+    pub place: String,
+    /// A segment is closed when it has so many MiB.
+    #[serde(default = "segment_mib")]
+    pub segment_mib: u64,
+    /// A segment that has anything is closed after so many seconds.
+    #[serde(default = "segment_seconds")]
+    pub segment_seconds: u64,
+    /// A generation that is so many hours old is followed by the next.
+    #[serde(default = "base_every_hours")]
+    pub base_every_hours: u64,
+    /// So is one with so many MiB of segments.
+    #[serde(default = "base_every_mib")]
+    pub base_every_mib: u64,
+    /// Which generations are kept.
+    #[serde(default)]
+    pub keep: KeepConfig,
+}
+
+fn segment_mib() -> u64 {
+    8
+}
+
+fn segment_seconds() -> u64 {
+    5
+}
+
+fn base_every_hours() -> u64 {
+    24
+}
+
+fn base_every_mib() -> u64 {
+    4096
+}
+
+/// Which generations of the archive are kept: the newest ones, and the newest of so many days, weeks, months.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepConfig {
+    /// The newest ones.
+    pub last: u32,
+    /// Of so many days.
+    pub daily: u32,
+    /// Of so many weeks.
+    pub weekly: u32,
+    /// Of so many months.
+    pub monthly: u32,
+}
+
+impl Default for KeepConfig {
+    fn default() -> KeepConfig {
+        KeepConfig { last: 3, daily: 7, weekly: 4, monthly: 12 }
+    }
+}
+
+impl KeepConfig {
+    /// As the rules take them.
+    pub fn rules(&self) -> KeepRules {
+        KeepRules { last: self.last, daily: self.daily, weekly: self.weekly, monthly: self.monthly }
+    }
+}
+
 impl NodeConfig {
     /// Reads and checks a configuration.
     pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
@@ -172,9 +286,16 @@ impl NodeConfig {
 
     fn anchor(&mut self, base: &Path) {
         let files = [&mut self.data, &mut self.tls.certificate, &mut self.tls.private_key, &mut self.tls.authorities];
-        let optional = self.root_key.iter_mut().chain(&mut self.signatures.ca);
-        for path in files.into_iter().chain(optional).chain(&mut self.tls.revocation_lists) {
+        for path in files.into_iter().chain(&mut self.signatures.ca).chain(&mut self.tls.revocation_lists) {
             *path = base.join(&*path);
+        }
+        if let Some(RootKeyConfig::File(path)) = &mut self.root_key {
+            *path = base.join(&*path);
+        }
+        if let Some(archive) = &mut self.archive
+            && !archive.place.contains("://")
+        {
+            archive.place = base.join(&archive.place).display().to_string();
         }
     }
 
@@ -199,6 +320,24 @@ impl NodeConfig {
         }
         if self.retention.snapshot_every_mib < 1 || self.retention.log_max_mib < self.retention.snapshot_every_mib {
             return Err(("retention.log_max_mib", "is less than retention.snapshot_every_mib, or that is 0".into()));
+        }
+        if let Some(archive) = &self.archive {
+            if self.root_key.is_some() {
+                return Err(("archive", "is a backup's to write, which has no root_key".into()));
+            }
+            for (key, value, most) in [
+                ("archive.segment_mib", archive.segment_mib, 64),
+                ("archive.segment_seconds", archive.segment_seconds, 3600),
+                ("archive.base_every_hours", archive.base_every_hours, 24 * 366),
+                ("archive.base_every_mib", archive.base_every_mib, 1 << 30),
+            ] {
+                if !(1..=most).contains(&value) {
+                    return Err((key, format!("{value} is not between 1 and {most}")));
+                }
+            }
+            if archive.keep.last == 0 {
+                return Err(("archive.keep.last", "is 0; at least the newest generation is kept".into()));
+            }
         }
         Ok(())
     }
@@ -245,8 +384,20 @@ authorities = "ca.pem"
     fn paths_are_relative_to_the_file() {
         let config = load(GOOD).unwrap();
         assert!(config.data.is_absolute() && config.data.ends_with("data"));
-        assert!(config.root_key.unwrap().ends_with("root.key"));
+        assert!(matches!(config.root_key, Some(RootKeyConfig::File(path)) if path.ends_with("root.key")));
         assert_eq!(config.advertise, None);
+    }
+
+    #[test]
+    fn a_root_key_comes_from_a_file_a_credential_or_shares() {
+        let with = |value: &str| load(&GOOD.replace("root_key = \"root.key\"", &format!("root_key = {value}")));
+        let credential = with("{ credential = \"root.key\" }").unwrap().root_key;
+        assert_eq!(credential, Some(RootKeyConfig::Credential("root.key".into())));
+        assert_eq!(with("{ shares = true }").unwrap().root_key, Some(RootKeyConfig::Shares));
+        for wrong in ["{ shares = false }", "{}", "{ credential = \"a\", shares = true }", "{ credential = \"a/b\" }"] {
+            let error = with(wrong).unwrap_err().to_string();
+            assert!(error.contains("root_key"), "{wrong}: {error}");
+        }
     }
 
     #[test]
@@ -261,5 +412,14 @@ authorities = "ca.pem"
         says(&format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format");
         says(&format!("{GOOD}[space]\nlow_mib = 1\n"), "space.reserve_mib");
         says("name = 1", "name");
+        let backup = GOOD.replace("root_key = \"root.key\"\n", "");
+        let archive = |keys: &str| format!("{backup}[archive]\nplace = \"archive\"\n{keys}");
+        let config = load(&archive("")).unwrap().archive.unwrap();
+        assert!(Path::new(&config.place).is_absolute() && config.place.ends_with("archive"));
+        assert_eq!((config.segment_mib, config.segment_seconds, config.keep.daily), (8, 5, 7));
+        says(&archive("segment_mib = 0\n"), "archive.segment_mib");
+        says(&archive("url = 1\n"), "url");
+        says(&archive("[archive.keep]\nlast = 0\n"), "archive.keep.last");
+        says(&format!("{GOOD}[archive]\nplace = \"a\"\n"), "root_key");
     }
 }

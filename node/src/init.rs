@@ -13,7 +13,7 @@ use bytes::Bytes;
 use kura_cluster::apply::Summary;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::Basis;
-use kura_cluster::keyring::Keyring;
+use kura_cluster::keyring::{Keyring, RecoveryKeys};
 use kura_cluster::row::{ActorRow, ClusterRow, JournalEntry, MemberRow, RowKey, TimelineCertificate};
 use kura_cluster::seal::{Domain, Key, RowContext, RowName, index_hash, seal_row};
 use kura_cluster::timeline::{recovery_public_key, sign_timeline};
@@ -22,8 +22,8 @@ use kura_cluster::{ClusterId, Command, Outcome, Revision};
 use prost::Message;
 use tonic::transport::Channel;
 
-use crate::certificates::{Identity, Role};
-use crate::config::NodeConfig;
+use crate::certificates::{Authority, Identity, RecoveryAuthorityError, Role, certificate_pem};
+use crate::config::{NodeConfig, RootKeyConfig};
 use crate::gateway::attempt::JOURNAL_PREFIX;
 use crate::heads::Heads;
 use crate::identity::{IdentityFileError, NodeIdentity};
@@ -57,13 +57,17 @@ pub struct InitReport {
     pub root_key: PathBuf,
     /// Check value of the root key, to recognise a copy by.
     pub root_check_value: String,
+    /// Where the recovery CA's certificate lies: for the bundle of every node and client.
+    pub recovery_ca: PathBuf,
 }
 
 /// Why no cluster was made.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The configuration names no root key file.
-    #[error("root_key: the first voter's configuration must name a file for the root key")]
+    #[error(
+        "root_key: the first voter's configuration must name a file for the root key; it can become a credential or shares afterwards"
+    )]
     NoRootKey,
     /// The node's certificate is not a voter's, or not its own.
     #[error("the certificate {path}: {why}")]
@@ -72,6 +76,17 @@ pub enum InitError {
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// See [`RecoveryAuthorityError`].
+    #[error(transparent)]
+    Authority(#[from] RecoveryAuthorityError),
+    /// The recovery CA's certificate could not be written.
+    #[error("{path}: {source}")]
+    RecoveryCa {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// See [`IdentityFileError`].
     #[error(transparent)]
@@ -105,23 +120,24 @@ pub fn own_identity(path: &Path, name: &str) -> Result<Identity, InitError> {
 
 /// Makes a cluster of one voter in the configured data directory.
 pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitReport, InitError> {
-    let root_file = config.root_key.clone().ok_or(InitError::NoRootKey)?;
+    let Some(RootKeyConfig::File(root_file)) = config.root_key.clone() else { return Err(InitError::NoRootKey) };
     let certificate = own_identity(&config.tls.certificate, &config.name)?;
     if certificate.role != Role::Voter {
         let why = format!("has the role {}, the first member must be a voter", certificate.role);
         return Err(InitError::Certificate { path: config.tls.certificate.clone(), why });
     }
-    let recovery = random::key();
+    let recovery = NewRecovery::draw(&options.cluster_name)?;
     let identity = NodeIdentity {
         cluster_id: ClusterId(random::id()),
         cluster_name: options.cluster_name.clone(),
         raft_id: FIRST_RAFT_ID,
         name: config.name.clone(),
         timeline: 0,
-        recovery_public_key: recovery_public_key(&recovery),
+        recovery_public_key: recovery_public_key(&recovery.keys.timelines),
         membership: StoredMembership::default(),
     };
     identity.write(&config.data)?;
+    let recovery_ca = write_recovery_ca(&config.data, &recovery.certificate)?;
     let root = random::key();
     write_root_key(&root_file, &root)?;
 
@@ -162,7 +178,41 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
     raft.shutdown().await.map_err(|e| failed(&e))?;
     store.database().flush()?;
     let root_check_value = root.check_value().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value })
+    Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value, recovery_ca })
+}
+
+/// The keys of a recovery and its CA's certificate, as a new cluster gets them.
+pub(crate) struct NewRecovery {
+    /// The private keys.
+    pub keys: RecoveryKeys,
+    /// The CA's certificate (DER).
+    pub certificate: Vec<u8>,
+}
+
+impl NewRecovery {
+    /// Draws them.
+    pub fn draw(cluster_name: &str) -> Result<NewRecovery, RecoveryAuthorityError> {
+        loop {
+            let keys = RecoveryKeys { timelines: random::key(), authority: random::key() };
+            match Authority::for_recovery(&keys.authority, cluster_name, time::OffsetDateTime::now_utc()) {
+                Ok(certificate) => return Ok(NewRecovery { keys, certificate: certificate.to_vec() }),
+                // Drawn bytes that are no key of the curve.
+                Err(RecoveryAuthorityError::Key) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Name of the file with the recovery CA's certificate (PEM) in a data directory.
+pub const RECOVERY_CA_FILE: &str = "recovery-ca.pem";
+
+/// Writes the recovery CA's certificate into a data directory.
+pub(crate) fn write_recovery_ca(data: &Path, der: &[u8]) -> Result<PathBuf, InitError> {
+    let path = data.join(RECOVERY_CA_FILE);
+    std::fs::write(&path, certificate_pem(der))
+        .map_err(|source| InitError::RecoveryCa { path: path.clone(), source })?;
+    Ok(path)
 }
 
 /// What the log's directory is bound to.
@@ -171,7 +221,7 @@ pub fn log_identity(identity: &NodeIdentity) -> LogIdentity {
 }
 
 /// What makes a new log a cluster's.
-pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &Key, member: &Member) -> Command {
+pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &NewRecovery, member: &Member) -> Command {
     let now_ms = crate::clock::now_ms();
     let cluster_id = identity.cluster_id;
     let mut nonces = Nonces::new();
@@ -191,7 +241,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &Key,
         voters: vec![Bytes::copy_from_slice(&member.key_sha256)],
         signature: Bytes::new(),
     };
-    sign_timeline(recovery, &cluster_id, &mut timeline);
+    sign_timeline(&recovery.keys.timelines, &cluster_id, &mut timeline);
     let cluster = ClusterRow {
         format: 1,
         cluster_id: Bytes::copy_from_slice(&cluster_id.0),
@@ -200,6 +250,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &Key,
         key_deletions_per_day_max: limits.key_deletions_per_day_max,
         recovery_public_key: Bytes::copy_from_slice(&identity.recovery_public_key),
         timelines: vec![timeline],
+        recovery_ca_certificate: Bytes::copy_from_slice(&recovery.certificate),
     };
     let approved = MemberRow {
         name: member.name.clone(),
@@ -242,7 +293,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &Key,
     let mut command = Command::new(now_ms);
     command.expect(&RowKey::cluster(), Revision::ABSENT);
     command.put(&RowKey::cluster(), cluster.encode_to_vec());
-    command.put(&RowKey::keyring(1), keyring.wrap(root, &cluster_id, recovery, || nonces.take()).encode_to_vec());
+    command.put(&RowKey::keyring(1), keyring.wrap(root, &cluster_id, &recovery.keys, || nonces.take()).encode_to_vec());
     command.put(&member_key, member_row);
     command.journal.push(JournalAppend { entry: entry.into(), index: vec![] });
     command

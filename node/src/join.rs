@@ -14,9 +14,9 @@ use prost::Message;
 use zeroize::Zeroize;
 
 use crate::certificates::Role;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, RootKeyConfig};
 use crate::identity::{IdentityFileError, NodeIdentity};
-use crate::init::{InitError, own_identity};
+use crate::init::{InitError, own_identity, write_recovery_ca};
 use crate::raft::codec;
 use crate::vault::{VaultError, write_root_key};
 
@@ -79,8 +79,12 @@ pub enum JoinError {
 pub async fn join(config: &NodeConfig) -> Result<JoinReport, JoinError> {
     let own = own_identity(&config.tls.certificate, &config.name)?;
     let root_file = match (own.role, &config.root_key) {
-        (Role::Voter, Some(path)) => Some(path.clone()),
-        (Role::Voter, None) => return Err(JoinError::RootKey("a voter's configuration must name a file")),
+        (Role::Voter, Some(RootKeyConfig::File(path))) => Some(path.clone()),
+        // Handed over once it is served, and kept in memory alone.
+        (Role::Voter, Some(RootKeyConfig::Credential(_) | RootKeyConfig::Shares)) => None,
+        (Role::Voter, None) => {
+            return Err(JoinError::RootKey("a voter's configuration must name a file, a credential or shares"));
+        }
         (_, Some(_)) => return Err(JoinError::RootKey("a backup member holds no keys; remove the line")),
         (_, None) => None,
     };
@@ -145,5 +149,8 @@ async fn join_through(
         membership,
     };
     identity.write(&config.data)?;
+    if !row.recovery_ca_certificate.is_empty() {
+        write_recovery_ca(&config.data, &row.recovery_ca_certificate)?;
+    }
     Ok(JoinReport { raft_id: reply.raft_id, cluster_name: reply.cluster_name, root_key: root_file.cloned() })
 }

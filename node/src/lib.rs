@@ -1,15 +1,17 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
-//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`vault`], [`gateway`],
-//! [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`],
-//! [`import`], [`export`].
+//! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`archive`], [`vault`], [`custody`],
+//! [`gateway`], [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`], [`import`],
+//! [`export`].
 
+pub mod archive;
 pub mod bench;
 pub mod certificates;
 pub mod clear;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod custody;
 pub mod demo;
 pub mod dev;
 pub mod export;

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::custody::Known;
 use crate::heads::Agreement;
 use crate::serve::{Node, heads, majority, own_hello};
 
@@ -39,6 +40,11 @@ pub fn text(node: &Node) -> String {
         ("kura_has_leader", "1 if there is a leader that a majority follows", i64::from(majority::is_led(node))),
         ("kura_unsealed", "1 if this node has its keys", i64::from(own.unsealed)),
         ("kura_trouble", "1 if this node reports trouble", i64::from(!own.trouble.is_empty())),
+        (
+            "kura_key_alarms",
+            "What people have to do about shares of the root key and rotations",
+            Known::read(&node.store.database()).map_or(1, |known| known.alarms().len() as i64),
+        ),
         ("kura_disk_bytes", "Bytes of state and log", number(own.disk_bytes)),
         ("kura_disk_free_bytes", "Bytes free", number(own.disk_free_bytes)),
         (
@@ -78,8 +84,26 @@ pub fn text(node: &Node) -> String {
             count(|agreement| matches!(agreement, Agreement::Unknown { .. })),
         ),
     ];
+    let archive = node.archive.as_ref().map(|archive| {
+        let point = archive.point();
+        [
+            ("kura_archive_known", "1 if it is known how far the archive is", i64::from(point.is_some())),
+            ("kura_archive_index", "Last archived log index", point.map_or(0, |point| number(point.index))),
+            (
+                "kura_archive_behind_entries",
+                "Applied entries that the archive lacks",
+                point.map_or(0, |point| number(own.applied_index.saturating_sub(point.index))),
+            ),
+            (
+                "kura_archive_written_ms",
+                "When its newest manifest was written, ms since 1970",
+                point.map_or(0, |point| number(point.at_ms)),
+            ),
+            ("kura_archive_trouble", "1 if the archive cannot be written", i64::from(archive.trouble().is_some())),
+        ]
+    });
     let mut registry = Registry::default();
-    for (name, help, value) in gauges.into_iter().chain(compared) {
+    for (name, help, value) in gauges.into_iter().chain(compared).chain(archive.into_iter().flatten()) {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);
         registry.register(name, help, gauge);

@@ -71,6 +71,16 @@ impl RowKey {
         RowKey::build(Table::Setting, &[name.as_bytes()])
     }
 
+    /// The sets of shares of the root key.
+    pub fn share_sets() -> RowKey {
+        RowKey::setting("shares")
+    }
+
+    /// The rotation that is under way.
+    pub fn rotation() -> RowKey {
+        RowKey::setting("rotation")
+    }
+
     /// A row under one 32-byte keyed hash: facility, user, application, number, card, link, document id.
     pub fn hashed(table: Table, hash: &[u8; 32]) -> RowKey {
         RowKey::build(table, &[hash])

@@ -13,7 +13,7 @@ mod message;
 mod stored;
 mod table;
 
-pub use key::RowKey;
+pub use key::{ROW_KEY_BYTES_MAX, RowKey};
 pub use message::*;
 pub use stored::{RowHeader, StoredRow, StoredRowError};
 pub use table::Table;

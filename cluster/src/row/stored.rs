@@ -18,6 +18,10 @@ const FORMAT_REPLACING: u8 = 2;
 /// Values up to this length carry no stored hash.
 pub const HASH_INLINE_BYTES: usize = 32;
 
+/// What stands in place of a value that an archive leaves out; the header keeps the value's own hash.
+/// Longer than [`HASH_INLINE_BYTES`], so that the hash is stored and never computed from this.
+const STRIPPED_VALUE: &[u8] = b"kura: the value of a key row, which no archive keeps";
+
 /// A row value that is not in any known form: the database is damaged or from the future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored row is not in a known form")]
@@ -54,6 +58,18 @@ impl StoredRow {
     pub fn new(revision: Revision, replaced: Revision, value: Bytes) -> StoredRow {
         let value_sha256 = Sha256::digest(&value).into();
         StoredRow { header: RowHeader { revision, replaced, value_sha256 }, value }
+    }
+
+    /// A row of which only the value's hash is known: a key row, as an archive's replay makes it. Its digest is
+    /// that of the row with its value.
+    pub fn stripped(revision: Revision, replaced: Revision, value_sha256: [u8; 32]) -> StoredRow {
+        let value = Bytes::from_static(STRIPPED_VALUE);
+        StoredRow { header: RowHeader { revision, replaced, value_sha256 }, value }
+    }
+
+    /// Whether its value was left out ([`StoredRow::stripped`]).
+    pub fn is_stripped(&self) -> bool {
+        self.value == STRIPPED_VALUE
     }
 
     /// The bytes before the value. The database writes prefix and value without joining them.
@@ -129,6 +145,16 @@ mod tests {
         fn any_bytes_are_refused_or_read_but_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = StoredRow::decode(&bytes.into());
         }
+    }
+
+    #[test]
+    fn a_stripped_row_keeps_the_hash_of_what_it_lacks() {
+        let whole = StoredRow::new(Revision { timeline: 1, index: 2 }, Revision::ABSENT, Bytes::from_static(b"key"));
+        let stripped = StoredRow::stripped(whole.header.revision, Revision::ABSENT, whole.header.value_sha256);
+        let bytes = Bytes::from([&stripped.prefix()[..], &stripped.value].concat());
+        let read = StoredRow::decode(&bytes).unwrap();
+        assert!(read.is_stripped() && !whole.is_stripped());
+        assert_eq!(read.header, whole.header);
     }
 
     #[test]

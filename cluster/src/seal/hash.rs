@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::Key;
+use super::{CHECK_VALUE_BYTES, Key};
 
 /// What a keyed hash stands for. The numbers are part of every stored row key: never change one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,19 @@ pub fn command_mac(command_key: &Key, command: &[u8]) -> [u8; 32] {
 /// Whether `mac` is the command's MAC; constant in time.
 pub fn verify_command_mac(command_key: &Key, command: &[u8], mac: &[u8]) -> bool {
     command_mac(command_key, command).as_slice().ct_eq(mac).into()
+}
+
+/// The check value of a share of the root key: it tells nothing about the share.
+pub(crate) fn share_check_value(body: &Key, index: u8) -> [u8; CHECK_VALUE_BYTES] {
+    let hash = keyed_hash(body, b"kura-shc", |mac| mac.update(&[index]));
+    let mut value = [0; CHECK_VALUE_BYTES];
+    value.copy_from_slice(&hash[..CHECK_VALUE_BYTES]);
+    value
+}
+
+/// What shows that whoever describes a set of shares has the root key.
+pub(crate) fn share_set_proof(root: &Key, digest: &[u8; 32]) -> [u8; 32] {
+    keyed_hash(root, b"kura-shp", |mac| mac.update(digest))
 }
 
 /// HMAC-SHA-256 (RFC 2104, FIPS 198-1) over a tag that separates the uses, then what `feed` adds.

@@ -166,6 +166,30 @@ pub struct Authority {
     not_after: OffsetDateTime,
 }
 
+/// A CA's certificate over its own key.
+pub(super) fn self_signed(
+    title: &str,
+    cluster: Option<&str>,
+    valid_days: u32,
+    now: OffsetDateTime,
+    key: &KeyPair,
+) -> Result<rcgen::Certificate, AuthorityError> {
+    let serial = random_serial()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(cluster) = cluster {
+        check_cluster(cluster)?;
+        params.distinguished_name.push(DnType::OrganizationName, cluster);
+    }
+    let digits: String = serial[serial.len() - 4..].iter().map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name.push(DnType::CommonName, format!("{title} {digits}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    (params.not_before, params.not_after) = validity(now, valid_days)?;
+    Ok(params.self_signed(key)?)
+}
+
 impl Authority {
     /// Creates a CA: an ECDSA P-256 key and a self-signed certificate that may sign end certificates
     /// only (path length 0) and revocation lists.
@@ -178,21 +202,8 @@ impl Authority {
         valid_days: u32,
         now: OffsetDateTime,
     ) -> Result<Self, AuthorityError> {
-        let serial = random_serial()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        if let Some(cluster) = cluster {
-            check_cluster(cluster)?;
-            params.distinguished_name.push(DnType::OrganizationName, cluster);
-        }
-        let digits: String = serial[serial.len() - 4..].iter().map(|byte| format!("{byte:02x}")).collect();
-        params.distinguished_name.push(DnType::CommonName, format!("Kura CA {digits}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(SerialNumber::from_slice(&serial));
-        (params.not_before, params.not_after) = validity(now, valid_days)?;
         let key = KeyPair::generate()?;
-        let certificate = params.self_signed(&key)?;
+        let certificate = self_signed("Kura CA", cluster, valid_days, now, &key)?;
         create_pair(
             (&files.private_key, &Zeroizing::new(key.serialize_pem())),
             (&files.certificate, &certificate.pem()),
@@ -218,29 +229,40 @@ impl Authority {
             .ok()
             .and_then(|text| KeyPair::from_pem(text).ok())
             .ok_or_else(|| refused("the private key cannot be read"))?;
+        Self::from_parts(der, key).map_err(|reason| refused(&reason))
+    }
+
+    /// A CA by its certificate and its key, or why they are none.
+    pub(super) fn from_parts(der: CertificateDer<'static>, key: KeyPair) -> Result<Self, String> {
         let (cluster, not_after) = {
-            let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| refused("the certificate cannot be read"))?;
+            let (_, parsed) =
+                X509Certificate::from_der(&der).map_err(|_| "the certificate cannot be read".to_owned())?;
             if !parsed.is_ca() {
-                return Err(refused("the certificate is not a CA's"));
+                return Err("the certificate is not a CA's".to_owned());
             }
             if parsed.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
-                return Err(refused("the private key is another certificate's"));
+                return Err("the private key is another certificate's".to_owned());
             }
             if parsed.subject().iter_rdn().any(|part| part.iter().count() != 1) {
-                return Err(refused("its name has a part that is not a single attribute"));
+                return Err("its name has a part that is not a single attribute".to_owned());
             }
             let cluster = match parsed.subject().iter_organization().next() {
                 Some(organization) => {
-                    let text = organization.as_str().map_err(|_| refused("its O is not text"))?;
-                    check_cluster(text)?;
+                    let text = organization.as_str().map_err(|_| "its O is not text".to_owned())?;
+                    check_cluster(text).map_err(|error| error.to_string())?;
                     Some(text.to_owned())
                 }
                 None => None,
             };
             (cluster, parsed.validity().not_after.to_datetime())
         };
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| refused(&error.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| error.to_string())?;
         Ok(Self { issuer, certificate: der, cluster, not_after })
+    }
+
+    /// The certificate (DER).
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
     }
 
     /// The cluster's name, which goes into every certificate.

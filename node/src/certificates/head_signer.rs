@@ -1,4 +1,4 @@
-//! Signing heads with the key of the node's certificate.
+//! Signing heads, and an archive's manifests, with the key of the node's certificate.
 //!
 //! A node has one identity key, the one that was approved and that stands in the membership. Its heads
 //! are signed with that, so that nothing else has to be made, approved, kept and renewed
@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kura_cluster::archive::{Manifest, SignedManifest};
 use kura_cluster::head::{Head, SignedHead};
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::SigningKey;
 use rustls_pki_types::PrivateKeyDer;
+use sha2::{Digest as _, Sha256};
 
 /// The kinds of signature that [`SignedHead::verify`] knows.
 const SCHEMES: [SignatureScheme; 2] = [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519];
@@ -34,8 +36,23 @@ impl HeadSigner {
 
     /// Signs a head; `None` if the system has no randomness, which ECDSA needs.
     pub fn sign(&self, head: Head) -> Option<SignedHead> {
-        let signature = self.key.choose_scheme(&SCHEMES)?.sign(&head.statement()).ok()?;
-        Some(SignedHead { head, public_key: self.public_key.clone(), signature: signature.into() })
+        let signature = self.sign_statement(&head.statement())?;
+        Some(SignedHead { head, public_key: self.public_key.clone(), signature })
+    }
+
+    /// Signs an archive's manifest; `None` as [`HeadSigner::sign`].
+    pub fn sign_manifest(&self, manifest: Manifest) -> Option<SignedManifest> {
+        let signature = self.sign_statement(&manifest.statement())?;
+        Some(SignedManifest { manifest, public_key: self.public_key.clone(), signature })
+    }
+
+    /// SHA-256 of its public key (SubjectPublicKeyInfo), as it stands in the membership.
+    pub fn key_sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.public_key).into()
+    }
+
+    fn sign_statement(&self, statement: &[u8]) -> Option<Bytes> {
+        self.key.choose_scheme(&SCHEMES)?.sign(statement).ok().map(Bytes::from)
     }
 }
 

@@ -17,6 +17,7 @@ mod files;
 mod head_signer;
 mod identity;
 mod incoming;
+mod recovery_authority;
 mod refused;
 mod request;
 mod revocation;
@@ -31,6 +32,7 @@ pub use identity::{Identity, IdentityError, NAME_CHARACTERS_MAX, Role, Serial, c
 pub use incoming::{
     HANDSHAKE_TIMEOUT, IncomingLimits, PENDING_HANDSHAKES_MAX, PeerInfo, TlsConnection, tls_incoming, tls_incoming_with,
 };
+pub use recovery_authority::{RecoveryAuthorityError, certificate_pem};
 pub use refused::{Refusals, RefusedCertificate, Why};
 pub use request::{
     ALTERNATIVE_NAMES_MAX, RequestError, RequestFiles, RequestSummary, Subject, create_request, summarize_request,

@@ -8,6 +8,7 @@
 
 mod act;
 mod acting;
+mod archive;
 mod audit;
 mod bench;
 mod ca;
@@ -20,6 +21,7 @@ mod erasure;
 mod exit;
 mod export;
 mod import;
+mod key;
 mod member;
 mod number;
 mod output;
@@ -81,6 +83,9 @@ enum Command {
     /// Members of the cluster (operators; approval of voters also by a registrar).
     #[command(subcommand)]
     Member(member::Command),
+    /// Custody of the root key: shares, rotation (operators, registrars, holders of shares).
+    #[command(subcommand)]
+    Key(key::Command),
     /// How the cluster is: members, leader, lag, replication point, digests, size, certificates.
     Status(status::Arguments),
     /// Facilities (registrars).
@@ -122,6 +127,9 @@ enum Command {
     /// The review queue: emergencies, and grants that a facility entered for itself (auditors).
     #[command(subcommand)]
     Review(review::Command),
+    /// The archive that a backup member writes: looked at, checked, copied; offline.
+    #[command(subcommand)]
+    Archive(archive::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -144,7 +152,10 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::failed(format!("cannot start: {error}")), json),
     };
-    let opens_databases = matches!(cli.command, Command::Serve(_) | Command::Init(_) | Command::Join(_));
+    let opens_databases = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Init(_) | Command::Join(_) | Command::Archive(archive::Command::Verify(_))
+    );
     let ended = runtime.block_on(execute(cli));
     match opens_databases {
         // Tasks that hold a database must have dropped it before this process runs its exit handlers:
@@ -182,6 +193,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Init(arguments) => setup::init(arguments, output).await,
         Command::Join(arguments) => setup::join(arguments, output).await,
         Command::Member(command) => member::run(command, output).await,
+        Command::Key(command) => key::run(command, output).await,
         Command::Status(arguments) => status::run(arguments, output).await,
         Command::Facility(command) => registry::facility(command, output).await,
         Command::User(command) => registry::user(command, output).await,
@@ -196,6 +208,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Emergency(command) => emergency::run(command, output).await,
         Command::Audit(command) => audit::run(command, output).await,
         Command::Review(command) => review::run(command, output).await,
+        Command::Archive(command) => archive::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
@@ -231,6 +244,14 @@ mod tests {
             "kura member add-backup backup-1",
             "kura member remove voter-2",
             "kura member replace voter-2 voter-4",
+            "kura key split --config node.toml --threshold 2 --holders 3 --client operator.toml",
+            "kura key split --config node.toml --threshold 2 --holders 3 --from-shares",
+            "kura key confirm 0123456789 --client registrar.toml",
+            "kura key verify-share",
+            "kura key submit --client recovery.toml",
+            "kura key rotate --epoch",
+            "kura key rotate --root --without-shares",
+            "kura key status",
             "kura status --wait --json",
             "kura facility add F0012 --name Minato --kind hospital --access-line ip-vpn",
             "kura facility add F0012 --name Minato --kind hospital --emergency --reason form-7",
@@ -301,6 +322,14 @@ mod tests {
             "kura record inbox --since 00112233445566778899aabb --as F0012/u-7",
             "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
             "kura audit list - --as-participant --since 2026-04-01",
+            "kura archive status archive --fail-if-older 60",
+            "kura archive list archive --config node.toml --json",
+            "kura archive verify archive",
+            "kura archive verify file:///archive --level replay --scratch s --head head --generation 3",
+            "kura archive verify archive --level open --root-key root.key --sample 10 --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
+            "kura archive export archive --to disk --generations 2 --keys-days 30",
+            "kura archive hold archive 7 --reason court",
+            "kura archive release archive 7",
             "kura import ssmix2 storage --as F0012/u-7 --participants who.csv --report report.ndjson --at-once 4",
             "kura import files folder --as F0012/u-7 --date 2026-04-01 --json",
             "kura export - --out copy",

@@ -35,12 +35,22 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
     let config = load(&arguments.config)?;
     let options = InitOptions { cluster_name: arguments.cluster };
     let serve = format!("kura serve --config {}", arguments.config.display());
-    crate::init::init(&config, &options).await.map_err(|error| match error {
+    let report = crate::init::init(&config, &options).await.map_err(|error| match error {
         InitError::Identity(error) => not_made(&error).next(format!("this member is there already: {serve}")),
         error => not_made(&error),
     })?;
-    let told = serde_json::json!({ "cluster": options.cluster_name, "node": config.name });
-    output.thing(&told, &[("cluster", options.cluster_name.clone()), ("next", serve)])
+    let recovery_ca = report.recovery_ca.display().to_string();
+    let told = serde_json::json!({
+        "cluster": options.cluster_name, "node": config.name, "recovery_ca": recovery_ca,
+    });
+    output.thing(
+        &told,
+        &[
+            ("cluster", options.cluster_name.clone()),
+            ("recovery CA", format!("{recovery_ca} (add it to the bundle of every node and client)")),
+            ("next", serve),
+        ],
+    )
 }
 
 /// Runs `kura join`.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
-use super::output::{Output, Progress, bytes, hexadecimal, short, table};
+use super::output::{Output, Progress, bytes, hexadecimal, note, short, table};
 
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(300);
@@ -141,9 +141,12 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         ("committed", committed),
         ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
         ("replication point", replication(reply.replication_point.as_ref())),
+        ("archive point", archived(reply.archive_point.as_ref())),
         ("told by", reply.node.clone()),
     ];
-    output.thing(&(), &fields)
+    output.thing(&(), &fields)?;
+    reply.alarms.iter().for_each(|alarm| note(&format!("ALARM: {alarm}")));
+    Ok(())
 }
 
 fn replication(point: Option<&wire::ReplicationPoint>) -> String {
@@ -157,6 +160,22 @@ fn replication(point: Option<&wire::ReplicationPoint>) -> String {
         ),
         Some(point) if point.state == 3 => "no backup".into(),
         _ => UNKNOWN.into(),
+    }
+}
+
+fn archived(point: Option<&wire::ArchivePoint>) -> String {
+    match point {
+        Some(point) if point.state == 1 => format!(
+            "index {}, {} entries, {}, {} s behind; by {}",
+            point.index,
+            point.entries_behind,
+            bytes(point.bytes_behind),
+            point.seconds_behind,
+            point.member
+        ),
+        Some(point) if point.state == 3 => "no archive".into(),
+        Some(point) if point.index > 0 => format!("UNKNOWN; index {} by {}", point.index, point.member),
+        _ => "UNKNOWN".into(),
     }
 }
 
@@ -236,6 +255,8 @@ struct Told {
     journal_size: u64,
     journal_root: String,
     replication_point: Option<Point>,
+    archive_point: Option<Point>,
+    alarms: Vec<String>,
     members: Vec<Member>,
     tables: Vec<TableTold>,
 }
@@ -329,6 +350,17 @@ impl From<&wire::StatusReply> for Told {
             bytes_behind: point.bytes_behind,
             seconds_behind: point.seconds_behind,
         };
+        let archive_point = |point: &wire::ArchivePoint| Point {
+            state: match point.state {
+                1 => "known",
+                3 => "no-archive",
+                _ => "unknown",
+            },
+            index: point.index,
+            entries_behind: point.entries_behind,
+            bytes_behind: point.bytes_behind,
+            seconds_behind: point.seconds_behind,
+        };
         let table = |one: &wire::TableStatus| TableTold {
             name: one.name.clone(),
             rows: one.rows,
@@ -345,6 +377,8 @@ impl From<&wire::StatusReply> for Told {
             journal_size: reply.journal_size,
             journal_root: hexadecimal(&reply.journal_root),
             replication_point: reply.replication_point.as_ref().map(point),
+            archive_point: reply.archive_point.as_ref().map(archive_point),
+            alarms: reply.alarms.clone(),
             members: reply.members.iter().map(Member::from).collect(),
             tables: reply.tables.iter().map(table).collect(),
         }

@@ -102,6 +102,16 @@ pub struct Found {
     pub hits: Vec<Hit>,
 }
 
+impl Found {
+    /// Adds what was found elsewhere.
+    pub fn add(&mut self, other: Found) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.count += other.count;
+        self.hits.extend(other.hits);
+    }
+}
+
 /// A search for some patterns.
 #[derive(Debug)]
 pub struct Search {

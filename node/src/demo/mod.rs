@@ -116,14 +116,17 @@ async fn steps(directory: &Path, input: Option<&Path>, seed: u64, report: &mut R
 /// Looks for everything that must not be readable in everything that the nodes wrote.
 async fn search(cluster: &Cluster, words: Words, report: &mut Report) -> Result<(), Failure> {
     report.begin("search for leaks");
-    let nodes = cluster.layout().nodes();
+    let folders = [cluster.layout().nodes(), cluster.layout().archives()];
     let control = cluster.layout().directory().join("leak-control.bin");
     let search = leak::Search::new(words.into_patterns()).map_err(Failure::failed)?;
     let progress = report.progress().clone();
     let looked = tokio::task::spawn_blocking(move || -> Result<_, leak::LeakError> {
         let planted = search.prove(&control)?;
-        let found =
-            search.folder(&nodes, &|bytes| progress.say(format!("search for leaks: {}", crate::cli::bytes(bytes))))?;
+        let mut found = leak::Found::default();
+        for folder in folders.iter().filter(|folder| folder.exists()) {
+            let say = |bytes| progress.say(format!("search for leaks: {}", crate::cli::bytes(bytes)));
+            found.add(search.folder(folder, &say)?);
+        }
         Ok((planted, found, search.patterns()))
     });
     let (planted, found, patterns) = looked.await.map_err(Failure::failed)?.map_err(Failure::failed)?;
@@ -135,7 +138,7 @@ async fn search(cluster: &Cluster, words: Words, report: &mut Report) -> Result<
         ));
     }
     let shown = format!(
-        "no number, id, name or word in any file of any node; a control file with all {planted} of them was found out"
+        "no number, id, name or word in any file of any node or archive; a control file with all {planted} of them was found out"
     );
     let figure = format!("{patterns} patterns, {} files, {}", found.files, crate::cli::bytes(found.bytes));
     report.done(shown, figure);

@@ -39,6 +39,15 @@ pub(super) fn create_authority(layout: &Layout, plan: &Plan) -> Result<Authority
         .map_err(|error| failed(&error))
 }
 
+/// Adds the recovery CA to the bundle that every node and client has.
+pub(super) fn trust_recovery(layout: &Layout, first: &Member) -> Result<(), DevError> {
+    let path = layout.node_data(&first.name).join(crate::init::RECOVERY_CA_FILE);
+    let recovery = fs::read_to_string(&path).map_err(DevError::file(&path))?;
+    let bundle = layout.authority_certificate();
+    let own = fs::read_to_string(&bundle).map_err(DevError::file(&bundle))?;
+    fs::write(&bundle, own + &recovery).map_err(DevError::file(&bundle))
+}
+
 /// Opens the CA that was made before.
 pub(super) fn open_authority(layout: &Layout) -> Result<Authority, DevError> {
     Authority::open(&authority_files(layout)).map_err(|error| failed(&error))

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
-use super::layout::{CONFIG, ClientFile};
+use super::layout::{ARCHIVES, CONFIG, ClientFile};
 use super::plan::Member;
 use super::process::{self, Process};
 use super::{DevError, certificates};
@@ -42,6 +42,13 @@ struct NodeFile<'a> {
     tls: Tls<'a>,
     space: Space,
     log: Log<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<Archive>,
+}
+
+#[derive(Debug, Serialize)]
+struct Archive {
+    place: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,12 +86,17 @@ pub(super) async fn run(cluster: &mut Cluster, say: &(dyn Fn(&str) + Sync)) -> R
         certificates::create_node(&layout, &plan, &authority, member)?;
         let path = layout.node_config(&member.name);
         fs::write(&path, node_file(cluster, member)?).map_err(DevError::file(path))?;
+        if member.backup {
+            let path = layout.archive(&member.name);
+            fs::create_dir_all(&path).map_err(DevError::file(path))?;
+        }
     }
     certificates::create_clients(&layout, &plan, &authority)?;
 
     let Some((first, others)) = plan.members.split_first() else { return Ok(()) };
     say(&format!("{}: a new cluster", first.name));
     process::run(cluster.executable(), &layout, &first.name, "init", &["--cluster", &plan.cluster]).await?;
+    certificates::trust_recovery(&layout, first)?;
     serve(cluster, first)?;
     wait_for_leader(cluster, first).await?;
 
@@ -131,7 +143,7 @@ pub(super) async fn enlist(cluster: &mut Cluster, member: &Member) -> Result<(),
 /// What a first start that was cut off left behind.
 fn clear(cluster: &Cluster) -> Result<(), DevError> {
     let layout = cluster.layout();
-    for folder in [layout.authority(), layout.nodes(), layout.clients()] {
+    for folder in [layout.authority(), layout.nodes(), layout.clients(), layout.archives()] {
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(DevError::file(folder)(error)),
             _ => {}
@@ -157,6 +169,7 @@ fn node_file(cluster: &Cluster, member: &Member) -> Result<String, DevError> {
         },
         space: Space { low_mib: LOW_MIB, reserve_mib: RESERVE_MIB },
         log: Log { format: "text", level: "info,openraft=error" },
+        archive: member.backup.then(|| Archive { place: format!("../../{ARCHIVES}/{}", member.name) }),
     };
     let path = cluster.layout().node(&member.name).join(CONFIG);
     toml::to_string(&file).map_err(|error| DevError::Plan { path, message: error.to_string() })

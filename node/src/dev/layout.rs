@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// A node's configuration in its folder.
 pub(super) const CONFIG: &str = "config.toml";
+/// The folder of the backups' archives.
+pub(super) const ARCHIVES: &str = "archive";
 
 /// The client configurations that a cluster comes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +102,16 @@ impl Layout {
     /// A voter's root key.
     pub fn root_key(&self, name: &str) -> PathBuf {
         self.node(name).join("root.key")
+    }
+
+    /// All archives.
+    pub fn archives(&self) -> PathBuf {
+        self.directory.join(ARCHIVES)
+    }
+
+    /// The archive that a backup writes.
+    pub fn archive(&self, name: &str) -> PathBuf {
+        self.archives().join(name)
     }
 
     /// What a node and the commands for it printed.

@@ -13,6 +13,7 @@
 //! DIR/dev.toml              names, roles, ports
 //! DIR/ca/                   ca.pem, ca.key
 //! DIR/nodes/NAME/           config.toml, node.pem, node.key, node.csr, root.key (voters), data/, log.txt
+//! DIR/archive/NAME/        the archive that a backup writes
 //! DIR/clients/              application.toml, application-ssl.toml, registrar-1.toml, registrar-2.toml,
 //!                           operator.toml, auditor.toml; certificates and keys
 //! ```

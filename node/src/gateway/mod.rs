@@ -49,9 +49,11 @@ pub mod refused;
 pub mod register;
 pub mod registry;
 pub mod reviews;
+pub mod rotation;
 pub mod rows;
 pub mod settings;
 pub mod several;
+pub mod shares;
 pub mod stage;
 pub mod sweep;
 pub mod transact;
@@ -89,6 +91,8 @@ pub struct Gateway {
     in_flight: tokio::sync::watch::Sender<usize>,
     draining: AtomicBool,
     lost: AtomicBool,
+    /// Why there are no keys yet, for callers.
+    pub sealed_because: std::sync::OnceLock<&'static str>,
     rows: rows::RowCache,
     denials: denials::Denials,
 }
@@ -115,6 +119,7 @@ impl Gateway {
             in_flight: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            sealed_because: std::sync::OnceLock::new(),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
         }
@@ -127,7 +132,10 @@ impl Gateway {
 
     /// The keys, or why there are none.
     pub fn unsealed(&self) -> Result<Arc<Vault>, GatewayError> {
-        self.vault.load_full().ok_or_else(|| GatewayError::Sealed { why: "it has no root key yet".into() })
+        self.vault.load_full().ok_or_else(|| {
+            let why = self.sealed_because.get().unwrap_or(&"it has no root key yet");
+            GatewayError::Sealed { why: (*why).into() }
+        })
     }
 
     /// Takes no new calls and waits until those in progress are answered, or the limit has passed.

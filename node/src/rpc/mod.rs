@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod consents;
 pub mod erasure;
+pub mod keys;
 pub mod operations;
 pub mod peer;
 pub mod records;

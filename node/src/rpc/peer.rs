@@ -59,6 +59,13 @@ pub trait PeerHandlers: Send + Sync + 'static {
     /// to find out.
     async fn hand_root_key(&self, caller: &Caller, request: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status>;
 
+    /// Takes the next root key of an approved rotation. The caller is a voter of the membership.
+    async fn take_root_key(
+        &self,
+        caller: &Caller,
+        request: v1::TakeRootKeyRequest,
+    ) -> Result<v1::TakeRootKeyReply, Status>;
+
     /// The Raft id that was approved for the caller.
     async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status>;
 
@@ -173,6 +180,21 @@ where
     }
 }
 
+impl<S> PeerParts<S>
+where
+    S: RaftStateMachine<TypeConfig, SnapshotData = Snapshot>,
+{
+    /// The caller as a voter of the newest membership, that may propose here.
+    fn voter(&self, caller: &Caller) -> Result<NodeId, Refusal> {
+        self.check(Call::Propose, caller, None)?;
+        let membership = self.membership();
+        let membership = membership.membership();
+        let is_caller =
+            |id: &NodeId| membership.get_node(id).is_some_and(|m| m.is_shown_by(&caller.name, &caller.key_sha256));
+        membership.voter_ids().find(is_caller).ok_or_else(|| Refusal::NotAVoter(caller.name.clone()))
+    }
+}
+
 fn malformed(error: WireError) -> Status {
     Status::invalid_argument(error.to_string())
 }
@@ -260,14 +282,7 @@ where
         request: Request<Streaming<v1::ProposeRequest>>,
     ) -> Result<Response<Self::ProposeStream>, Status> {
         let caller = self.parts.caller(&request)?;
-        self.parts.check(Call::Propose, &caller, None)?;
-        let membership = self.parts.membership();
-        let membership = membership.membership();
-        let is_caller =
-            |id: &NodeId| membership.get_node(id).is_some_and(|m| m.is_shown_by(&caller.name, &caller.key_sha256));
-        let Some(from) = membership.voter_ids().find(is_caller) else {
-            return Err(Refusal::NotAVoter(caller.name).into());
-        };
+        let from = self.parts.voter(&caller)?;
         self.parts.handlers.propose(from, request.into_inner()).await.map(Response::new)
     }
 
@@ -309,6 +324,20 @@ where
             return Err(Refusal::OtherCluster.into());
         }
         self.parts.handlers.hand_root_key(&caller, request).await.map(Response::new)
+    }
+
+    async fn take_root_key(
+        &self,
+        request: Request<v1::TakeRootKeyRequest>,
+    ) -> Result<Response<v1::TakeRootKeyReply>, Status> {
+        let caller = self.parts.caller(&request)?;
+        self.parts.voter(&caller)?;
+        let request = request.into_inner();
+        let membership = self.parts.membership();
+        if self.parts.gate.view(&membership).cluster_id.is_none_or(|id| request.cluster_id[..] != id.0) {
+            return Err(Refusal::OtherCluster.into());
+        }
+        self.parts.handlers.take_root_key(&caller, request).await.map(Response::new)
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {

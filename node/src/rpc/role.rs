@@ -67,6 +67,16 @@ calls! {
     ApproveMember: Operator, Registrar;
     /// Changing the membership, handing over leadership.
     ChangeMembership: Operator;
+    /// The custody of the keys: which shares count, what waits.
+    KeyStatus: Operator, Recovery, Registrar, Auditor;
+    /// Submitting a share to a sealed voter.
+    SubmitShare: Recovery;
+    /// Recording a set of shares.
+    RecordShares: Operator;
+    /// Confirming a set of shares.
+    ConfirmShares: Registrar;
+    /// Rotating keys; it takes both.
+    RotateKeys: Operator, Registrar;
     /// Forwarding an admitted membership change to the leader.
     Forward: Voter;
 }
@@ -110,6 +120,11 @@ mod tests {
              Status: registrar auditor operator recovery voter backup\n\
              ApproveMember: registrar operator\n\
              ChangeMembership: operator\n\
+             KeyStatus: registrar auditor operator recovery\n\
+             SubmitShare: recovery\n\
+             RecordShares: operator\n\
+             ConfirmShares: registrar\n\
+             RotateKeys: registrar operator\n\
              Forward: voter"
         );
     }

@@ -39,6 +39,10 @@ pub async fn follow(node: Arc<Node>) {
 /// What this member has cleared, as its files are now.
 pub fn cleared(node: &Node) -> Cleared {
     let cleared = node.clearing.cleared(node.store.database().directory());
+    // The archive that is written here counts as a checkpoint: its key ledger must have followed, and no base
+    // be in the making.
+    let archived = super::archive::cleared(node);
+    let cleared = Cleared { checkpoints: cleared.checkpoints.min(archived), ..cleared };
     // Whatever arrives may hold anything.
     match reception(&node.config.data) {
         Some(_) => Cleared { checkpoints: 0, ..cleared },

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, clear, heads, majority, standing};
+use super::{Node, clear, heads, majority, rotation, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -126,6 +126,15 @@ impl PeerHandlers for Handlers {
         Ok(v1::RootKeyReply { root_key: Bytes::copy_from_slice(vault.root().expose_bytes()) })
     }
 
+    async fn take_root_key(
+        &self,
+        caller: &Caller,
+        request: v1::TakeRootKeyRequest,
+    ) -> Result<v1::TakeRootKeyReply, Status> {
+        rotation::take_next(&self.0, &caller.name, request).await?;
+        Ok(v1::TakeRootKeyReply {})
+    }
+
     async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
         let node = &self.0;
         let approved = node.gateway.approved_member(&request.name).map_err(Status::from)?;
@@ -203,6 +212,16 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             false => Bytes::new(),
         },
         leads: majority::leads(node),
+        archive: node.archive.as_ref().map(|archive| match archive.point() {
+            Some(point) => v1::ArchiveReply {
+                known: true,
+                index: point.index,
+                at_ms: point.at_ms,
+                manifests: point.manifests,
+                ledger_index: point.ledger_index,
+            },
+            None => v1::ArchiveReply::default(),
+        }),
     }
 }
 
@@ -224,6 +243,12 @@ fn trouble(node: &Node) -> String {
     let own_key = node.tls.identity().key_sha256;
     if node.member(node.id()).is_some_and(|member| !member.keys().any(|key| key == own_key)) {
         words.push("its key is not the one that was approved for it".to_owned());
+    }
+    if let Some(why) = node.archive.as_ref().and_then(|archive| archive.trouble()) {
+        words.push(format!("its archive: {why}"));
+    }
+    if let Some(why) = node.custody.trouble() {
+        words.push(why.to_owned());
     }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));

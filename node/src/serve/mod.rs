@@ -5,6 +5,7 @@
 //! root key and a keyring, elections when both are open. Order of stop: no new calls, leadership handed
 //! over, openraft stopped, state flushed.
 
+mod archive;
 mod clear;
 mod erasures;
 mod handlers;
@@ -14,6 +15,7 @@ pub mod majority;
 pub mod marks;
 pub mod peers;
 mod retention;
+pub mod rotation;
 mod standing;
 mod unseal;
 
@@ -25,16 +27,20 @@ use kura_client::tls::{ClientTls, TlsFileError};
 use kura_proto::v1::audit_server::AuditServer;
 use kura_proto::v1::consents_server::ConsentsServer;
 use kura_proto::v1::erasures_server::ErasuresServer;
+use kura_proto::v1::keys_server::KeysServer;
 use kura_proto::v1::operations_server::OperationsServer;
 use kura_proto::v1::records_server::RecordsServer;
 use kura_proto::v1::registry_server::RegistryServer;
 use openraft::async_runtime::WatchReceiver;
+use openraft::storage::RaftLogStorage;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::archive::ArchiveTold;
 use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
 use crate::clear::Clearing;
 use crate::config::NodeConfig;
+use crate::custody::Custody;
 use crate::gateway::Gateway;
 use crate::gateway::group::Group;
 use crate::gateway::propose::{LeaderLink, Proposer};
@@ -48,6 +54,7 @@ use crate::raft::network::NetworkFactory;
 use crate::raft::open::OpenError;
 use crate::raft::types::{Member, NodeId, Raft};
 use crate::reach::Reach;
+use crate::rpc::keys::KeysService;
 use crate::rpc::operations::OperationsService;
 use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
@@ -162,6 +169,12 @@ pub struct Node {
     pub clearing: Clearing,
     /// Heads, own and others'.
     pub heads: Arc<Heads>,
+    /// How far the archive is that this node writes; `None` if it writes none.
+    pub archive: Option<Arc<ArchiveTold>>,
+    /// Where the root key comes from.
+    pub custody: Arc<Custody>,
+    /// Held by whoever rotates the root key here.
+    pub rotating: tokio::sync::Mutex<()>,
 }
 
 impl Node {
@@ -227,8 +240,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     marks.watch_own(log_watch.clone());
     let machine = StateMachine::open(&config.data, identity.trust(), log_watch.synced())?;
     let store = machine.store();
+    let log_reader = log.get_log_reader().await;
     log.keep_applied(store.applied_index());
     let hashes = Arc::new(FileHashes::default());
+    let archive_hashes = hashes.clone();
     let transfers = Arc::new(Transfers::default());
     let channels = Arc::new(TlsChannels::new(client_tls.clone()));
     let heads = Arc::new(Heads::default());
@@ -255,7 +270,12 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
         .map(Arc::new)
         .map_err(|source| ServeError::Io { what: "incoming snapshots", source })?;
+    archive::clear_work(&config.data);
+    let archive = config.archive.is_some().then(Arc::default);
+    let custody = Arc::new(Custody::new(identity.cluster_id, config.root_key.as_ref(), &config.data));
     let node = Arc::new(Node {
+        custody,
+        rotating: tokio::sync::Mutex::new(()),
         config,
         identity,
         raft: raft.clone(),
@@ -275,6 +295,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         snapshots: snapshots.clone(),
         clearing: Clearing::default(),
         heads,
+        archive,
     });
 
     let address = node.config.listen.clone();
@@ -306,6 +327,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         .add_service(ErasuresServer::new(services.clone()))
         .add_service(AuditServer::new(services.clone()))
         .add_service(OperationsServer::new(OperationsService(node.clone())))
+        .add_service(KeysServer::new(KeysService(node.clone())))
         .add_service(health)
         .add_service(reflection)
         .serve_with_incoming_shutdown(tls_incoming(listener, tls.clone()), wait_true(stopping));
@@ -329,6 +351,9 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(peers::journal_denials(node.clone()));
     tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
+    if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
+        tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));
+    }
     if let Some(address) = node.config.metrics_listen.clone() {
         tasks.spawn(crate::metrics::serve(address, node.clone()));
     }
@@ -434,7 +459,7 @@ pub fn most_advanced(node: &Node) -> Option<NodeId> {
 }
 
 /// Keys must not land in a core file.
-fn forbid_core_dumps() {
+pub(crate) fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - Nothing is purged that a snapshot does not hold.
-//! - The log is kept from the lowest position that any member reports, up to the cap; a transfer that
-//!   progresses holds it, too.
+//! - The log is kept from the lowest position that any member reports, or that the archive written here has
+//!   reached, up to the cap; a transfer that progresses holds it, too.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub async fn retain(node: Arc<Node>) {
             tracing::error!(
                 log_bytes = bytes,
                 cap_bytes,
-                "the Raft log is over its cap: members that lag will need a snapshot"
+                "the Raft log is over its cap: members that lag will need a snapshot, an archive that lags a new base"
             );
         }
         alarmed = over;
@@ -83,7 +83,10 @@ pub async fn retain(node: Arc<Node>) {
 /// The lowest synced index of all members; one that was never heard of holds everything.
 fn lowest_position(node: &Node) -> u64 {
     let others = peers::others(node).into_iter();
-    others.map(|(id, _)| node.peers.heard(id).map_or(0, |heard| heard.reply.synced_index)).min().unwrap_or(u64::MAX)
+    let lowest = others.map(|(id, _)| node.peers.heard(id).map_or(0, |heard| heard.reply.synced_index)).min();
+    // So does the archive that is written here, also while it is not known how far it is.
+    let archived = node.archive.as_ref().map(|archive| archive.needs_after());
+    lowest.into_iter().chain(archived).min().unwrap_or(u64::MAX)
 }
 
 /// Bytes of all files in a directory and below it.

@@ -1,72 +1,135 @@
-//! Getting and keeping the keys: root key from its file or from another voter, keyring from the state.
+//! Getting and keeping the keys: root key from its provider, from shares or from another voter, keyring from
+//! the state.
+//!
+//! Invariants
+//! - What opens the keyring of the own state is the root key; nothing else is kept.
+//! - A voter that cannot open a keyring that was rotated keeps the keys that it has, and asks another voter.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kura_cluster::Revision;
 use kura_cluster::row::Table;
 use kura_cluster::seal::Key;
 use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
-use zeroize::Zeroize;
 
 use super::{Node, peers};
+use crate::custody::Provider;
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::types::MemberRole;
-use crate::vault::{Vault, VaultError, read_root_key, write_root_key};
+use crate::vault::{Vault, VaultError};
 
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two looks, unsealed and sealed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const SEALED_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two rounds of asking other voters. Each handing over is journalled, also of a key that does not help.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 const HAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Unseals as soon as that is possible, and again whenever the keyring changes. A node without a root key
-/// file in its configuration (a backup) stays sealed.
+/// in its configuration (a backup) stays sealed.
 pub async fn keep_unsealed(node: Arc<Node>) {
-    let Some(path) = node.config.root_key.clone() else { return };
+    let Some(provider) = node.custody.provider().cloned() else { return };
+    if provider == Provider::Shares {
+        let _ = node.gateway.sealed_because.set("it waits for key shares (`kura key submit`)");
+    }
     let mut told = String::new();
-    let root = loop {
-        match read_root_key(&path) {
-            Ok(root) => break Arc::new(root),
-            Err(VaultError::NoRootKey { .. }) => {
-                if let Err(error) = fetch(&node, &path).await {
-                    tell(&mut told, &error);
-                }
-            }
-            Err(error) => tell(&mut told, &error.to_string()),
-        }
-        tokio::time::sleep(RETRY_INTERVAL).await;
-    };
-    let mut watch = node.store.watch();
-    let mut opened = None;
+    let mut ask_at = Instant::now();
+    let mut settled = None;
     loop {
-        let revision = watch.borrow_and_update().summary.table(Table::Keyring).revision;
-        if opened != Some(revision) && !revision.is_absent() {
-            match Vault::unseal(root.clone(), node.identity.cluster_id, &node.store.database()) {
-                Ok(vault) => {
-                    node.gateway.vault.store(Some(Arc::new(vault)));
-                    opened = Some(revision);
-                    tracing::info!("unsealed");
+        let revision = node.store.published().summary.table(Table::Keyring).revision;
+        let is_open = node.custody.opened() == Some(revision);
+        if !revision.is_absent() && !is_open {
+            let opened = match open_here(&node, revision) {
+                Ok(true) => Ok(true),
+                Ok(false) if Instant::now() >= ask_at => {
+                    let asked = ask_others(&node, revision).await;
+                    ask_at = Instant::now() + ASK_INTERVAL;
+                    asked.map_err(|error| format!("{}; {error}", provider.missing()))
                 }
-                Err(error) => tell(&mut told, &error.to_string()),
+                Ok(false) => Ok(false),
+                Err(error) => Err(error.to_string()),
+            };
+            match opened {
+                Ok(true) => told.clear(),
+                Ok(false) => {}
+                Err(error) => tell(&mut told, error),
             }
         }
-        // Until it is unsealed every change matters; later ones are rotations, and no hurry.
-        match opened {
-            Some(_) => tokio::time::sleep(RETRY_INTERVAL).await,
-            None if watch.changed().await.is_err() => return,
-            None => {}
+        if node.custody.opened().is_some() {
+            if settled != node.custody.opened() || node.custody.has_next() {
+                settled = node.custody.opened().filter(|_| keep_order(&node, &mut told));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        } else {
+            let _ = tokio::time::timeout(SEALED_INTERVAL, node.custody.woken()).await;
         }
     }
 }
 
-fn tell(told: &mut String, error: &str) {
-    if told != error {
-        tracing::warn!(%error, "still sealed");
-        error.clone_into(told);
+/// Once it is unsealed: what lies on the disk, and the journal entry of an unsealing by shares.
+/// `false`: it has to be tried again.
+fn keep_order(node: &Arc<Node>, told: &mut String) -> bool {
+    let Some(vault) = node.gateway.vault.load_full() else { return false };
+    let settled = tokio::task::block_in_place(|| node.custody.settle(vault.root(), &node.store.database()));
+    if let Err(error) = &settled {
+        tell(told, error.to_string());
+    }
+    if let Some(names) = node.custody.take_submitters() {
+        let node = node.clone();
+        tokio::spawn(async move {
+            // There is a leader only after a while; the entry must not be lost for that.
+            while let Err(error) = node.gateway.journal_unsealing(&names).await {
+                tracing::warn!(%error, "that this node was unsealed by shares is not journalled yet");
+                tokio::time::sleep(ASK_INTERVAL).await;
+            }
+        });
+    }
+    settled.is_ok()
+}
+
+fn tell(told: &mut String, error: String) {
+    if *told != error {
+        tracing::warn!(%error, "the keyring is not open");
+        *told = error;
     }
 }
 
-/// Asks the other voters for the root key; approval and certificate decide.
-async fn fetch(node: &Node, path: &std::path::Path) -> Result<(), String> {
+/// Tries the keys that are at hand. `false`: none opens the keyring.
+fn open_here(node: &Node, revision: Revision) -> Result<bool, VaultError> {
+    let present = node.gateway.vault.load_full().map(|vault| vault.root().clone());
+    let given = tokio::task::block_in_place(|| node.custody.candidates());
+    // A file that cannot be read must not keep out a key that is at hand.
+    let (keys, failed) = match given {
+        Ok(keys) => (keys, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    for key in present.into_iter().chain(keys) {
+        if open_with(node, &key, revision)? {
+            return Ok(true);
+        }
+    }
+    failed.map_or(Ok(false), Err)
+}
+
+/// Opens the keyring with a key; `false`: it is not the root key.
+fn open_with(node: &Node, key: &Arc<Key>, revision: Revision) -> Result<bool, VaultError> {
+    match Vault::unseal(key.clone(), node.identity.cluster_id, &node.store) {
+        Ok(vault) => {
+            let first = node.gateway.vault.swap(Some(Arc::new(vault))).is_none();
+            node.custody.note_opened(revision);
+            tracing::info!(first, "unsealed");
+            Ok(true)
+        }
+        Err(VaultError::WrongRootKey) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the other voters for the root key; approval and certificate decide. `false`: there is none to ask.
+async fn ask_others(node: &Node, revision: Revision) -> Result<bool, String> {
     let mut last = "no other voter is known".to_owned();
     for (_, member) in peers::others(node) {
         if member.role != MemberRole::Voter {
@@ -78,18 +141,18 @@ async fn fetch(node: &Node, path: &std::path::Path) -> Result<(), String> {
             cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
         });
         request.set_timeout(HAND_TIMEOUT);
-        match PeerClient::new(channel).hand_root_key(request).await {
-            Ok(reply) => {
-                let Ok(mut bytes) = <[u8; 32]>::try_from(&reply.into_inner().root_key[..]) else {
-                    last = format!("{} answered with a malformed root key", member.name);
-                    continue;
-                };
-                let key = Key::from_bytes(&mut bytes);
-                bytes.zeroize();
-                return write_root_key(path, &key).map_err(|error| error.to_string());
-            }
-            Err(status) => last = format!("{}: {}", member.name, status.message()),
-        }
+        last = match PeerClient::new(channel).hand_root_key(request).await {
+            Ok(reply) => match <[u8; 32]>::try_from(&reply.into_inner().root_key[..]) {
+                Ok(mut bytes) => match open_with(node, &Arc::new(Key::from_bytes(&mut bytes)), revision)
+                    .map_err(|error| error.to_string())?
+                {
+                    true => return Ok(true),
+                    false => format!("the root key of {} does not open the keyring here", member.name),
+                },
+                Err(_) => format!("{} answered with a malformed root key", member.name),
+            },
+            Err(status) => format!("{}: {}", member.name, status.message()),
+        };
     }
     Err(last)
 }

@@ -123,6 +123,15 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Opens the database in a directory, making it if there is none.
     pub fn open(directory: &Path) -> Result<Database, DatabaseError> {
+        Self::open_with(directory, true)
+    }
+
+    /// Opens a checkpoint's copy, whose files are to stay as they are: nothing is compacted.
+    pub fn open_copy(directory: &Path) -> Result<Database, DatabaseError> {
+        Self::open_with(directory, false)
+    }
+
+    fn open_with(directory: &Path, compacts: bool) -> Result<Database, DatabaseError> {
         let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -139,8 +148,11 @@ impl Database {
         // new key would read the disk.
         let buffers = rocksdb::WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false);
         options.set_write_buffer_manager(&buffers);
-        let families = [META, ROWS, KEYS, BLOCKS, JOURNAL]
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
+        let families = [META, ROWS, KEYS, BLOCKS, JOURNAL].map(|name| {
+            let mut options = family_options(name, &cache);
+            options.set_disable_auto_compactions(!compacts);
+            ColumnFamilyDescriptor::new(name, options)
+        });
         let db = DB::open_cf_descriptors(&options, directory, families).map_err(|source| {
             let directory = directory.to_owned();
             match source.to_string().contains("lock") {
@@ -158,21 +170,7 @@ impl Database {
 
     /// Last applied id, membership and summary, as of the last durable write.
     pub fn progress(&self) -> Result<(Option<LogId>, StoredMembership, Summary), DatabaseError> {
-        let meta = |key: &[u8]| self.db.get(key).map_err(|source| self.failed(source));
-        let form = |what| DatabaseError::Form { directory: self.directory.clone(), what };
-        let applied = match meta(APPLIED_KEY)? {
-            Some(bytes) => Some(codec::decode_log_id(&bytes).map_err(|_| form("last applied id"))?),
-            None => None,
-        };
-        let membership = match meta(MEMBERSHIP_KEY)? {
-            Some(bytes) => codec::decode_stored_membership(&bytes).map_err(|_| form("membership"))?,
-            None => StoredMembership::default(),
-        };
-        let summary = match meta(SUMMARY_KEY)? {
-            Some(bytes) => Summary::decode(&bytes).map_err(|_| form("summary"))?,
-            None => Summary::default(),
-        };
-        Ok((applied, membership, summary))
+        self.snapshot().progress()
     }
 
     /// The cluster's own row; `None` before `init` has been applied.
@@ -228,6 +226,19 @@ impl Database {
     pub fn flush(&self) -> Result<(), DatabaseError> {
         let families = [META, ROWS, KEYS, BLOCKS, JOURNAL].map(|name| self.family(name));
         self.db.flush_cfs_opt(&families, &rocksdb::FlushOptions::default()).map_err(|source| self.failed(source))
+    }
+
+    /// Drops everything that holds keys and closes the database. Their files are unlinked here; a checkpoint's
+    /// source keeps its own links. Answers the names of these files, for whoever must not touch one that is
+    /// still there.
+    pub fn drop_keys(self) -> Result<Vec<String>, DatabaseError> {
+        let Database { mut db, directory, .. } = self;
+        let failed = |source| DatabaseError::RocksDb { directory: directory.clone(), source };
+        let live = db.live_files().map_err(failed)?;
+        let of_keys = live.into_iter().filter(|file| file.column_family_name == KEYS);
+        let names = of_keys.map(|file| file.name.trim_start_matches('/').to_owned()).collect();
+        db.drop_cf(KEYS).map_err(failed)?;
+        Ok(names)
     }
 
     /// Makes a checkpoint: hard links, after a flush. Constant in memory; in time as well, but for
@@ -365,6 +376,53 @@ impl Snapshot<'_> {
         let family = self.database.family_of(key.as_bytes());
         let found = self.snapshot.get_cf(family, key.as_bytes()).map_err(|source| self.database.failed(source))?;
         found.map(|bytes| StoredRow::decode(&bytes.into()).map_err(|_| self.database.damaged("a row"))).transpose()
+    }
+
+    /// Last applied id, membership and summary at this view.
+    pub fn progress(&self) -> Result<(Option<LogId>, StoredMembership, Summary), DatabaseError> {
+        let meta = |key: &[u8]| self.snapshot.get(key).map_err(|source| self.database.failed(source));
+        let form = |what| self.database.damaged(what);
+        let applied = match meta(APPLIED_KEY)? {
+            Some(bytes) => Some(codec::decode_log_id(&bytes).map_err(|_| form("last applied id"))?),
+            None => None,
+        };
+        let membership = match meta(MEMBERSHIP_KEY)? {
+            Some(bytes) => codec::decode_stored_membership(&bytes).map_err(|_| form("membership"))?,
+            None => StoredMembership::default(),
+        };
+        let summary = match meta(SUMMARY_KEY)? {
+            Some(bytes) => Summary::decode(&bytes).map_err(|_| form("summary"))?,
+            None => Summary::default(),
+        };
+        Ok((applied, membership, summary))
+    }
+
+    /// The cluster's own row at this view.
+    pub fn cluster_row(&self) -> Result<Option<ClusterRow>, DatabaseError> {
+        let Some(row) = self.row(&RowKey::cluster())? else { return Ok(None) };
+        ClusterRow::decode(row.value).map(Some).map_err(|_| self.database.damaged("the cluster's row"))
+    }
+
+    /// Hands every row with `from ≤ key < to` to `look`, in order. Both lie in one table, or `to` is the
+    /// number of the next. A row is a slice of memory that lives as long as the call.
+    pub fn walk<E: From<DatabaseError>>(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut look: impl FnMut(&[u8], StoredRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        options.fill_cache(false);
+        let mut iterator = self.snapshot.raw_iterator_cf_opt(self.database.family_of(from), options);
+        iterator.seek(from);
+        while let Some((key, value)) = iterator.item() {
+            let row = StoredRow::decode(&Bytes::copy_from_slice(value)).map_err(|_| self.database.damaged("a row"))?;
+            look(key, row)?;
+            iterator.next();
+        }
+        iterator.status().map_err(|source| self.database.failed(source))?;
+        Ok(())
     }
 
     /// Last applied id at this view.

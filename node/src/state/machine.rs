@@ -366,6 +366,17 @@ fn has_databases_but(state: &Path, first: &Path) -> Result<bool, DatabaseError> 
     Ok(paths.any(|path| path.is_dir() && path != first))
 }
 
+/// The directory of the database that the state under a data directory uses.
+///
+/// # Errors
+/// [`DatabaseError::Form`] if there is none, or the pointer to it is damaged.
+pub fn current_database(data: &Path) -> Result<PathBuf, DatabaseError> {
+    let state = data.join("state");
+    let number = read_current(&state)?;
+    let directory = number.map(|number| database_directory(&state, number)).filter(|directory| directory.exists());
+    directory.ok_or(DatabaseError::Form { directory: state, what: "CURRENT" })
+}
+
 /// Reads the number of the database in use, if there is one yet.
 fn read_current(state: &Path) -> Result<Option<u64>, DatabaseError> {
     let path = state.join("CURRENT");

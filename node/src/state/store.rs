@@ -11,7 +11,7 @@ use kura_cluster::apply::{Summary, state_digest};
 use kura_cluster::head::Head;
 use tokio::sync::watch;
 
-use super::database::Database;
+use super::database::{Database, DatabaseError};
 use crate::raft::types::{LogId, StoredMembership};
 
 /// Heads that wait to be signed; those of about a million entries.
@@ -77,6 +77,15 @@ impl StateStore {
             heads: Arc::default(),
             snapshot: watch::Sender::new(HeadSnapshot { wanted: true, made_at: None }),
         }
+    }
+
+    /// The state of a database that no node runs on.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn at_rest(database: Database) -> Result<StateStore, DatabaseError> {
+        let (applied, membership, summary) = database.progress()?;
+        Ok(StateStore::new(database, Published { applied, membership, summary: Arc::new(summary), bytes: 0 }))
     }
 
     /// The database of the moment. An installed snapshot replaces it: do not keep it for long.

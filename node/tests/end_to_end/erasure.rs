@@ -16,7 +16,7 @@ use kura_cluster::row::{NumberRow, RowKey, Table};
 use kura_cluster::seal::{Domain, RowContext, RowName, index_hash, open_row};
 use kura_node::dev::{ClientFile, Signal};
 use kura_node::identity::NodeIdentity;
-use kura_node::state::Database;
+use kura_node::state::{Database, StateStore};
 use kura_node::vault::{Vault, read_root_key};
 use prost::Message;
 
@@ -33,7 +33,7 @@ const CERTIFIED: Duration = Duration::from_secs(180);
 /// A member's files, as someone finds them who opens them with the root key.
 struct Found {
     vault: Vault,
-    database: Database,
+    database: Arc<Database>,
 }
 
 impl Found {
@@ -41,8 +41,9 @@ impl Found {
         let cluster_id = NodeIdentity::read(data).unwrap().cluster_id;
         let current = fs::read_to_string(data.join("state/CURRENT")).unwrap();
         let database = Database::open(&data.join("state").join(current.trim())).unwrap();
-        let root = Arc::new(read_root_key(root_key).unwrap());
-        Found { vault: Vault::unseal(root, cluster_id, &database).unwrap(), database }
+        let store = StateStore::at_rest(database).unwrap();
+        let root = Arc::new(read_root_key(root_key).unwrap().unwrap());
+        Found { vault: Vault::unseal(root, cluster_id, &store).unwrap(), database: store.database() }
     }
 
     fn number_key(&self, number: &ParticipantNumber) -> RowKey {

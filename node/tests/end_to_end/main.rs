@@ -5,11 +5,13 @@
 //! deadlines; nothing waits for a fixed time and hopes.
 
 mod agreement;
+mod archive;
 mod audit;
 mod backup;
 mod bodies;
 mod certificates;
 mod clock;
+mod custody;
 mod emergency;
 mod erasure;
 mod export;

@@ -77,6 +77,11 @@ const TABLE: &[(&str, &str)] = &[
     ("Operations/ReplaceMember", "operator"),
     ("Operations/RenewKey", "operator"),
     ("Operations/TransferLeader", "operator"),
+    ("Keys/KeyStatus", "registrar auditor operator recovery"),
+    ("Keys/SubmitShare", "recovery"),
+    ("Keys/RecordShares", "operator"),
+    ("Keys/ConfirmShares", "registrar"),
+    ("Keys/RotateKeys", "registrar operator"),
     ("Peer/Append", "voter"),
     ("Peer/Vote", "voter"),
     ("Peer/PreVote", "voter"),
@@ -89,6 +94,7 @@ const TABLE: &[(&str, &str)] = &[
     ("Peer/Heads", "voter backup"),
     ("Peer/Clear", "voter"),
     ("Peer/HandRootKey", "voter"),
+    ("Peer/TakeRootKey", "voter"),
     ("Peer/Join", "voter backup"),
 ];
 

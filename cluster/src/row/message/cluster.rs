@@ -27,6 +27,9 @@ pub struct ClusterRow {
     /// Signed certificates of the timelines, oldest first.
     #[prost(message, repeated, tag = "7")]
     pub timelines: Vec<TimelineCertificate>,
+    /// Certificate of the recovery CA (DER), trusted from the first day.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub recovery_ca_certificate: Bytes,
 }
 
 /// A timeline, signed by the recovery key.
@@ -70,12 +73,15 @@ pub struct KeyringRow {
     /// Keys the hashes in row keys.
     #[prost(bytes = "bytes", tag = "6")]
     pub index: Bytes,
-    /// Private half of the recovery key until shares are made.
+    /// Private half of the recovery key.
     #[prost(bytes = "bytes", tag = "7")]
     pub recovery_private_key: Bytes,
     /// Which root key wrapped them.
     #[prost(bytes = "bytes", tag = "8")]
     pub root_check_value: Bytes,
+    /// Private key of the recovery CA (P-256, its scalar).
+    #[prost(bytes = "bytes", tag = "9")]
+    pub recovery_ca_private_key: Bytes,
 }
 
 /// A member approved to join.

@@ -5,6 +5,7 @@
 
 mod act;
 mod cluster;
+mod custody;
 mod emergency;
 mod erasure;
 mod journal;
@@ -16,6 +17,7 @@ mod staging;
 
 pub use act::*;
 pub use cluster::*;
+pub use custody::*;
 pub use emergency::*;
 pub use erasure::*;
 pub use journal::*;

@@ -37,6 +37,42 @@ fn actor() -> Option<ActorRow> {
 }
 
 #[test]
+fn rows_of_the_root_keys_custody_are_frozen() {
+    let set = ShareSetRow {
+        threshold: 2,
+        root_check_value: bytes(),
+        share_check_values: vec![bytes(), bytes()],
+        split_ms: 1,
+        operator: text(),
+        registrar: text(),
+        confirmed_ms: 1,
+    };
+    assert_eq!(fields(&set), "1v 2b 3b 3b 4v 5b 6b 7v");
+    assert_eq!(fields(&ShareSetsRow { sets: vec![set] }), "1b");
+    let rotation = RotationRow {
+        kind: 1,
+        operator: text(),
+        registrar: text(),
+        asked_ms: 1,
+        without_shares: true,
+        next_check_value: bytes(),
+    };
+    assert_eq!(fields(&rotation), "1v 2b 3b 4v 5v 6b");
+    let keyring = KeyringRow {
+        epoch: 1,
+        registry: bytes(),
+        journal: bytes(),
+        command_mac: bytes(),
+        wrapping: bytes(),
+        index: bytes(),
+        recovery_private_key: bytes(),
+        root_check_value: bytes(),
+        recovery_ca_private_key: bytes(),
+    };
+    assert_eq!(fields(&keyring), "1v 2b 3b 4b 5b 6b 7b 8b 9b");
+}
+
+#[test]
 fn rows_of_two_person_acts_and_reviews_are_frozen() {
     let act = ActRow {
         id: bytes(),

@@ -2,6 +2,7 @@
 
 mod acts;
 mod consents;
+mod custody;
 mod emergency;
 mod erasure;
 mod fence;
@@ -35,7 +36,7 @@ use super::stage::{Begun, Upload};
 use super::{Caller, Gateway, GatewayError};
 use crate::certificates::{Identity, Role, Serial};
 use crate::identity::NodeIdentity;
-use crate::init::{NoPeers, first_command, log_identity};
+use crate::init::{NewRecovery, NoPeers, first_command, log_identity};
 use crate::raft::log_store::LogStore;
 use crate::raft::network::NetworkFactory;
 use crate::raft::types::{CommandBytes, Member, MemberRole, NodeId, Raft};
@@ -85,14 +86,14 @@ impl Storehouse {
     async fn new() -> Storehouse {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
-        let recovery = random::key();
+        let recovery = NewRecovery::draw("kita").unwrap();
         let identity = NodeIdentity {
             cluster_id: ClusterId(random::id()),
             cluster_name: "kita".into(),
             raft_id: 1,
             name: "voter-1".into(),
             timeline: 0,
-            recovery_public_key: recovery_public_key(&recovery),
+            recovery_public_key: recovery_public_key(&recovery.keys.timelines),
             membership: Default::default(),
         };
         identity.write(data).unwrap();
@@ -116,7 +117,7 @@ impl Storehouse {
         let root = random::key();
         let first = first_command(&identity, &root, &recovery, &member).encode_to_vec();
         raft.client_write(CommandBytes(first.into())).await.unwrap();
-        let vault = Vault::unseal(Arc::new(root), identity.cluster_id, &store.database()).unwrap();
+        let vault = Vault::unseal(Arc::new(root), identity.cluster_id, &store).unwrap();
         let vault = Arc::new(ArcSwapOption::from_pointee(vault));
         let proposer = Proposer::start(raft.clone(), Group::start(raft.clone()), 1, Arc::new(NoLink), vault.clone());
         let space = Arc::new(Space::new(data, Marks { low_bytes: 0, reserve_bytes: 0 }));
@@ -188,6 +189,11 @@ impl Storehouse {
             evidence: "paper 1".into(),
         };
         gateway.grant(&doctor(), grant).await.unwrap();
+    }
+
+    /// The root key that opens the state.
+    fn root(&self) -> Arc<kura_cluster::seal::Key> {
+        self.vault.load_full().unwrap().root().clone()
     }
 
     /// Commits a draft as it is.

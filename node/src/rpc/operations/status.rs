@@ -45,8 +45,11 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         members: members.collect(),
         committed_index: metrics.local_committed.map_or(0, |id| id.index),
         replication_point: Some(replication_point(node, &metrics, leader, last, &replies)),
+        archive_point: Some(archive_point(node, &metrics, leader, last, &replies)),
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
+        alarms: crate::custody::Known::read(&node.store.database())
+            .map_or_else(|_| vec!["the state of this node cannot be read".into()], |known| known.alarms()),
         tables: Table::ALL
             .iter()
             .map(|table| {
@@ -142,5 +145,52 @@ fn replication_point(
             },
             None => v1::ReplicationPoint { state: NOT_KNOWN, index, ..v1::ReplicationPoint::default() },
         },
+    }
+}
+
+/// How far the best archive is behind the log; unknown is unknown.
+fn archive_point(
+    node: &Node,
+    metrics: &RaftMetrics,
+    leader: Option<NodeId>,
+    last: u64,
+    replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
+) -> v1::ArchivePoint {
+    const KNOWN: u32 = 1;
+    const NOT_KNOWN: u32 = 2;
+    const NO_ARCHIVE: u32 = 3;
+    let membership = metrics.membership_config.membership();
+    let backups: Vec<(NodeId, &Member)> =
+        membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, member)| (*id, member)).collect();
+    let told = |id: &NodeId| replies.get(id)?.as_ref();
+    let best = backups
+        .iter()
+        .filter_map(|(id, member)| Some((told(id)?.archive?, member)))
+        .filter(|(archive, _)| archive.known)
+        .max_by_key(|(archive, _)| archive.index);
+    let Some((archive, member)) = best else {
+        // A backup that does not answer may well write one.
+        let none = backups.iter().all(|(id, _)| told(id).is_some_and(|reply| reply.archive.is_none()));
+        return v1::ArchivePoint { state: if none { NO_ARCHIVE } else { NOT_KNOWN }, ..v1::ArchivePoint::default() };
+    };
+    let point = v1::ArchivePoint {
+        state: NOT_KNOWN,
+        index: archive.index,
+        at_ms: archive.at_ms,
+        manifests: archive.manifests,
+        ledger_index: archive.ledger_index,
+        member: member.name.clone(),
+        ..v1::ArchivePoint::default()
+    };
+    // Without a leader nobody knows how long the log is.
+    match node.peers.lag_at(archive.index).filter(|_| leader.is_some()) {
+        Some((since, bytes_behind)) => v1::ArchivePoint {
+            state: KNOWN,
+            entries_behind: last.saturating_sub(archive.index),
+            bytes_behind,
+            seconds_behind: since.as_secs(),
+            ..point
+        },
+        None => point,
     }
 }

@@ -94,6 +94,9 @@ impl Peer for Peculiar {
     async fn hand_root_key(&self, _: Request<v1::RootKeyRequest>) -> Answer<v1::RootKeyReply> {
         nothing()
     }
+    async fn take_root_key(&self, _: Request<v1::TakeRootKeyRequest>) -> Answer<v1::TakeRootKeyReply> {
+        nothing()
+    }
     async fn join(&self, _: Request<v1::JoinRequest>) -> Answer<v1::JoinReply> {
         nothing()
     }

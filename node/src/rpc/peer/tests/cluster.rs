@@ -120,6 +120,10 @@ impl PeerHandlers for Handlers {
         Ok(v1::RootKeyReply::default())
     }
 
+    async fn take_root_key(&self, _: &Caller, _: v1::TakeRootKeyRequest) -> Result<v1::TakeRootKeyReply, Status> {
+        Ok(v1::TakeRootKeyReply::default())
+    }
+
     async fn join(&self, _: &Caller, _: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
         Ok(v1::JoinReply { raft_id: 9, ..Default::default() })
     }

@@ -1,0 +1,62 @@
+//! Custody of the root key: sets of shares, and a rotation that is under way. Open: a sealed member needs the
+//! first, and neither helps to find a key or a share.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// The sets of shares that count, or wait for their second person: under the setting `shares`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShareSetsRow {
+    /// At most one confirmed and one waiting for each of the present root key and the one prepared.
+    #[prost(message, repeated, tag = "1")]
+    pub sets: Vec<ShareSetRow>,
+}
+
+/// A split of a root key, of which every holder has read the share back.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShareSetRow {
+    /// How many shares restore the key.
+    #[prost(uint32, tag = "1")]
+    pub threshold: u32,
+    /// Check value of the root key, 8 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub root_check_value: Bytes,
+    /// Check value of each share, 8 bytes, in order of their numbers.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub share_check_values: Vec<Bytes>,
+    /// When the last holder had read the share back, by the gateway's clock.
+    #[prost(uint64, tag = "4")]
+    pub split_ms: u64,
+    /// The operator who recorded it.
+    #[prost(string, tag = "5")]
+    pub operator: String,
+    /// The registrar who confirmed it; empty: it does not count yet.
+    #[prost(string, tag = "6")]
+    pub registrar: String,
+    /// When it was confirmed.
+    #[prost(uint64, tag = "7")]
+    pub confirmed_ms: u64,
+}
+
+/// A rotation that is approved, or being approved: under the setting `rotation`.
+#[derive(Clone, PartialEq, Message)]
+pub struct RotationRow {
+    /// 1 root key, 2 epoch keys.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// The operator who approved it.
+    #[prost(string, tag = "2")]
+    pub operator: String,
+    /// The registrar who approved it.
+    #[prost(string, tag = "3")]
+    pub registrar: String,
+    /// When it was first asked for.
+    #[prost(uint64, tag = "4")]
+    pub asked_ms: u64,
+    /// Whether the root key changes before shares of the next one are confirmed.
+    #[prost(bool, tag = "5")]
+    pub without_shares: bool,
+    /// Check value of the next root key, 8 bytes, once it was drawn and is being handed out.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub next_check_value: Bytes,
+}

@@ -1,0 +1,32 @@
+//! The archive: written by the backup member, checked by anybody who has it. Its forms are
+//! `kura_cluster::archive`'s.
+//!
+//! - [`store`]: objects in a directory, or wherever the `object_store` crate reaches
+//! - [`catalog`]: generations and manifests
+//! - [`writer`], with [`base`], [`ledger`] and [`expire`]: what the backup does
+//! - [`told`]: how far it is
+//! - [`verify`], [`replay`] and [`open`]: the checks, offline
+//! - [`export`]: a copy on another medium
+//!
+//! Invariants
+//! - How far the archive is stands in the archive alone: a writer that starts reads it there.
+//! - A manifest is published after everything that it names, and only where none of its number is.
+//! - Nothing here holds up the cluster: what fails is told, and tried again.
+
+pub mod base;
+pub mod catalog;
+pub mod expire;
+pub mod export;
+pub mod ledger;
+pub mod open;
+pub mod replay;
+pub mod store;
+pub mod told;
+pub mod verify;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use store::{ArchiveStore, StoreError};
+pub use told::ArchiveTold;

@@ -1,0 +1,354 @@
+//! Objects, wherever they are kept.
+//!
+//! Invariants
+//! - An object appears whole or not at all, and is on stable storage when its put returns: a directory is
+//!   written with `fsync`.
+//! - An object whose name is its content's hash is never sent twice.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use kura_cluster::archive::ObjectName;
+use object_store::buffered::BufWriter;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::io::AsyncWriteExt;
+
+/// Bytes of a part of an object that is sent in parts.
+const PART_BYTES: usize = 8 << 20;
+
+/// Why an archive could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The place is not one.
+    #[error("the archive {place}: {why}")]
+    Place {
+        /// As it was given.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The object is not there.
+    #[error("{name}: missing in the archive")]
+    Missing {
+        /// The object.
+        name: String,
+    },
+    /// An object of that name is there already.
+    #[error("{name}: it is in the archive already")]
+    Exists {
+        /// The object.
+        name: String,
+    },
+    /// An object is longer than any of its kind.
+    #[error("{name}: {bytes} bytes, more than the {bytes_max} that such an object may have")]
+    Long {
+        /// The object.
+        name: String,
+        /// Its length.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A file on this machine could not be read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The storage failed: full, unreachable, forbidden.
+    #[error("{name}: {source}")]
+    Failed {
+        /// The object or folder.
+        name: String,
+        /// What the storage says.
+        source: Box<object_store::Error>,
+    },
+}
+
+impl StoreError {
+    /// Whether the object is merely not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, StoreError::Missing { .. })
+    }
+}
+
+/// An archive's objects. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ArchiveStore {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+    place: String,
+}
+
+impl ArchiveStore {
+    /// Opens an archive in a directory, or at a `file://` URL.
+    ///
+    /// # Errors
+    /// [`StoreError::Place`] if there is none, or the place is of a kind that is not known.
+    pub fn open(place: &str) -> Result<ArchiveStore, StoreError> {
+        let refused = |why: String| StoreError::Place { place: place.to_owned(), why };
+        let directory = match place.split_once("://") {
+            None => place,
+            Some(("file", path)) => path,
+            Some((scheme, _)) => {
+                return Err(refused(format!("{scheme}:// is not known here; a directory is, or file://")));
+            }
+        };
+        let objects = LocalFileSystem::new_with_prefix(directory).map_err(|error| refused(error.to_string()))?;
+        Ok(ArchiveStore::over(Arc::new(objects.with_fsync(true)), place))
+    }
+
+    /// As [`ArchiveStore::open`]; makes the directory, but not the one above it, if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Place`].
+    pub fn open_or_make(place: &str) -> Result<ArchiveStore, StoreError> {
+        let directory = place.strip_prefix("file://").unwrap_or(place);
+        if !directory.contains("://") {
+            match std::fs::create_dir(directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::Place { place: place.to_owned(), why: error.to_string() });
+                }
+                _ => {}
+            }
+        }
+        ArchiveStore::open(place)
+    }
+
+    /// An archive over any storage; `place` is its name for people.
+    pub fn over(objects: Arc<dyn ObjectStore>, place: &str) -> ArchiveStore {
+        ArchiveStore { objects, prefix: Path::default(), place: place.to_owned() }
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn path(&self, name: &str) -> Path {
+        self.prefix.parts().chain(Path::from(name).parts()).collect()
+    }
+
+    fn failed(&self, name: &str) -> impl FnOnce(object_store::Error) -> StoreError {
+        let name = name.to_owned();
+        move |source| match source {
+            object_store::Error::NotFound { .. } => StoreError::Missing { name },
+            object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
+                StoreError::Exists { name }
+            }
+            source => StoreError::Failed { name, source: Box::new(source) },
+        }
+    }
+
+    /// Puts an object that must not be there yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if it is.
+    pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let put = self.objects.put_opts(&self.path(name), PutPayload::from_bytes(bytes), options).await;
+        put.map(drop).map_err(self.failed(name))
+    }
+
+    /// Puts an object whose name is its content's hash, unless it is there.
+    pub async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), StoreError> {
+        let text = name.to_string();
+        if self.length(&text).await? == Some(bytes.len() as u64) {
+            return Ok(());
+        }
+        let put = self.objects.put(&self.path(&text), PutPayload::from_bytes(bytes)).await;
+        put.map(drop).map_err(self.failed(&text))
+    }
+
+    /// Puts a file of this machine under its content's hash, unless it is there. Answers whether it was sent.
+    pub async fn put_file(&self, name: &ObjectName, file: &FilePath, bytes: u64) -> Result<bool, StoreError> {
+        let text = name.to_string();
+        if self.length(&text).await? == Some(bytes) {
+            return Ok(false);
+        }
+        let unreadable = |source| StoreError::File { path: file.display().to_string(), source };
+        let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let mut writer =
+            BufWriter::with_capacity(self.objects.clone(), self.path(&text), PART_BYTES).with_max_concurrency(2);
+        let copied = tokio::io::copy(&mut source, &mut writer).await;
+        let written = match copied {
+            Ok(count) if count == bytes => writer.shutdown().await,
+            Ok(count) => Err(std::io::Error::other(format!("the file has {count} bytes, not {bytes}"))),
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            let _ = writer.abort().await;
+        }
+        written.map(|()| true).map_err(|error| match error.downcast::<object_store::Error>() {
+            Ok(source) => self.failed(&text)(source),
+            Err(source) => StoreError::File { path: text.clone(), source },
+        })
+    }
+
+    /// Puts an object in place of whatever is there.
+    pub async fn replace(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let put = self.objects.put(&self.path(name), PutPayload::from_bytes(bytes)).await;
+        put.map(drop).map_err(self.failed(name))
+    }
+
+    /// Begins an object that comes in pieces. It is there once it is finished.
+    pub fn begin(&self, name: &str) -> Beginning {
+        let writer =
+            BufWriter::with_capacity(self.objects.clone(), self.path(name), PART_BYTES).with_max_concurrency(2);
+        Beginning { writer, store: self.clone(), name: name.to_owned() }
+    }
+
+    /// An object's length; `None` if it is not there.
+    pub async fn length(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        match self.objects.head(&self.path(name)).await.map_err(self.failed(name)) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A whole object of at most `bytes_max`.
+    pub async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
+        let (bytes, mut pieces) = self.stream(name).await?;
+        if bytes > bytes_max {
+            return Err(StoreError::Long { name: name.to_owned(), bytes, bytes_max });
+        }
+        let mut whole = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        while let Some(piece) = pieces.try_next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// An object's length, and its bytes as they come.
+    pub async fn stream(&self, name: &str) -> Result<(u64, BoxStream<'static, Result<Bytes, StoreError>>), StoreError> {
+        let found = self.objects.get(&self.path(name)).await.map_err(self.failed(name))?;
+        let bytes = found.meta.size;
+        let (this, name) = (self.clone(), name.to_owned());
+        Ok((bytes, found.into_stream().map_err(move |error| this.failed(&name)(error)).boxed()))
+    }
+
+    /// Everything in a folder and below it: names relative to the archive's root, and lengths. In no order.
+    pub fn list(&self, folder: &str) -> BoxStream<'static, Result<(String, u64), StoreError>> {
+        let (this, folder) = (self.clone(), folder.to_owned());
+        let listed = self.objects.list(Some(&self.path(&folder)));
+        listed
+            .map(move |found| {
+                let found = found.map_err(this.failed(&folder))?;
+                Ok((this.relative(&found.location), found.size))
+            })
+            .boxed()
+    }
+
+    /// Folders and objects directly in a folder, by their last name, sorted.
+    pub async fn entries(&self, folder: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let found = self.objects.list_with_delimiter(Some(&self.path(folder))).await.map_err(self.failed(folder))?;
+        let last = |path: &Path| path.filename().unwrap_or_default().to_owned();
+        let mut folders: Vec<String> = found.common_prefixes.iter().map(last).collect();
+        let mut objects: Vec<String> = found.objects.iter().map(|object| last(&object.location)).collect();
+        folders.sort_unstable();
+        objects.sort_unstable();
+        Ok((folders, objects))
+    }
+
+    /// Deletes an object; one that is not there is deleted already.
+    pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match self.objects.delete(&self.path(name)).await.map_err(self.failed(name)) {
+            Err(error) if !error.is_missing() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        match path.prefix_match(&self.prefix) {
+            Some(parts) => parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"),
+            None => path.to_string(),
+        }
+    }
+}
+
+/// An object that comes in pieces.
+pub struct Beginning {
+    writer: BufWriter,
+    store: ArchiveStore,
+    name: String,
+}
+
+impl Beginning {
+    /// Adds a piece.
+    pub async fn put(&mut self, piece: Bytes) -> Result<(), StoreError> {
+        self.writer.put(piece).await.map_err(self.store.failed(&self.name))
+    }
+
+    /// Ends it: it is there now.
+    pub async fn finish(mut self) -> Result<(), StoreError> {
+        let ended = self.writer.shutdown().await;
+        ended.map_err(|source| StoreError::File { path: self.name.clone(), source })
+    }
+
+    /// Gives it up: it never is there.
+    pub async fn abort(mut self) {
+        // What storage keeps of it is its own to clean up.
+        let _ = self.writer.abort().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn objects_come_back_from_a_directory_and_are_put_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("archive");
+        let place = place.to_str().unwrap();
+        assert!(ArchiveStore::open(place).is_err(), "it is not made by reading");
+        let store = ArchiveStore::open_or_make(place).unwrap();
+        let name = ObjectName::File([1; 32]);
+        store.put(&name, Bytes::from_static(b"one")).await.unwrap();
+        assert_eq!(store.get(&name.to_string(), 3).await.unwrap(), "one");
+        assert!(matches!(store.get(&name.to_string(), 2).await, Err(StoreError::Long { bytes: 3, .. })));
+        assert_eq!(store.length("files/none").await.unwrap(), None);
+        assert!(store.get("files/none", 1).await.unwrap_err().is_missing());
+
+        let path = directory.path().join("large");
+        std::fs::write(&path, vec![7; 20 << 20]).unwrap();
+        let large = ObjectName::File([2; 32]);
+        assert!(store.put_file(&large, &path, 20 << 20).await.unwrap());
+        assert!(!store.put_file(&large, &path, 20 << 20).await.unwrap(), "not sent again");
+        let (bytes, mut pieces) = store.stream(&large.to_string()).await.unwrap();
+        let mut read = 0;
+        while let Some(piece) = pieces.try_next().await.unwrap() {
+            assert!(piece.iter().all(|byte| *byte == 7));
+            read += piece.len() as u64;
+        }
+        assert_eq!((bytes, read), (20 << 20, 20 << 20));
+
+        store.put_new("manifests/1/1", Bytes::from_static(b"a")).await.unwrap();
+        let again = store.put_new("manifests/1/1", Bytes::from_static(b"b")).await;
+        assert!(matches!(again, Err(StoreError::Exists { .. })), "{again:?}");
+        assert_eq!(store.get("manifests/1/1", 9).await.unwrap(), "a");
+        store.put_new("manifests/1/2", Bytes::from_static(b"c")).await.unwrap();
+        assert_eq!(store.entries("manifests").await.unwrap(), (vec!["1".into()], vec![]));
+        assert_eq!(store.entries("manifests/1").await.unwrap(), (vec![], vec!["1".into(), "2".into()]));
+        let mut listed: Vec<_> = store.list("manifests").try_collect().await.unwrap();
+        listed.sort();
+        assert_eq!(listed, [("manifests/1/1".to_owned(), 1), ("manifests/1/2".to_owned(), 1)]);
+        store.delete("manifests/1/1").await.unwrap();
+        store.delete("manifests/1/1").await.unwrap();
+        assert_eq!(store.entries("manifests/1").await.unwrap().1, ["2"]);
+    }
+
+    #[test]
+    fn places_that_are_none_are_named() {
+        let refused = ArchiveStore::open("ftp://somewhere/a").unwrap_err().to_string();
+        assert!(refused.contains("ftp://"), "{refused}");
+    }
+}

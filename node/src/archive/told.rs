@@ -1,0 +1,100 @@
+//! How far this node's archive is: for the status, the metrics, and the log, which is kept for it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a position counts after the archive was last seen to work.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// What is known of the archive.
+#[derive(Debug, Clone, Default)]
+struct State {
+    index: Option<u64>,
+    at_ms: u64,
+    worked: Option<Instant>,
+    manifests: u64,
+    ledger_index: u64,
+    trouble: Option<String>,
+}
+
+/// What the writer says, and others read.
+#[derive(Debug, Default)]
+pub struct ArchiveTold {
+    state: Mutex<State>,
+}
+
+/// How far the archive is, if that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchivePoint {
+    /// Log index of its last entry.
+    pub index: u64,
+    /// When its newest manifest was written.
+    pub at_ms: u64,
+    /// Number of that manifest.
+    pub manifests: u64,
+    /// Log index of its key ledger.
+    pub ledger_index: u64,
+}
+
+impl ArchiveTold {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The archive ends here, as it was just read or written.
+    pub fn reached(&self, point: ArchivePoint) {
+        let mut state = self.state();
+        state.index = Some(point.index);
+        (state.at_ms, state.manifests, state.ledger_index) = (point.at_ms, point.manifests, point.ledger_index);
+        state.worked = Some(Instant::now());
+        state.trouble = None;
+    }
+
+    /// Something does not work; `why` says what.
+    pub fn fails(&self, why: String) {
+        self.state().trouble = Some(why);
+    }
+
+    /// Where the archive ends. `None` if it was not read yet, or has not worked for a while.
+    pub fn point(&self) -> Option<ArchivePoint> {
+        let state = self.state();
+        let index = state.index?;
+        let works = state.trouble.is_none() || state.worked.is_some_and(|at| at.elapsed() < AGE_MAX);
+        works.then_some(ArchivePoint {
+            index,
+            at_ms: state.at_ms,
+            manifests: state.manifests,
+            ledger_index: state.ledger_index,
+        })
+    }
+
+    /// The log is needed from the entry after this one; 0 while that is not known.
+    pub fn needs_after(&self) -> u64 {
+        self.state().index.unwrap_or(0)
+    }
+
+    /// What does not work, in words.
+    pub fn trouble(&self) -> Option<String> {
+        self.state().trouble.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_not_told_and_the_log_is_kept() {
+        let told = ArchiveTold::default();
+        assert_eq!((told.point(), told.needs_after(), told.trouble()), (None, 0, None));
+        told.fails("the disk is full".into());
+        assert_eq!(told.point(), None);
+        let point = ArchivePoint { index: 7, at_ms: 1, manifests: 2, ledger_index: 3 };
+        told.reached(point);
+        assert_eq!((told.point(), told.needs_after(), told.trouble()), (Some(point), 7, None));
+        told.fails("unreachable".into());
+        assert_eq!((told.point(), told.needs_after()), (Some(point), 7), "for a moment");
+        told.state().worked = Instant::now().checked_sub(AGE_MAX);
+        assert_eq!((told.point(), told.needs_after()), (None, 7));
+    }
+}

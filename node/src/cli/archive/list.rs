@@ -1,0 +1,253 @@
+//! `kura archive status`, `list`, `hold`, `release`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use kura_client::now_ms;
+use kura_cluster::archive::keep::{KeepRules, Reason};
+use serde::Serialize;
+
+use super::Place;
+use crate::archive::expire::{HOLDS, Plan, garbage, holds, plan};
+use crate::archive::{ArchiveStore, catalog, export};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::{Output, bytes, hexadecimal, moment};
+use crate::config::NodeConfig;
+
+/// Options of `kura archive status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    place: Place,
+    /// Fail (exit code 7) if its newest manifest is older than so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    fail_if_older: Option<u64>,
+}
+
+/// Options of `kura archive list`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The backup's configuration: shows what its rules keep, and what would go with the next generation.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Options of `kura archive hold` and `release`.
+#[derive(Debug, Args)]
+pub struct HoldArguments {
+    #[command(flatten)]
+    place: Place,
+    /// The generation, as `kura archive list` shows it.
+    generation: u64,
+    /// Why, for whoever lists it later.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Told {
+    cluster_id: String,
+    timeline: u64,
+    index: u64,
+    at_ms: u64,
+    age_seconds: u64,
+    journal_size: u64,
+    journal_root: String,
+    manifest: u64,
+    generation: u64,
+    generations: usize,
+    ledger_index: u64,
+    writer: String,
+    key_sha256: String,
+    /// Of a copy: until when its keys may be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys_until_ms: Option<u64>,
+}
+
+/// Runs `kura archive status`.
+pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Failure> {
+    let store = arguments.place.open()?;
+    let generations = catalog::generations(&store).await?.len();
+    let found = catalog::newest(&store).await?;
+    let found = found.ok_or_else(|| Failure::new(Exit::NotFound, "the archive has no manifest"))?;
+    let note = export::note(&store).await?;
+    let (manifest, key) = (&found.signed.manifest, found.signed.key_sha256());
+    let age_ms = now_ms().saturating_sub(manifest.at_ms);
+    let told = Told {
+        cluster_id: hexadecimal(&manifest.head.cluster_id.0),
+        timeline: manifest.head.timeline,
+        index: manifest.index(),
+        at_ms: manifest.at_ms,
+        age_seconds: age_ms / 1000,
+        journal_size: manifest.head.journal_size,
+        journal_root: hexadecimal(&manifest.head.journal_root),
+        manifest: manifest.sequence,
+        generation: manifest.generation,
+        generations,
+        ledger_index: manifest.ledger.index,
+        writer: manifest.writer.clone(),
+        key_sha256: hexadecimal(&key),
+        keys_until_ms: note.as_ref().map(|note| note.expires_ms),
+    };
+    let mut fields = vec![
+        ("cluster", format!("{}, timeline {}", told.cluster_id, told.timeline)),
+        ("ends at", format!("index {}, written {}, {} s ago", told.index, moment(told.at_ms), told.age_seconds)),
+        ("journal", format!("{} entries, root {}", told.journal_size, told.journal_root)),
+        ("manifest", format!("{} of generation {}", told.manifest, told.generation)),
+        ("generations", told.generations.to_string()),
+        ("key ledger", format!("of index {}", told.ledger_index)),
+        ("written by", format!("{}, key {}", told.writer, told.key_sha256)),
+    ];
+    if let Some(note) = &note {
+        let words = match note.expires_ms < now_ms() {
+            true => format!("PAST since {}: bring this copy up to date, or destroy it", moment(note.expires_ms)),
+            false => format!("until {}", moment(note.expires_ms)),
+        };
+        fields.push(("a copy, with keys", words));
+    }
+    output.thing(&told, &fields)?;
+    match arguments.fail_if_older {
+        Some(limit) if age_ms > limit.saturating_mul(1000) => Err(Failure::new(
+            Exit::Damaged,
+            format!("the newest manifest is {} s old, the limit is {limit} s", told.age_seconds),
+        )
+        .next("look at `kura status`, and at the backup's log")),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    generation: u64,
+    manifests: usize,
+    timeline: u64,
+    first_index: u64,
+    last_index: u64,
+    begun_ms: u64,
+    ended_ms: u64,
+    continues: bool,
+    base_files: usize,
+    base_bytes: u64,
+    segment_bytes: u64,
+    held: bool,
+    kept: Option<Vec<&'static str>>,
+}
+
+/// Runs `kura archive list`.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let store = arguments.place.open()?;
+    let rules = match &arguments.config {
+        Some(path) => {
+            let config = NodeConfig::load(path).map_err(Failure::usage)?;
+            let archive = config.archive.ok_or_else(|| Failure::usage("this node's configuration has no [archive]"))?;
+            Some(archive.keep.rules())
+        }
+        None => None,
+    };
+    let planned = match &rules {
+        Some(rules) => Some(plan_now(&store, rules).await?),
+        None => None,
+    };
+    let held = holds(&store).await?;
+    let kept: BTreeMap<u64, Vec<Reason>> = planned.as_ref().map(|plan| plan.kept.clone()).unwrap_or_default();
+    let mut rows = Vec::new();
+    for generation in catalog::generations(&store).await? {
+        let reasons = kept.get(&generation).cloned().unwrap_or_default();
+        let words = rules.is_some().then(|| reasons.iter().map(|reason| reason.word()).collect());
+        rows.push(row(&store, generation, held.contains(&generation), words).await?);
+    }
+    output.list(&rows, &["generation", "from", "to", "entries", "timeline", "base", "segments", "kept"], |row| {
+        vec![
+            row.generation.to_string(),
+            moment(row.begun_ms),
+            moment(row.ended_ms),
+            format!("{} to {}{}", row.first_index, row.last_index, if row.continues { "" } else { ", not continued" }),
+            row.timeline.to_string(),
+            format!("{} files, {}", row.base_files, bytes(row.base_bytes)),
+            format!("{} manifests, {}", row.manifests, bytes(row.segment_bytes)),
+            match &row.kept {
+                Some(words) if words.is_empty() => "EXPIRES with the next".into(),
+                Some(words) => words.join(" "),
+                None if row.held => "held".into(),
+                None => String::new(),
+            },
+        ]
+    })?;
+    if let Some(planned) = planned.filter(|planned| !planned.expiring.is_empty() && !output.json) {
+        let garbage = garbage(&store, &planned).await?;
+        let size = garbage.iter().map(|(_, bytes)| bytes).sum();
+        crate::cli::note(&format!("with them would go {} objects, {}", garbage.len(), bytes(size)));
+    }
+    Ok(())
+}
+
+/// What the rules say now, without a generation that begins.
+async fn plan_now(store: &ArchiveStore, rules: &KeepRules) -> Result<Plan, Failure> {
+    let expired = catalog::expired(store).await?;
+    Ok(plan(store, rules, &expired, None).await?)
+}
+
+async fn row(
+    store: &ArchiveStore,
+    generation: u64,
+    held: bool,
+    kept: Option<Vec<&'static str>>,
+) -> Result<Row, Failure> {
+    let sequences = catalog::manifests(store, generation).await?;
+    let (mut row, mut segment_bytes) = (None, 0);
+    for sequence in &sequences {
+        let manifest = catalog::manifest(store, generation, *sequence).await?.signed.manifest;
+        segment_bytes += manifest.segments().iter().map(|segment| segment.bytes).sum::<u64>();
+        let base = manifest.base();
+        let row = row.get_or_insert_with(|| Row {
+            generation,
+            manifests: sequences.len(),
+            timeline: manifest.head.timeline,
+            first_index: manifest.index(),
+            last_index: 0,
+            begun_ms: manifest.clock_ms,
+            ended_ms: 0,
+            continues: base.is_some_and(|base| base.continues) || generation == 1,
+            base_files: base.map_or(0, |base| base.files.len()),
+            base_bytes: base.map_or(0, |base| base.files.iter().map(|file| file.bytes).sum()),
+            segment_bytes: 0,
+            held,
+            kept: kept.clone(),
+        });
+        (row.last_index, row.ended_ms, row.segment_bytes) = (manifest.index(), manifest.clock_ms, segment_bytes);
+    }
+    row.ok_or_else(|| Failure::new(Exit::Damaged, format!("generation {generation} has no manifest")))
+}
+
+#[derive(Debug, Serialize)]
+struct Held {
+    generation: u64,
+    held: bool,
+}
+
+/// Runs `kura archive hold`.
+pub async fn hold(arguments: HoldArguments, output: Output) -> Result<(), Failure> {
+    let store = arguments.place.open()?;
+    let generation = arguments.generation;
+    if !catalog::generations(&store).await?.contains(&generation) {
+        return Err(Failure::new(Exit::NotFound, format!("the archive has no generation {generation}")));
+    }
+    store.replace(&format!("{HOLDS}/{generation:020}"), arguments.reason.into_bytes().into()).await?;
+    let told = Held { generation, held: true };
+    output.thing(&told, &[("generation", generation.to_string()), ("held", "yes".into())])
+}
+
+/// Runs `kura archive release`.
+pub async fn release(arguments: HoldArguments, output: Output) -> Result<(), Failure> {
+    let store = arguments.place.open()?;
+    let generation = arguments.generation;
+    if !holds(&store).await?.contains(&generation) {
+        return Err(Failure::new(Exit::NotFound, format!("generation {generation} is not held")));
+    }
+    store.delete(&format!("{HOLDS}/{generation:020}")).await?;
+    let told = Held { generation, held: false };
+    output.thing(&told, &[("generation", generation.to_string()), ("held", "no".into())])
+}

@@ -1,0 +1,107 @@
+//! `kura archive …`: looking at an archive, checking it, copying it. Offline: they read the archive itself and
+//! ask no cluster.
+
+mod export;
+mod list;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use crate::archive::catalog::CatalogError;
+use crate::archive::export::ExportError;
+use crate::archive::replay::ReplayError;
+use crate::archive::verify::VerifyError;
+use crate::archive::{ArchiveStore, StoreError};
+
+/// `kura archive …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Where an archive ends: index, time, key ledger, generations.
+    Status(list::StatusArguments),
+    /// The generations, and why each is kept.
+    List(list::Arguments),
+    /// Check an archive: files, contents, a replay, and whether what is sealed opens.
+    Verify(verify::Arguments),
+    /// Copy the newest generations to another medium, or bring such a copy up to date.
+    Export(export::Arguments),
+    /// Keep a generation whatever the rules say.
+    Hold(list::HoldArguments),
+    /// End a hold.
+    Release(list::HoldArguments),
+}
+
+/// Which archive.
+#[derive(Debug, Args)]
+struct Place {
+    /// The archive: a directory, or a file:// URL.
+    place: String,
+}
+
+impl Place {
+    fn open(&self) -> Result<ArchiveStore, Failure> {
+        Ok(ArchiveStore::open(&self.place)?)
+    }
+}
+
+/// Runs it.
+pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Status(arguments) => list::status(arguments, output).await,
+        Command::List(arguments) => list::run(arguments, output).await,
+        Command::Verify(arguments) => verify::run(arguments, output).await,
+        Command::Export(arguments) => export::run(arguments, output).await,
+        Command::Hold(arguments) => list::hold(arguments, output).await,
+        Command::Release(arguments) => list::release(arguments, output).await,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Place { .. } => Exit::Usage,
+            StoreError::Missing { .. } => Exit::Damaged,
+            StoreError::Exists { .. } => Exit::Conflict,
+            StoreError::Long { .. } => Exit::Damaged,
+            StoreError::File { .. } => Exit::Failed,
+            StoreError::Failed { .. } => Exit::Unavailable,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+const VERIFY: &str = "`kura archive verify` names everything that is wrong";
+
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => error.into(),
+            error => Failure::new(Exit::Damaged, error).next(VERIFY),
+        }
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) | VerifyError::Replay(ReplayError::Store(error)) => error.into(),
+            VerifyError::Empty | VerifyError::NoGeneration(_) => Failure::new(Exit::NotFound, error),
+            VerifyError::NoRootKey => Failure::usage(error).next("give it with --root-key FILE"),
+            VerifyError::Vault(error) => Failure::new(Exit::Denied, error),
+            error => Failure::failed(error),
+        }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => error.into(),
+            ExportError::Catalog(error) => error.into(),
+            ExportError::Fault(_) => Failure::new(Exit::Damaged, error).next(VERIFY),
+            ExportError::Empty => Failure::new(Exit::NotFound, error),
+            ExportError::Target(_) => Failure::new(Exit::Conflict, error),
+        }
+    }
+}

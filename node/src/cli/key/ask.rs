@@ -1,0 +1,123 @@
+//! Shares from people: typed on the terminal without echo, or through a pipe.
+//!
+//! Invariants
+//! - What is read goes into one buffer that is wiped; standard input is not buffered besides.
+//! - A file as standard input or output is refused: a share does not belong on a disk.
+//! - The terminal shows what is typed again afterwards, also after an interruption.
+
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use kura_cluster::share::{Share, WORDS_PER_SHARE};
+use rustix::fs::FileType;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::cli::exit::{Exit, Failure};
+
+/// Longest input for a share, in bytes: 32 words and some blanks.
+const INPUT_BYTES_MAX: usize = 1024;
+
+/// Refuses a file where only a terminal or a pipe will do.
+pub(super) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failure> {
+    let kind = rustix::fs::fstat(stream).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    match kind {
+        Ok(FileType::RegularFile) => Err(Failure::usage(format!("{what} is a file: shares do not belong on a disk"))
+            .next("use a terminal, or a pipe")),
+        _ => Ok(()),
+    }
+}
+
+/// Asks for a share.
+pub(super) async fn share(prompt: &str) -> Result<Share, Failure> {
+    let text = text(prompt).await?;
+    Share::from_words(&text).map_err(|error| Failure::new(Exit::Damaged, error))
+}
+
+/// Asks for the words of a share, on one line or several; an empty line ends them, too.
+pub(super) async fn text(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    let stdin = std::io::stdin();
+    no_file(&stdin, "standard input")?;
+    let quiet = stdin.is_terminal().then(Quiet::start).transpose()?;
+    if quiet.is_some() {
+        let _ = write!(std::io::stderr().lock(), "{prompt} (not shown, all {WORDS_PER_SHARE} of them): ");
+    }
+    let reading = tokio::task::spawn_blocking(read_words);
+    let read = tokio::select! {
+        read = reading => read.map_err(Failure::failed)?,
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
+    };
+    if quiet.is_some() {
+        let _ = writeln!(std::io::stderr().lock());
+    }
+    read
+}
+
+/// Waits for a line on the terminal.
+pub(super) async fn enter() -> Result<(), Failure> {
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(INPUT_BYTES_MAX));
+        line(&mut bytes)
+    });
+    tokio::select! {
+        read = reading => read.map_err(Failure::failed)?.map(drop),
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
+    }
+}
+
+fn read_words() -> Result<Zeroizing<String>, Failure> {
+    // Long enough from the start: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(INPUT_BYTES_MAX));
+    loop {
+        let before = bytes.len();
+        let more = line(&mut bytes)?;
+        let words = bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count();
+        let is_empty = bytes[before..].iter().all(u8::is_ascii_whitespace);
+        if !more || words >= WORDS_PER_SHARE || (is_empty && words > 0) {
+            let text = str::from_utf8(&bytes).map_err(|_| Failure::new(Exit::Damaged, "a share has only words"))?;
+            let mut kept = Zeroizing::new(String::with_capacity(INPUT_BYTES_MAX));
+            kept.push_str(text);
+            return Ok(kept);
+        }
+    }
+}
+
+/// Adds a line; `false` at the end of the input.
+fn line(bytes: &mut Vec<u8>) -> Result<bool, Failure> {
+    let stdin = std::io::stdin();
+    let mut one = Zeroizing::new([0]);
+    loop {
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&stdin, &mut one[..]));
+        match read.map_err(|error| Failure::usage(format!("standard input: {error}")))? {
+            0 => return Ok(false),
+            _ if bytes.len() == INPUT_BYTES_MAX => return Err(Failure::usage("that is longer than a share")),
+            _ => bytes.push(one[0]),
+        }
+        if one[0] == b'\n' {
+            return Ok(true);
+        }
+    }
+}
+
+/// A terminal that does not show what is typed, until this goes.
+struct Quiet(Termios);
+
+impl Quiet {
+    fn start() -> Result<Quiet, Failure> {
+        let failed =
+            |error| Failure::failed(format!("the terminal cannot be kept from showing what is typed: {error}"));
+        let stdin = std::io::stdin();
+        let before = tcgetattr(&stdin).map_err(failed)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        quiet.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(&stdin, OptionalActions::Flush, &quiet).map_err(failed)?;
+        Ok(Quiet(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}

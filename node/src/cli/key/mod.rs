@@ -1,0 +1,344 @@
+//! `kura key …`: shares of the root key, and rotation of keys.
+//!
+//! Invariant: shares come from the terminal without echo, or from a pipe; never from an argument, a file or the
+//! environment; and they go to a terminal or a pipe, never to a file.
+
+mod ask;
+mod split;
+
+use clap::{Args, Subcommand};
+use kura_client::keys::Rotation;
+use kura_client::{Client, Config, OperationError, wire};
+use kura_cluster::ClusterId;
+use kura_cluster::share::{Gathering, Share, ShareSet, hexadecimal};
+use serde::Serialize;
+
+use super::acting::ClientOption;
+use super::exit::{Exit, Failure, chain};
+use super::output::{Output, moment, note, table};
+
+/// `kura key …`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Split the root key into shares; on a voter's machine, with every holder present (an operator).
+    Split(split::Arguments),
+    /// Confirm a split by its fingerprint, once every holder has told that they have their share (a registrar).
+    Confirm(ConfirmArguments),
+    /// Check a share that its holder types; with a client configuration also against the cluster.
+    VerifyShare(VerifyArguments),
+    /// Submit a share to every sealed voter of the client configuration (recovery staff).
+    Submit(ClientOption),
+    /// Rotate the epoch keys or the root key: an operator and a registrar ask for the same.
+    Rotate(RotateArguments),
+    /// Which shares count, what waits for whom, which nodes are sealed.
+    Status(ClientOption),
+}
+
+/// Options of `kura key confirm`.
+#[derive(Debug, Args)]
+pub struct ConfirmArguments {
+    /// The fingerprint that `kura key split` told: 10 hexadecimal digits.
+    fingerprint: String,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Options of `kura key verify-share`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Options of `kura key rotate`.
+#[derive(Debug, Args)]
+pub struct RotateArguments {
+    /// The root key.
+    #[arg(long, required_unless_present = "epoch", conflicts_with = "epoch")]
+    root: bool,
+    /// The epoch keys.
+    #[arg(long)]
+    epoch: bool,
+    /// Take the next root key into use before anybody has shares of it.
+    #[arg(long, requires = "root")]
+    without_shares: bool,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Runs it.
+pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
+    // Keys and shares must not land in a core file.
+    crate::serve::forbid_core_dumps();
+    match command {
+        Command::Split(arguments) => split::run(arguments, output).await,
+        Command::Confirm(arguments) => confirm(arguments, output).await,
+        Command::VerifyShare(arguments) => verify(arguments, output).await,
+        Command::Submit(client) => submit(client, output).await,
+        Command::Rotate(arguments) => rotate(arguments, output).await,
+        Command::Status(client) => status(client, output).await,
+    }
+}
+
+async fn confirm(arguments: ConfirmArguments, output: Output) -> Result<(), Failure> {
+    let text = arguments.fingerprint.as_bytes();
+    let digits: Option<Vec<u8>> =
+        text.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
+    let fingerprint = digits.filter(|bytes| text.len() == 10 && bytes.len() == 5);
+    let fingerprint = fingerprint.ok_or_else(|| Failure::usage("a fingerprint has 10 hexadecimal digits"))?;
+    let reply = arguments.client.connect().await?.keys().confirm_shares(&fingerprint).await?;
+    let restores = if reply.present { "the present root key" } else { "the next root key" };
+    let told = serde_json::json!({ "fingerprint": hexadecimal(&fingerprint), "present": reply.present });
+    let mut fields = vec![("shares", hexadecimal(&fingerprint)), ("restore", restores.to_owned())];
+    if !reply.present {
+        fields.push(("next", "kura key rotate --root".into()));
+    }
+    output.thing(&told, &fields)
+}
+
+/// What a share's holder learns of it.
+#[derive(Debug, Serialize)]
+struct Checked {
+    share: u8,
+    threshold: u8,
+    set: String,
+    /// What the cluster says of it; nothing if it was not asked.
+    restores: Option<&'static str>,
+}
+
+async fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {
+    let share = ask::share("the words of the share").await?;
+    let mut checked =
+        Checked { share: share.index, threshold: share.threshold, set: hexadecimal(&share.set), restores: None };
+    if arguments.client.client.is_some() {
+        let status = arguments.client.connect().await?.keys().status().await?;
+        checked.restores = Some(known(&status, &share)?);
+    }
+    output.thing(
+        &checked,
+        &[
+            ("share", format!("{}, {} of its set restore the key", checked.share, checked.threshold)),
+            ("set", checked.set.clone()),
+            ("restores", checked.restores.unwrap_or("the cluster was not asked (--client)").to_owned()),
+        ],
+    )
+}
+
+/// Holds a share against the sets that the cluster knows: what it restores.
+fn known(status: &wire::KeyStatusReply, share: &Share) -> Result<&'static str, Failure> {
+    let cluster = ClusterId::from_slice(&status.cluster_id).map_err(Failure::failed)?;
+    for set in &status.sets {
+        let Some(read) = read(set) else { continue };
+        if read.fingerprint(&cluster) != share.set {
+            continue;
+        }
+        Gathering::new(&cluster, read).check(share).map_err(|error| Failure::new(Exit::Damaged, error))?;
+        return Ok(match (set.present, set.registrar.is_empty()) {
+            (true, false) => "the present root key",
+            (false, false) => "the next root key, or a former one",
+            (_, true) => "nothing yet: a registrar has not confirmed its set",
+        });
+    }
+    let wanted: Vec<String> = status.sets.iter().map(|set| hexadecimal(&set.fingerprint)).collect();
+    let known = if wanted.is_empty() { "none".into() } else { wanted.join(", ") };
+    Err(Failure::new(
+        Exit::Damaged,
+        format!("this share is of the set {}; sets of this cluster: {known}", hexadecimal(&share.set)),
+    )
+    .next("an old or another cluster's share: find the one that belongs to the set"))
+}
+
+fn read(set: &wire::ShareSet) -> Option<ShareSet> {
+    ShareSet::read(set.threshold, &set.root_check_value, &set.share_check_values)
+}
+
+/// A connection to each endpoint of a configuration alone.
+async fn each(client: &ClientOption) -> Result<Vec<(String, Client)>, Failure> {
+    let config = client.config()?;
+    let mut clients = Vec::new();
+    for endpoint in &config.endpoints {
+        let one = Config { endpoints: vec![endpoint.clone()], journal_head: None, ..config.clone() };
+        clients.push((endpoint.name.clone(), Client::connect_lazily(one).await?));
+    }
+    Ok(clients)
+}
+
+/// What became of a share at a node.
+#[derive(Debug, Serialize)]
+struct AtNode {
+    node: String,
+    outcome: String,
+    held: u32,
+    needed: u32,
+}
+
+async fn submit(client: ClientOption, output: Output) -> Result<(), Failure> {
+    let clients = each(&client).await?;
+    let share = ask::share("the words of your share").await?;
+    let bytes = share.to_bytes();
+    drop(share);
+    let (mut rows, mut answered, mut refused, mut failed) = (Vec::new(), 0, None, None);
+    for (node, client) in clients {
+        let keys = client.keys();
+        let submitted = match keys.status().await {
+            Ok(status) if status.unsealed => Ok(None),
+            Ok(status) if status.provider.is_empty() => continue,
+            Ok(_) => keys.submit_share(&bytes[..]).await.map(Some),
+            Err(error) => Err(error),
+        };
+        let (outcome, held, needed) = match submitted {
+            Ok(None) => {
+                answered += 1;
+                ("unsealed already".to_owned(), 0, 0)
+            }
+            Ok(Some(reply)) => {
+                answered += 1;
+                let words = if reply.complete { "taken: enough to unseal" } else { "taken" };
+                (words.to_owned(), reply.held, reply.needed)
+            }
+            Err(error @ OperationError::Invalid(_)) => {
+                let words = chain(&error);
+                refused.get_or_insert(words.clone());
+                (format!("refused: {words}"), 0, 0)
+            }
+            Err(error) => {
+                let words = chain(&error);
+                failed = Some(error);
+                (words, 0, 0)
+            }
+        };
+        rows.push(AtNode { node, outcome, held, needed });
+    }
+    output.list(&rows, &["node", "share", "shares held"], |row| {
+        let held = if row.needed == 0 { String::new() } else { format!("{} of {}", row.held, row.needed) };
+        vec![row.node.clone(), row.outcome.clone(), held]
+    })?;
+    match (refused, failed) {
+        (Some(why), _) if answered == 0 => {
+            Err(Failure::new(Exit::Damaged, why).next("kura key verify-share says what a share is"))
+        }
+        (None, Some(error)) if answered == 0 => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn rotate(arguments: RotateArguments, output: Output) -> Result<(), Failure> {
+    let what = match arguments.root {
+        true => Rotation::Root { without_shares: arguments.without_shares },
+        false => Rotation::Epoch,
+    };
+    let reply = arguments.client.connect().await?.keys().rotate(what).await?;
+    let (word, next) = match reply.state {
+        1 => ("asked for", "a registrar asks for the same"),
+        2 => ("asked for", "an operator asks for the same"),
+        3 => ("prepared", "kura key split on a voter's machine, kura key confirm, then kura key rotate --root again"),
+        _ if arguments.root => ("done", "former copies and shares open nothing that is written from now on"),
+        _ => ("done", "nothing: old rows stay readable under their own epoch"),
+    };
+    let told = serde_json::json!({
+        "state": word, "epoch": reply.epoch, "voters_ready": reply.voters_ready, "voters_missing": reply.voters_missing,
+    });
+    let mut fields = vec![("rotation", word.to_owned()), ("epoch", reply.epoch.to_string())];
+    if !reply.voters_ready.is_empty() {
+        fields.push(("voters that have it", reply.voters_ready.join(", ")));
+    }
+    if !reply.voters_missing.is_empty() {
+        fields.push(("voters that will ask", reply.voters_missing.join(", ")));
+    }
+    fields.push(("next", next.to_owned()));
+    output.thing(&told, &fields)
+}
+
+/// A set of shares as it is shown.
+#[derive(Debug, Serialize)]
+struct Set {
+    fingerprint: String,
+    threshold: u32,
+    holders: usize,
+    restores: &'static str,
+    recorded_by: String,
+    confirmed_by: String,
+    confirmed: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Told {
+    root_key: String,
+    epoch: u32,
+    sets: Vec<Set>,
+    nodes: Vec<AtNode>,
+    alarms: Vec<String>,
+}
+
+async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
+    let (mut told, mut nodes, mut failed) = (None::<wire::KeyStatusReply>, Vec::new(), None);
+    for (node, client) in each(&client).await? {
+        match client.keys().status().await {
+            Ok(reply) => {
+                let state = match (reply.unsealed, &reply.provider[..]) {
+                    (true, provider) => format!("unsealed, root key by {provider}"),
+                    (false, "") => "sealed, a backup member".to_owned(),
+                    (false, provider) => format!("SEALED, root key by {provider}"),
+                };
+                nodes.push(AtNode { node, outcome: state, held: reply.shares_held, needed: reply.shares_needed });
+                // The one that has applied most knows best; an unsealed one is not behind for long.
+                if told.as_ref().is_none_or(|before| reply.unsealed && !before.unsealed) {
+                    told = Some(reply);
+                }
+            }
+            Err(error) => {
+                nodes.push(AtNode { node, outcome: chain(&error), held: 0, needed: 0 });
+                failed = Some(error);
+            }
+        }
+    }
+    let Some(reply) = told else {
+        return Err(failed.map_or_else(|| Failure::usage("the client configuration names no endpoint"), Failure::from));
+    };
+    let next = reply.rotation.as_ref().map(|rotation| rotation.next_check_value.clone());
+    let sets = reply.sets.iter().map(|set| Set {
+        fingerprint: hexadecimal(&set.fingerprint),
+        threshold: set.threshold,
+        holders: set.share_check_values.len(),
+        restores: match (set.present, set.registrar.is_empty()) {
+            (_, true) => "waits for a registrar",
+            (true, false) => "the present root key",
+            (false, false) if next.as_ref() == Some(&set.root_check_value) => "the next root key",
+            (false, false) => "a former root key",
+        },
+        recorded_by: set.operator.clone(),
+        confirmed_by: set.registrar.clone(),
+        confirmed: moment(set.confirmed_ms),
+    });
+    let told = Told {
+        root_key: hexadecimal(&reply.root_check_value),
+        epoch: reply.epoch,
+        sets: sets.collect(),
+        nodes,
+        alarms: reply.alarms,
+    };
+    if output.json {
+        return output.line(&told);
+    }
+    output.thing(&(), &[("root key", told.root_key.clone()), ("epoch", told.epoch.to_string())])?;
+    let mut rows = table(&["shares", "restores", "how many", "recorded by", "confirmed by", "when"]);
+    for set in &told.sets {
+        rows.add_row([
+            set.fingerprint.clone(),
+            set.restores.to_owned(),
+            format!("{} of {}", set.threshold, set.holders),
+            set.recorded_by.clone(),
+            set.confirmed_by.clone(),
+            set.confirmed.clone(),
+        ]);
+    }
+    output.text(&rows.to_string())?;
+    let mut rows = table(&["node", "state", "shares held"]);
+    for node in &told.nodes {
+        let held = if node.needed == 0 { String::new() } else { format!("{} of {}", node.held, node.needed) };
+        rows.add_row([node.node.clone(), node.outcome.clone(), held]);
+    }
+    output.text(&rows.to_string())?;
+    told.alarms.iter().for_each(|alarm| note(&format!("ALARM: {alarm}")));
+    Ok(())
+}

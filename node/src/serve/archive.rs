@@ -1,0 +1,101 @@
+//! The archive's writer, put together with its node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kura_cluster::archive::{Manifest, SignedManifest};
+use openraft::storage::RaftLogReader;
+
+use super::Node;
+use crate::archive::writer::{ReadLog, Settings, SignManifests, Source, Writer};
+use crate::archive::{ArchiveStore, ArchiveTold};
+use crate::certificates::ReloadingTls;
+use crate::config::ArchiveConfig;
+use crate::raft::log_store::LogReader;
+use crate::raft::types::Entry;
+use crate::snapshot::FileHashes;
+
+/// Between two tries to reach a place that cannot be opened.
+const OPEN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where bases are made, below `data`.
+const WORK: &str = "archive-work";
+
+/// Up to which index the archive that is written here has let go of the keys that were deleted; without an
+/// archive there are none.
+pub fn cleared(node: &Node) -> u64 {
+    let Some(told) = &node.archive else { return u64::MAX };
+    let makes_base = std::fs::read_dir(node.config.data.join(WORK)).is_ok_and(|mut folder| folder.next().is_some());
+    told.point().filter(|_| !makes_base).map_or(0, |point| point.index)
+}
+
+/// Removes what a base was being made from when the node ended: it links files of then.
+pub fn clear_work(data: &Path) {
+    match std::fs::remove_dir_all(data.join(WORK)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "what a base was being made from could not be removed");
+        }
+        _ => {}
+    }
+}
+
+struct Log(LogReader);
+
+impl ReadLog for Log {
+    fn read(&self, from: u64, to: u64) -> BoxFuture<'_, std::io::Result<Vec<Entry>>> {
+        let mut reader = self.0.clone();
+        async move { reader.limited_get_log_entries(from, to.saturating_add(1)).await }.boxed()
+    }
+}
+
+struct Signer(Arc<ReloadingTls>);
+
+impl SignManifests for Signer {
+    fn sign(&self, manifest: Manifest) -> Option<SignedManifest> {
+        self.0.head_signer()?.sign_manifest(manifest)
+    }
+}
+
+/// Writes the archive until the node stops. Its place must be there: one that is made here would be made
+/// in an empty mount point, too.
+pub async fn write(
+    node: Arc<Node>,
+    config: ArchiveConfig,
+    told: Arc<ArchiveTold>,
+    log: LogReader,
+    hashes: Arc<FileHashes>,
+) {
+    let archive = loop {
+        match tokio::task::block_in_place(|| ArchiveStore::open(&config.place)) {
+            Ok(archive) => break archive,
+            Err(error) => {
+                if told.trouble().is_none() {
+                    tracing::error!(%error, "the archive cannot be opened; the log is kept for it up to its cap");
+                }
+                told.fails(error.to_string());
+                tokio::time::sleep(OPEN_INTERVAL).await;
+            }
+        }
+    };
+    let source = Source {
+        cluster_id: node.identity.cluster_id,
+        name: node.config.name.clone(),
+        store: node.store.clone(),
+        log: Box::new(Log(log)),
+        signer: Box::new(Signer(node.tls.clone())),
+        hashes,
+        work: node.config.data.join(WORK),
+        now_ms: crate::clock::now_ms,
+    };
+    let settings = Settings {
+        segment_bytes: usize::try_from(config.segment_mib << 20).unwrap_or(usize::MAX),
+        segment_time: Duration::from_secs(config.segment_seconds),
+        base_every: Duration::from_secs(config.base_every_hours * 3600),
+        base_every_bytes: config.base_every_mib << 20,
+        keep: config.keep.rules(),
+    };
+    Writer::new(source, archive, settings, told).run().await;
+}
