@@ -162,15 +162,6 @@ fn delete_purged_files(rocks: &rocksdb::DB, changes: &[Change]) {
     }
 }
 
-/// Writes out what keeps old write-ahead logs, then drops entries up to `purged` from the tables.
-pub(super) fn give_back(rocks: &rocksdb::DB, purged: u64) -> Result<(), rocksdb::Error> {
-    let entries = family(rocks, ENTRIES);
-    rocks.flush_cf(entries)?;
-    rocks.flush_cf(family(rocks, META))?;
-    rocks.compact_range_cf(entries, Some([0; 8]), Some(purged.to_be_bytes()));
-    Ok(())
-}
-
 fn disk_error(error: &rocksdb::Error) -> DiskError {
     match open::message_says_full(error.as_ref()) {
         true => DiskError::Full(error.to_string()),

@@ -442,17 +442,6 @@ impl LogWatch {
         self.database.wal_syncs()
     }
 
-    /// Gives back the space that purged entries still take: in write-ahead logs that some newer change keeps,
-    /// and in tables that no compaction has reached. Blocking, seconds at most: what is kept is not rewritten
-    /// but where it shares a table with purged entries.
-    ///
-    /// # Errors
-    /// What RocksDB says, in words. Nothing is lost.
-    pub fn give_back(&self, purged: u64) -> Result<(), String> {
-        let given = self.database.with(|rocks| super::log_disk::give_back(rocks, purged));
-        given.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
     fn failure(&self) -> Option<io::Error> {
         self.fatal.borrow().clone().map(io::Error::other)
     }

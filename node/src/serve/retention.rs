@@ -68,8 +68,8 @@ pub async fn retain(node: Arc<Node>) {
         if over && purged > given_back && purged >= upto {
             // Nothing more may be purged: it is what was purged that is still there.
             let watch = node.log.clone();
-            match tokio::task::spawn_blocking(move || watch.give_back(purged)).await {
-                Ok(Ok(())) => given_back = purged,
+            match tokio::task::spawn_blocking(move || watch.clear_purged()).await {
+                Ok(Ok(_)) => given_back = purged,
                 Ok(Err(error)) => tracing::warn!(%error, "the space of purged log entries could not be given back"),
                 Err(error) => tracing::warn!(%error, "giving back the space of purged log entries failed"),
             }
