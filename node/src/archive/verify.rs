@@ -27,6 +27,7 @@ use super::replay::{Event, ReplayError, Replayed, Tell, check_ledger, put_keys, 
 use super::store::{ArchiveStore, StoreError};
 use crate::state::DatabaseError;
 use crate::state::database::Snapshot;
+use crate::state::store::StateStore;
 use crate::vault::{Vault, VaultError};
 
 /// How often the ledger is looked for, each time that of a newer manifest.
@@ -384,8 +385,9 @@ async fn replay(
         tell(Event::Doing("sealed rows".into()));
         report.opened = tokio::task::block_in_place(|| {
             let root = std::sync::Arc::new(Key::from_bytes(&mut { *root.expose_bytes() }));
-            let vault = Vault::unseal(root, newest.head.cluster_id, &replayed.database)?;
-            open::check(&replayed.database, &vault, request.sample)
+            let state = StateStore::at_rest(replayed.database)?;
+            let vault = Vault::unseal(root, newest.head.cluster_id, &state)?;
+            open::check(&state.database(), &vault, request.sample)
         })?;
         report.faults.extend(open::faults(&report.opened));
     }

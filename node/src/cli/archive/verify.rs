@@ -155,7 +155,10 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         LevelName::Open => Level::Open,
     };
     let root_key = match &arguments.root_key {
-        Some(path) => Some(read_root_key(path).map_err(Failure::usage)?),
+        Some(path) => {
+            let key = read_root_key(path).map_err(Failure::usage)?;
+            Some(key.ok_or_else(|| Failure::usage(format!("{} is not there", path.display())))?)
+        }
         None if level == Level::Open => {
             return Err(Failure::usage("--level open takes the root key").next("give it with --root-key FILE"));
         }
