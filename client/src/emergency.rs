@@ -10,7 +10,7 @@ use kura_proto::v1;
 use crate::client::{ActingClient, records};
 use crate::error::{EmergencyError, Family, ListError, WriteFamily};
 use crate::fault::{Failure, Invalid};
-use crate::get::Get;
+use crate::get::{Get, GetSeveral};
 use crate::id::{EmergencyId, ParticipantNumber, RecordId, RequestId};
 use crate::limit::{self, PAGE_ITEMS_MAX};
 use crate::list::List;
@@ -173,6 +173,11 @@ impl Emergency {
     /// Reads a record.
     pub fn get(&self, record: RecordId) -> Get {
         self.acting.get(&self.number, record).under(self.id)
+    }
+
+    /// Reads several records under one entry of the journal.
+    pub fn get_several(&self, records: impl IntoIterator<Item = RecordId>) -> GetSeveral {
+        self.acting.get_several(&self.number, records).under(self.id)
     }
 
     /// The versions of a record, oldest first.

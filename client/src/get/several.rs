@@ -27,7 +27,7 @@ use crate::call::Retry;
 use crate::client::{ActingClient, Person, Shared, records};
 use crate::error::{Family, GetError};
 use crate::fault::{Failure, Invalid};
-use crate::id::{ParticipantNumber, RecordId};
+use crate::id::{EmergencyId, ParticipantNumber, RecordId};
 use crate::limit::{self, SEVERAL_RECORDS_MAX};
 use crate::pool::Lease;
 use crate::record::{Part, SignatureCheck, Summary};
@@ -41,6 +41,7 @@ pub struct GetSeveral {
     records: Vec<RecordId>,
     purpose: Purpose,
     limit: Option<Duration>,
+    emergency: Option<EmergencyId>,
 }
 
 impl ActingClient {
@@ -48,7 +49,8 @@ impl ActingClient {
     /// [`Purpose::Care`] if no other is stated.
     pub fn get_several(&self, number: &ParticipantNumber, records: impl IntoIterator<Item = RecordId>) -> GetSeveral {
         let records = records.into_iter().collect();
-        GetSeveral { acting: self.clone(), number: *number, records, purpose: Purpose::Care, limit: None }
+        let (acting, purpose) = (self.clone(), Purpose::Care);
+        GetSeveral { acting, number: *number, records, purpose, limit: None, emergency: None }
     }
 }
 
@@ -63,6 +65,12 @@ impl GetSeveral {
     /// What the access is for.
     pub fn purpose(mut self, purpose: Purpose) -> Self {
         self.purpose = purpose;
+        self
+    }
+
+    /// Under an emergency that the actor opened.
+    pub fn under(mut self, emergency: EmergencyId) -> Self {
+        self.emergency = Some(emergency);
         self
     }
 
@@ -83,6 +91,7 @@ impl GetSeveral {
             participant: self.number.reveal().to_owned(),
             record_ids: Vec::new(),
             purpose: self.purpose.number(),
+            episode_id: self.emergency.map_or_else(Bytes::new, EmergencyId::to_wire),
         })
     }
 
@@ -283,7 +292,7 @@ impl Several {
             purpose: self.request.purpose,
             range_start: current.position,
             range_length: 0,
-            episode_id: bytes::Bytes::new(),
+            episode_id: self.request.episode_id.clone(),
             part: String::new(),
         };
         let limit = self.end.saturating_duration_since(Instant::now());

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_cluster::ParticipantNumber;
 use kura_cluster::command::Committed;
-use kura_cluster::consent::{Act, Denial, RecordFacts, decide, visible};
-use kura_cluster::id::RecordId;
+use kura_cluster::consent::{Act, Denial, Facts, RecordFacts, decide, visible};
+use kura_cluster::id::{EpisodeId, RecordId};
 use kura_cluster::row::{ReceiptRow, RecordControl, RowKey};
 use kura_cluster::word::{Action, Purpose};
 use kura_proto::v1;
@@ -22,6 +22,7 @@ use kura_proto::v1;
 use super::attempt::Attempt;
 use super::caller::CallerRows;
 use super::consents::told;
+use super::emergency::{Episode, episode_id};
 use super::limits::SEVERAL_RECORDS_MAX;
 use super::participant::number;
 use super::read::{Permitted, Question, Reading, ReadingClock};
@@ -31,12 +32,20 @@ use super::{Caller, Gateway, GatewayError};
 /// Each record asked for, and what may be handed out of it.
 pub(super) type Answers = VecDeque<(RecordId, Result<Permitted, Denial>)>;
 
+/// What is asked of each of them alike.
+#[derive(Clone, Copy)]
+pub(super) struct Alike {
+    pub number: ParticipantNumber,
+    pub purpose: Purpose,
+    /// The emergency under which it is asked.
+    pub episode: Option<EpisodeId>,
+}
+
 /// A permitted read of several records, handed out one after the other.
 pub struct SeveralReading {
     gateway: Arc<Gateway>,
     caller: Caller,
-    number: ParticipantNumber,
-    purpose: Purpose,
+    asked: Alike,
     decided: Committed,
     left: Answers,
     current: Option<Reading>,
@@ -60,20 +69,22 @@ impl Gateway {
         caller: &Caller,
         request: v1::GetSeveralRequest,
     ) -> Result<SeveralReading, GatewayError> {
-        let number = number(&request.participant)?;
-        let purpose = Gateway::purpose(caller, request.purpose)?;
+        let asked = Alike {
+            number: number(&request.participant)?,
+            purpose: Gateway::purpose(caller, request.purpose)?,
+            episode: episode_id(&request.episode_id)?,
+        };
         let records = wanted(&request.record_ids)?;
         let done = self
             .transact(caller, Action::GetSeveral, None, |attempt| {
-                let verdict = decide_several(attempt, caller, &number, purpose, &records)?;
+                let verdict = decide_several(attempt, caller, &asked, &records)?;
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
         Ok(SeveralReading {
             gateway: self.clone(),
             caller: caller.clone(),
-            number,
-            purpose,
+            asked,
             decided: done.committed,
             left: done.value.ok_or(GatewayError::Unknown)?,
             current: None,
@@ -100,18 +111,24 @@ fn wanted(ids: &[Bytes]) -> Result<Vec<RecordId>, GatewayError> {
 pub(super) fn decide_several(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
-    number: &ParticipantNumber,
-    purpose: Purpose,
+    asked: &Alike,
     records: &[RecordId],
 ) -> Result<Verdict<Answers>, GatewayError> {
     let named = |record: &RecordId| Bytes::copy_from_slice(&record.0);
-    attempt.entry.purpose = purpose.number();
+    attempt.entry.purpose = asked.purpose.number();
     // What a denial of the whole is about.
     attempt.entry.refused_record_ids = records.iter().map(named).collect();
     let rows = CallerRows::load(attempt, caller)?;
-    let known = attempt.participant(number)?;
-    let facts = rows.facts(attempt.now_ms, Act::ReadSeveral, known.as_ref().map(|k| &*k.row), Some(purpose));
+    let episode = asked.episode.as_ref().map(|id| Episode::load(attempt, id)).transpose()?;
+    let known = attempt.participant(&asked.number)?;
+    let facts = Facts {
+        emergency: episode.as_ref().map(Episode::facts),
+        ..rows.facts(attempt.now_ms, Act::ReadSeveral, known.as_ref().map(|k| &*k.row), Some(asked.purpose))
+    };
     Verdict::of(decide(&facts), |_| {
+        if let Some(episode) = &episode {
+            episode.mark(&mut attempt.entry);
+        }
         let known = known.as_ref().ok_or(GatewayError::Damaged { what: "participant" })?;
         let mut found = Answers::with_capacity(records.len());
         for record in records {
@@ -152,7 +169,8 @@ impl SeveralReading {
                 return Ok(Some(Step::Refused(v1::RefusedRecord { record_id, reason })));
             }
         };
-        let asked = Question::whole(self.number, record, self.purpose);
+        let Alike { number, purpose, episode } = self.asked;
+        let asked = Question { episode, ..Question::whole(number, record, purpose) };
         self.clock.keep(&self.gateway, &self.caller, &asked).await?;
         let (header, reading) = tokio::task::block_in_place(|| {
             Reading::open(&self.gateway, &self.caller, asked, &found, &self.decided, self.clock)

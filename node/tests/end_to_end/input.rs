@@ -177,6 +177,7 @@ async fn malformed_reads_and_changes_are_refused_by_the_name_of_the_field() {
         participant: participant.clone(),
         record_ids: ids,
         purpose: 1,
+        ..wire::GetSeveralRequest::default()
     };
     for ids in [vec![], vec![Bytes::new()], vec![record_id.clone(); 2], vec![record_id.clone(); 65]] {
         wrong.extend(names("several", "record_ids", records.get_several(several(ids)).await));

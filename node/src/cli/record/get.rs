@@ -82,7 +82,10 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
     if let Some(to) = &arguments.to {
         let acting = arguments.acting.act(Some(&number)).await?;
-        let get = acting.get_several(&number, arguments.record.clone()).purpose(purpose(&arguments));
+        let mut get = acting.get_several(&number, arguments.record.clone()).purpose(purpose(&arguments));
+        if let Some(emergency) = arguments.emergency {
+            get = get.under(emergency);
+        }
         return several::run(get, to, output).await;
     }
     let [record] = arguments.record[..] else {

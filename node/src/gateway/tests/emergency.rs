@@ -8,6 +8,7 @@ use kura_cluster::word::{Class, Profession};
 use super::*;
 use crate::clock::now_ms;
 use crate::gateway::emergency::Episode;
+use crate::gateway::several::Step;
 
 const REASON: &str = "unconscious, ambulance 3";
 const CREDENTIAL: [u8; 32] = [0xaa; 32];
@@ -159,11 +160,31 @@ async fn it_shows_what_nobody_named_allergies_first_and_every_access_is_marked()
     };
     assert_eq!(gateway.history(&physician(), history).await.unwrap().versions.len(), 1);
 
+    let several = v1::GetSeveralRequest {
+        participant: NUMBER.into(),
+        record_ids: scene.records.iter().map(|(_, id)| id.clone()).chain([Bytes::from_static(&[7; 16])]).collect(),
+        episode_id: episode.clone(),
+        ..Default::default()
+    };
+    let without = v1::GetSeveralRequest { episode_id: Bytes::new(), ..several.clone() };
+    assert_eq!(denied(gateway.read_several(&physician(), without).await), Denial::NotGranted);
+    let mut reading = gateway.read_several(&physician(), several).await.unwrap();
+    let (mut shown, mut refused) = (0, 0);
+    while let Some(step) = reading.next().await.unwrap() {
+        match step {
+            Step::Header(_) => shown += 1,
+            Step::Data(_) => {}
+            Step::Refused(_) => refused += 1,
+        }
+    }
+    assert_eq!((shown, refused), (scene.records.len(), 1));
+
     let entries = scene.storehouse.journalled().await;
     let under: Vec<&v1::Access> = entries.iter().filter(|entry| entry.episode_id == episode).collect();
     let actions: Vec<Action> = under.iter().map(|entry| Action::from_number(entry.action).unwrap()).collect();
     assert_eq!(actions[..2], [Action::Emergency, Action::List]);
-    assert_eq!(actions[actions.len() - 2..], [Action::Get, Action::History]);
+    assert_eq!(actions[actions.len() - 3..], [Action::Get, Action::History, Action::GetSeveral]);
+    assert_eq!(under.last().unwrap().record_ids.len(), scene.records.len());
     for entry in &under {
         assert_eq!((&entry.basis[..], &entry.reason[..], entry.purpose), ("emergency", REASON, 1));
         assert_eq!(entry.participant, NUMBER);

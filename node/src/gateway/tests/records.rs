@@ -8,7 +8,7 @@ use kura_cluster::word::Purpose;
 use super::*;
 use crate::gateway::participant::number;
 use crate::gateway::put::decide_write;
-use crate::gateway::several::decide_several;
+use crate::gateway::several::{Alike, decide_several};
 use crate::gateway::transact::Verdict;
 
 fn whole(record: v1::NewRecord) -> v1::PutWholeRequest {
@@ -37,9 +37,8 @@ async fn a_read_of_several_expects_every_record_that_it_asked_for() {
     let (one, other) = (put(&gateway, record()).await, put(&gateway, record()).await);
     let asked: Vec<RecordId> = [&one[..], &[7; 16], &other[..]].map(|id| RecordId::from_slice(id).unwrap()).into();
     let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
-    let number = number(NUMBER).unwrap();
-    let Ok(Verdict::Permitted { value, .. }) = decide_several(&mut attempt, &doctor(), &number, Purpose::Care, &asked)
-    else {
+    let alike = Alike { number: number(NUMBER).unwrap(), purpose: Purpose::Care, episode: None };
+    let Ok(Verdict::Permitted { value, .. }) = decide_several(&mut attempt, &doctor(), &alike, &asked) else {
         panic!("the hospital is granted");
     };
     assert_eq!(value.iter().map(|(_, answer)| answer.is_ok()).collect::<Vec<_>>(), [true, false, true]);
