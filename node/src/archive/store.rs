@@ -12,14 +12,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use kura_cluster::archive::ObjectName;
-use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use tokio::io::AsyncWriteExt;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
+use tokio::io::AsyncReadExt;
 
 /// Bytes of a part of an object that is sent in parts.
 const PART_BYTES: usize = 8 << 20;
+/// Parts that are on their way at a time.
+const PARTS_UNDER_WAY: usize = 2;
+/// Bytes read of a file at a time.
+const READ_BYTES: usize = 1 << 20;
 
 /// Why an archive could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +105,9 @@ impl ArchiveStore {
             }
         };
         let objects = LocalFileSystem::new_with_prefix(directory).map_err(|error| refused(error.to_string()))?;
-        Ok(ArchiveStore::over(Arc::new(objects.with_fsync(true)), place))
+        // A generation's folder goes with its last manifest: folders are what is listed.
+        let objects = objects.with_fsync(true).with_automatic_cleanup(true);
+        Ok(ArchiveStore::over(Arc::new(objects), place))
     }
 
     /// As [`ArchiveStore::open`]; makes the directory, but not the one above it, if it is not there.
@@ -175,21 +180,26 @@ impl ArchiveStore {
         }
         let unreadable = |source| StoreError::File { path: file.display().to_string(), source };
         let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
-        let mut writer =
-            BufWriter::with_capacity(self.objects.clone(), self.path(&text), PART_BYTES).with_max_concurrency(2);
-        let copied = tokio::io::copy(&mut source, &mut writer).await;
-        let written = match copied {
-            Ok(count) if count == bytes => writer.shutdown().await,
-            Ok(count) => Err(std::io::Error::other(format!("the file has {count} bytes, not {bytes}"))),
-            Err(error) => Err(error),
-        };
-        if written.is_err() {
-            let _ = writer.abort().await;
+        let mut target = self.begin(&text);
+        let mut read = 0;
+        loop {
+            let mut piece = BytesMut::with_capacity(READ_BYTES);
+            match source.read_buf(&mut piece).await {
+                Ok(0) if read == bytes => break,
+                Ok(0) => {
+                    target.abort().await;
+                    let why = format!("it has {read} bytes, not {bytes}");
+                    return Err(unreadable(std::io::Error::other(why)));
+                }
+                Ok(count) => read += count as u64,
+                Err(error) => {
+                    target.abort().await;
+                    return Err(unreadable(error));
+                }
+            }
+            target.put(piece.freeze()).await?;
         }
-        written.map(|()| true).map_err(|error| match error.downcast::<object_store::Error>() {
-            Ok(source) => self.failed(&text)(source),
-            Err(source) => StoreError::File { path: text.clone(), source },
-        })
+        target.finish().await.map(|()| true)
     }
 
     /// Puts an object in place of whatever is there.
@@ -200,9 +210,7 @@ impl ArchiveStore {
 
     /// Begins an object that comes in pieces. It is there once it is finished.
     pub fn begin(&self, name: &str) -> Beginning {
-        let writer =
-            BufWriter::with_capacity(self.objects.clone(), self.path(name), PART_BYTES).with_max_concurrency(2);
-        Beginning { writer, store: self.clone(), name: name.to_owned() }
+        Beginning { held: BytesMut::new(), upload: None, store: self.clone(), name: name.to_owned() }
     }
 
     /// An object's length; `None` if it is not there.
@@ -274,29 +282,52 @@ impl ArchiveStore {
     }
 }
 
-/// An object that comes in pieces.
+/// An object that comes in pieces: a small one is sent whole, a larger one in parts. (`BufWriter` of the
+/// `object_store` crate panics when it is used after a failure.)
 pub struct Beginning {
-    writer: BufWriter,
+    held: BytesMut,
+    upload: Option<WriteMultipart>,
     store: ArchiveStore,
     name: String,
 }
 
 impl Beginning {
-    /// Adds a piece.
+    /// Adds a piece. After an error nothing more can be done with it.
     pub async fn put(&mut self, piece: Bytes) -> Result<(), StoreError> {
-        self.writer.put(piece).await.map_err(self.store.failed(&self.name))
+        if let Some(upload) = &mut self.upload {
+            upload.wait_for_capacity(PARTS_UNDER_WAY).await.map_err(self.store.failed(&self.name))?;
+            upload.put(piece);
+            return Ok(());
+        }
+        self.held.extend_from_slice(&piece);
+        if self.held.len() >= PART_BYTES {
+            let begun = self.store.objects.put_multipart(&self.store.path(&self.name)).await;
+            let begun = begun.map_err(self.store.failed(&self.name))?;
+            let mut upload = WriteMultipart::new_with_chunk_size(begun, PART_BYTES);
+            upload.put(self.held.split().freeze());
+            self.upload = Some(upload);
+        }
+        Ok(())
     }
 
     /// Ends it: it is there now.
-    pub async fn finish(mut self) -> Result<(), StoreError> {
-        let ended = self.writer.shutdown().await;
-        ended.map_err(|source| StoreError::File { path: self.name.clone(), source })
+    pub async fn finish(self) -> Result<(), StoreError> {
+        let ended = match self.upload {
+            Some(upload) => upload.finish().await,
+            None => {
+                let bytes = PutPayload::from_bytes(self.held.freeze());
+                self.store.objects.put(&self.store.path(&self.name), bytes).await
+            }
+        };
+        ended.map(drop).map_err(self.store.failed(&self.name))
     }
 
     /// Gives it up: it never is there.
-    pub async fn abort(mut self) {
-        // What storage keeps of it is its own to clean up.
-        let _ = self.writer.abort().await;
+    pub async fn abort(self) {
+        if let Some(upload) = self.upload {
+            // What storage keeps of it is its own to clean up.
+            let _ = upload.abort().await;
+        }
     }
 }
 
