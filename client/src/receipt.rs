@@ -243,7 +243,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotCommitted {
     /// It was not committed, and never will be.
-    #[error("the write was not committed and never will be: write it anew")]
+    #[error("this certificate's write was not committed and never will be: write it anew")]
     Absent,
     /// The cluster no longer remembers.
     #[error("the write is older than what the cluster remembers: look for the record before writing it anew")]

@@ -80,7 +80,12 @@ struct Change {
 
 impl Told {
     fn of(act: &Act, with_changes: bool) -> Self {
-        let change = |Difference { field, before, after }| Change { field, before, after };
+        // What a closed act replaced, and what a stale one would replace by now, is not what it was proposed for.
+        let is_fresh = act.state == ActState::Proposed && !act.stale;
+        let change = |Difference { field, before, after }| {
+            let before = if is_fresh { before } else { "(not kept)".to_owned() };
+            Change { field, before, after }
+        };
         let changes = if with_changes { act.differences().into_iter().map(change).collect() } else { Vec::new() };
         Self {
             act: act.id.to_string(),
@@ -149,7 +154,9 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             let registry = client.connect().await?.registry();
             let act = registry.act(id).await?;
             // What is confirmed is what stands here, whatever the cluster shows to others.
-            note(&changes(&Told::of(&act, true)));
+            if state(&act) == ActState::Proposed.word() {
+                note(&changes(&Told::of(&act, true)));
+            }
             receipt::print(&registry.confirm(&act).await?, output)
         }
         Command::Reject(RejectArguments { id, because }) => {

@@ -144,11 +144,10 @@ pub(crate) fn not_made(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::failed(chain(error))
 }
 
-const ASK_OUTCOME: &str = "ask what became of it: kura record outcome";
+const ASK_OUTCOME: &str = "ask what became of it with the same --client: kura record outcome";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
 const CHECK_ID: &str = "check the id; the `list` command of the same thing shows what there is";
-const LOOK_FIRST: &str =
-    "what is there already stays as it is: look at it, and give another id if this is another thing";
+const LOOK_FIRST: &str = "what is there already stays as it is: look at it (`list`), then change it, or give another id if this is another thing";
 
 /// What to do about something that cannot be done now.
 fn when(reason: Reason) -> &'static str {

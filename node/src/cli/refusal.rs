@@ -61,13 +61,13 @@ pub const WORDS: &[Word] = &[
         "application-facility",
         Denied,
         "the application may not speak for this facility",
-        "check --as; a registrar adds facilities: `kura app add NAME --facility F`",
+        "check --as; a registrar adds facilities: `kura app change NAME --add-facility F`",
     ),
     word(
         "application-participants",
         Denied,
         "the application may not speak for participants",
-        "act as a facility's user (--as), or ask a registrar: `kura app add NAME --participants`",
+        "act as a facility's user (--as), or ask a registrar: `kura app change NAME --participants true`",
     ),
     word(
         "facility-unknown",

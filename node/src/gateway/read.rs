@@ -174,10 +174,17 @@ impl Gateway {
             .transact(caller, Action::History, None, |attempt| {
                 let verdict = decide_read(attempt, caller, &asked)?.try_map(|found| {
                     let mut versions = Vec::new();
+                    let entry = (attempt.entry.clone(), attempt.entry_facilities.clone());
                     for version in 1..=found.control.version {
+                        // Each is told to whoever may read it; the entry is about the record.
+                        let earlier = Question { version, ..asked.clone() };
+                        if let Verdict::Denied(_) = decide_read(attempt, caller, &earlier)? {
+                            continue;
+                        }
                         let (_, manifest) = load_manifest(attempt, &found.pseudonym, &asked.record_id, version)?;
                         versions.push(summary(&asked.record_id, &found.control, &manifest));
                     }
+                    (attempt.entry, attempt.entry_facilities) = entry;
                     Ok(versions)
                 })?;
                 Ok((verdict, ReceiptRow::default()))
@@ -206,6 +213,16 @@ pub(super) fn decide_read(
         let control = attempt.load_of::<RecordControl>(&key, &home)?.value;
         // A version that was never written is no record; the one read names the class.
         let control = control.filter(|control| asked.version <= control.version);
+        // The control row tells of the newest version. An earlier one is decided on by what it is itself: else
+        // a further version of another class or day would open what came before it.
+        let control = match control {
+            Some(control) if asked.version != 0 && asked.version < control.version => {
+                let (_, manifest) = load_manifest(attempt, &home, &asked.record_id, asked.version)?;
+                let (class, clinical_day) = (manifest.class, manifest.clinical_day);
+                Some(Arc::new(RecordControl { class, clinical_day, ..(*control).clone() }))
+            }
+            control => control,
+        };
         found = control.map(|control| (home, control));
     }
     if let Some((_, control)) = &found {

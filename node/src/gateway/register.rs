@@ -160,7 +160,10 @@ fn propose<T: Registrable>(
     let object = row.object();
     let open = open_acts(attempt)?;
     if open.iter().any(|act| act.kind == kind && act.object == object) {
-        return Err(GatewayError::InUse { field: "act", what: "an open proposal about the same: reject it first" });
+        return Err(GatewayError::InUse {
+            field: "act",
+            what: "an open proposal about the same: confirm or reject that first (`kura act list`)",
+        });
     }
     if open.len() >= ACTS_OPEN_MAX {
         let why = format!("{ACTS_OPEN_MAX} acts wait for their second registrar, the limit; close some first");

@@ -88,11 +88,16 @@ pub trait Repeatable: Message + Clone {
     fn without_actor(&self) -> Self;
 }
 
+/// Who asks, without how and when they were authenticated: what one actor wrote is told again to nobody else.
+fn whom(actor: &v1::Actor) -> v1::Actor {
+    v1::Actor { kind: actor.kind, facility: actor.facility.clone(), name: actor.name.clone(), ..v1::Actor::default() }
+}
+
 macro_rules! repeatable {
     ($($request:ident),+) => {
         $(impl Repeatable for v1::$request {
             fn without_actor(&self) -> Self {
-                Self { actor: None, ..self.clone() }
+                Self { actor: self.actor.as_ref().map(whom), ..self.clone() }
             }
         })+
     };

@@ -24,7 +24,7 @@ const TOLD_EVERY: u64 = 1_000;
 pub struct Arguments {
     #[command(flatten)]
     filter: FilterOptions,
-    /// File to write; it must not exist. Standard output otherwise. It names participants and users: keep it
+    /// File to write; it must not exist. Standard output otherwise, and for `-`. It names participants and users: keep it
     /// as the records are kept.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { filter, out, client } = arguments;
     let stream = filter.list(&client.connect().await?).oldest_first().stream();
-    let entries = match out {
+    let entries = match out.filter(|path| path.as_os_str() != "-") {
         None => write(stream, BufWriter::new(io::stdout())).await?,
         Some(path) => {
             if path.exists() {

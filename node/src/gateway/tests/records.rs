@@ -1,9 +1,11 @@
 //! What reads of several, relations and legal holds expect and write.
 
 use kura_cluster::command::Command;
+use kura_cluster::consent::Denial;
 use kura_cluster::id::RecordId;
-use kura_cluster::row::{JournalEntry, Participant, RecordControl, RowKey};
-use kura_cluster::word::Purpose;
+use kura_cluster::row::{JournalEntry, Participant, RecordControl, RowKey, Table, User};
+use kura_cluster::seal::Domain;
+use kura_cluster::word::{Class, Profession, Purpose};
 
 use super::*;
 use crate::gateway::participant::number;
@@ -187,5 +189,46 @@ async fn a_signature_is_checked_over_all_parts_however_they_come() {
     let receipt = upload.finish(v1::PutFinish::default()).await.unwrap();
     assert_eq!(told(&receipt.record_id).await.signature_check.unwrap().result, 1);
     drop((plain, gateway));
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_version_is_decided_on_by_its_own_class() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let image = put(&gateway, record()).await;
+    let document = Class::Document.number();
+    put(&gateway, v1::NewRecord { record_id: image.clone(), class: document, ..record() }).await;
+    let care_worker = |user: &mut User| user.profession = Profession::CareWorker.number();
+    storehouse.edit_hashed((Table::User, Domain::User), &[HOSPITAL, DOCTOR], care_worker).await;
+
+    let version = |version| v1::GetRequest {
+        participant: NUMBER.into(),
+        record_id: image.clone(),
+        version,
+        ..v1::GetRequest::default()
+    };
+    assert!(gateway.read(&doctor(), version(2)).await.is_ok(), "care workers see documents");
+    match gateway.read(&doctor(), version(1)).await {
+        Err(GatewayError::Denied { reason, .. }) => assert_eq!(reason, Denial::ProfessionClass),
+        other => panic!("they see no images: {:?}", other.map(|(header, _)| header)),
+    }
+    let last = storehouse.journalled().await.pop().unwrap();
+    assert_eq!((last.class, last.version), (Class::Image.number(), 1));
+    let asked = v1::HistoryRequest { participant: NUMBER.into(), record_id: image, ..Default::default() };
+    let told = gateway.history(&doctor(), asked).await.unwrap().versions;
+    assert_eq!(told.iter().map(|told| told.version).collect::<Vec<_>>(), [2]);
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_wrote_is_told_again_to_nobody_else() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let asked = whole(record());
+    gateway.put_whole(&doctor(), asked.clone()).await.unwrap();
+    let stranger = v1::Actor { name: "nobody".into(), ..asked.actor.clone().unwrap_or_default() };
+    let other = v1::PutWholeRequest { actor: Some(stranger), ..asked };
+    assert!(gateway.put_whole(&participant(), other).await.is_err());
     storehouse.close().await;
 }
