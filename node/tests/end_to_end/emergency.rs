@@ -229,8 +229,8 @@ async fn by_the_command_line_from_opening_to_the_verdict() {
     assert_eq!((&shown["reason"], &shown["participant"]), (&REASON.into(), &number.into()));
     let done: Vec<_> = shown["accesses"].as_array().unwrap().iter().map(|a| a["action"].as_str().unwrap()).collect();
     assert_eq!(done, ["emergency", "list", "list", "get", "history"]);
-    let close = ["review", "close", &review, "--verdict", "unjustified", "--note", "nobody knows of it", "--json"];
-    lines(&kura(&world, auditor, &close));
+    let close = ["review", "close", &review, "--verdict", "unjustified", "--note", "nobody knows of it"];
+    lines(&kura(&world, auditor, &[&close[..], &["--json"]].concat()));
     refused(&kura(&world, auditor, &close), 3, "review-state");
     let closed = lines(&kura(&world, auditor, &["review", "list", "--closed", "--json"]));
     assert_eq!(
