@@ -32,6 +32,8 @@ use crate::random;
 
 /// How long a voter may take to have applied the rotation and to store the key.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often is looked whether the newest keyring is opened.
+const OPENED_INTERVAL: Duration = Duration::from_millis(50);
 
 const WAITS_FOR_REGISTRAR: u32 = 1;
 const WAITS_FOR_OPERATOR: u32 = 2;
@@ -93,6 +95,7 @@ async fn next_key(node: &Node, caller: &Caller, row: &RotationRow, revision: Rev
         let why = "another voter has the next root key, whose shares are confirmed; ask that one";
         return Err(GatewayError::Unavailable { why: why.into() }.into());
     }
+    opened_newest(node).await;
     may_take(node, vault.root()).map_err(Status::failed_precondition)?;
     let key = Arc::new(random::key());
     let revision = node.gateway.begin_root_rotation(caller, &key).await?;
@@ -137,6 +140,15 @@ async fn hand_out(node: &Node, next: &Next) -> (Vec<String>, Vec<String>) {
         }
     }
     (ready, missing)
+}
+
+/// Waits, for a moment, until this voter has opened the newest keyring: another rotation may just have ended.
+async fn opened_newest(node: &Node) {
+    let end = Instant::now() + TAKE_TIMEOUT;
+    let newest = || node.store.published().summary.table(Table::Keyring).revision;
+    while node.custody.opened() != Some(newest()) && Instant::now() < end {
+        tokio::time::sleep(OPENED_INTERVAL).await;
+    }
 }
 
 /// Whether this voter can keep a next root key so that a restart finds it.
