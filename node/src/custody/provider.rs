@@ -86,8 +86,11 @@ impl Provider {
     /// Why the node has no key, for its log.
     pub fn missing(&self) -> String {
         match self {
-            Provider::File(path) => format!("no root key at {}", path.display()),
-            Provider::Credential(Ok(path)) => format!("no credential at {}", path.display()),
+            Provider::File(path) => format!(
+                "no root key at {} that opens it (there is none, or another cluster's, or one of before a rotation)",
+                path.display()
+            ),
+            Provider::Credential(Ok(path)) => format!("no credential at {} that opens it", path.display()),
             Provider::Credential(Err(name)) => {
                 format!("this process was given no credentials ({CREDENTIALS_DIRECTORY} is not set), wanted {name}")
             }

@@ -114,7 +114,7 @@ async fn a_data_directory_of_another_node_or_cluster_is_refused() {
     ours.cluster.restart("voter-1").await.unwrap();
     let log = ours.cluster.layout().node_log("voter-1");
     until("a sealed node", GIVES_UP, async || match fs::read_to_string(&log).unwrap() {
-        words if words.contains("does not open with this root key: it belongs to another cluster") => Ok(()),
+        words if words.contains("no root key at root.key that opens it") && words.contains("another cluster") => Ok(()),
         words => Err(words),
     })
     .await;
