@@ -72,7 +72,7 @@ impl StoredRow {
         self.value == STRIPPED_VALUE
     }
 
-    /// The bytes before the value. The database writes prefix and value without joining them.
+    /// The bytes before the value.
     pub fn prefix(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1 + 16 + 16 + 32);
         bytes.push(if self.header.replaced.is_absent() { FORMAT_NEW } else { FORMAT_REPLACING });

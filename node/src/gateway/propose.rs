@@ -32,7 +32,7 @@ use crate::state::StateMachine;
 use crate::vault::Vault;
 
 /// Bytes of commands between `propose` and their outcome.
-pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+pub const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
 /// One permit of the semaphore.
 const PERMIT_BYTES: usize = 1024;
 /// Pause before a proposal is tried again.

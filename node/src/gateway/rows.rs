@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use crate::state::Database;
 
 /// Opened rows kept.
-const ROWS_CACHED: usize = 20_000;
+const ROWS_CACHED: usize = 8_000;
 
 /// A row as a decision uses it.
 #[derive(Debug)]

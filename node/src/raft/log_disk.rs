@@ -6,7 +6,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use rocksdb::{WriteBatch, WriteOptions};
 
 use super::codec;
@@ -18,6 +17,10 @@ use crate::space::message_says_full;
 
 /// Free space, beyond the write-ahead log's own size, that opening the database again needs.
 const REOPEN_FREE_BYTES: u64 = 8 << 20;
+
+/// Bytes in a batch of an entry beside its value, at most, and of any other change.
+const KEY_BYTES: usize = 32;
+const CHANGE_BYTES: usize = 256;
 
 /// One change of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +91,7 @@ impl Disk for RocksDisk {
         options.set_sync(sync);
         self.database
             .with(|rocks| {
-                let mut batch = WriteBatch::default();
+                let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(changes));
                 put_changes(rocks, changes, &mut batch);
                 rocks.write_opt(batch, &options)?;
                 if sync {
@@ -120,14 +123,24 @@ impl Disk for RocksDisk {
     }
 }
 
+/// About the bytes of a batch. Growing by doubling would leave as much behind again.
+fn batch_bytes(changes: &[Change]) -> usize {
+    let of = |change: &Change| match change {
+        Change::Append(entries) => entries.iter().map(|entry| codec::entry_bytes(entry) + KEY_BYTES).sum(),
+        _ => CHANGE_BYTES,
+    };
+    CHANGE_BYTES + changes.iter().map(of).sum::<usize>()
+}
+
 fn put_changes(rocks: &rocksdb::DB, changes: &[Change], batch: &mut WriteBatch) {
     let (entries, meta) = (family(rocks, ENTRIES), family(rocks, META));
-    let mut value = BytesMut::new();
+    let mut value = Vec::new();
     for change in changes {
         match change {
             Change::Append(appended) => {
                 for entry in appended {
                     value.clear();
+                    value.reserve_exact(codec::entry_bytes(entry));
                     codec::put_entry(entry, &mut value);
                     batch.put_cf(entries, entry.log_id.index.to_be_bytes(), &value);
                 }

@@ -34,7 +34,7 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Changes in one group.
 pub const GROUP_CHANGES_MAX: usize = 1024;
 /// Bytes of changes that wait to be written.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+pub const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// What a change counts at least, so that the queue's length is bounded too.
 pub const CHANGE_BYTES_MIN: usize = 4 << 10;
 /// A mark waits no longer than this for its own sync.

@@ -33,6 +33,10 @@ const SUMMARY_KEY: &[u8] = b"summary";
 /// Memory for memtables of all column families together: somewhat more than is applied between two
 /// snapshots (`retention.snapshot_every_mib`), each of which writes them out.
 const MEMTABLES_BYTES: usize = 36 << 20;
+/// Bytes of a batch beside its rows, and of a row beside its key and value, at most: batches are made in one
+/// piece, as growing by doubling would leave as much behind again.
+const BATCH_BYTES: usize = 4 << 10;
+const ROW_BYTES: usize = 96;
 /// Memory for cached blocks of all column families together.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// Blocks from this size live in blob files, where compaction does not rewrite them: nearly all.
@@ -204,14 +208,19 @@ impl Database {
         rows: impl Iterator<Item = (&'r Bytes, &'r Option<StoredRow>)> + Clone,
         progress: &Progress<'_>,
     ) -> Result<(), DatabaseError> {
-        let mut batch = WriteBatch::default();
+        let bytes =
+            rows.clone().map(|(key, row)| key.len() + row.as_ref().map_or(0, |row| row.value.len()) + ROW_BYTES);
+        let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES + bytes.sum::<usize>());
+        let mut value = Vec::new();
         for (key, row) in rows.clone() {
             let family = self.family_of(key);
             match row {
                 Some(row) => {
-                    let mut value = row.prefix();
+                    value.clear();
+                    value.reserve_exact(row.value.len() + ROW_BYTES);
+                    value.extend_from_slice(&row.prefix());
                     value.extend_from_slice(&row.value);
-                    batch.put_cf(family, key, value);
+                    batch.put_cf(family, key, &value);
                 }
                 None => batch.delete_cf(family, key),
             }
