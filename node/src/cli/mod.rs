@@ -28,6 +28,7 @@ mod output;
 mod participant;
 mod receipt;
 mod record;
+mod recover;
 mod refusal;
 mod registry;
 mod request;
@@ -130,6 +131,9 @@ enum Command {
     /// The archive that a backup member writes: looked at, checked, copied; offline.
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Take a cluster over from what survives of it, and open it step by step; most of it offline (recovery staff).
+    #[command(subcommand)]
+    Recover(recover::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -154,7 +158,11 @@ pub fn run() -> ExitCode {
     };
     let opens_databases = matches!(
         cli.command,
-        Command::Serve(_) | Command::Init(_) | Command::Join(_) | Command::Archive(archive::Command::Verify(_))
+        Command::Serve(_)
+            | Command::Init(_)
+            | Command::Join(_)
+            | Command::Recover(_)
+            | Command::Archive(archive::Command::Verify(_))
     );
     let ended = runtime.block_on(execute(cli));
     match opens_databases {
@@ -194,6 +202,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Join(arguments) => setup::join(arguments, output).await,
         Command::Member(command) => member::run(command, output).await,
         Command::Key(command) => key::run(command, output).await,
+        Command::Recover(command) => recover::run(command, output).await,
         Command::Status(arguments) => status::run(arguments, output).await,
         Command::Facility(command) => registry::facility(command, output).await,
         Command::User(command) => registry::user(command, output).await,
