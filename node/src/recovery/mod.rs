@@ -3,6 +3,7 @@
 //! - [`found`]: looks at what survives, [`plan`]: ranks it, says what may be lost and what has to be fenced
 //! - [`take`]: the take-over itself, offline; [`membership`]: makes a state at rest the only member of a new timeline
 //! - [`report`]: what was taken over and what is unconfirmed; [`verify`]: holds the result against it
+//! - [`salvage`]: what a former member's disk has that the new timeline lacks
 //! - [`fence`]: being left behind by a later timeline
 //!
 //! Invariants
@@ -15,5 +16,6 @@ pub mod membership;
 pub mod mirror;
 pub mod plan;
 pub mod report;
+pub mod salvage;
 pub mod take;
 pub mod verify;

@@ -36,6 +36,9 @@ use crate::state::database::Progress;
 use crate::state::{Database, DatabaseError, StateStore, current_database, first_database};
 use crate::vault::{Vault, VaultError, write_root_key};
 
+/// What is told of an entry whose outcome is not known.
+pub(super) const NO_OUTCOME: &str = "none";
+
 /// Why nothing was taken over. The survivor is as it was; so is the target, which does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
@@ -407,12 +410,13 @@ pub(super) fn tables(summary: &Summary) -> Vec<TableTold> {
     Table::ALL.iter().map(told).collect()
 }
 
-fn tail_entry(entry: &Entry, outcome: Option<&Outcome>, vault: &Vault) -> TailEntry {
+/// An entry as a statement has it.
+pub(super) fn tail_entry(entry: &Entry, outcome: Option<&Outcome>, vault: &Vault) -> TailEntry {
     let mut told = TailEntry {
         place: entry.log_id.into(),
         at_ms: 0,
         outcome: match outcome {
-            None => "none",
+            None => NO_OUTCOME,
             Some(Outcome::Committed(_)) => "committed",
             Some(Outcome::Conflict { .. }) => "conflict",
             Some(Outcome::Expired) => "expired",

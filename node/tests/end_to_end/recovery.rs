@@ -295,7 +295,14 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     assert_eq!(status.timeline, 1);
     doctor.put(&number, note()).bytes("on four").await.unwrap();
 
-    // The old disk turns up, and somebody starts it.
+    // The old disk turns up. Nothing is on it that the backup lacks; then somebody starts it.
+    let old_data = old_voter.join("data").display().to_string();
+    let salvage = ["recover", "salvage", "--from", &old_data, "--config", "taken.toml"];
+    let salvaged = kura(&folder, &salvage, "").await.json();
+    assert_eq!((&salvaged["continues"], &salvaged["restrictive"]), (&Value::from(true), &Value::from(0)), "{salvaged}");
+    let own = folder.join("data").display().to_string();
+    let salvage = ["recover", "salvage", "--from", &own, "--config", "taken.toml"];
+    assert_eq!(kura(&folder, &salvage, "").await.json()["entries"], 0, "it was taken over whole");
     let old = Served::start(&old_voter, "config.toml");
     assert_eq!(old.ended().await, Some(1));
     let said = fs::read_to_string(old_voter.join("recovered.txt")).unwrap();

@@ -12,7 +12,7 @@ use crate::clock::now_ms;
 use crate::config::NodeConfig;
 use crate::custody::Provider;
 use crate::recovery::plan::{Plan, words};
-use crate::recovery::report::Report;
+use crate::recovery::report::{Report, TailEntry};
 use crate::recovery::verify::verify as check;
 
 /// Options of `kura recover plan`.
@@ -44,6 +44,17 @@ pub struct VerifyArguments {
 #[derive(Debug, Args)]
 pub struct ReportArguments {
     /// The configuration of the node that was taken over.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Options of `kura recover salvage`.
+#[derive(Debug, Args)]
+pub struct SalvageArguments {
+    /// The data directory of a former member. No node may run on it.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The configuration of the node that was taken over: its statement, and its root key's file or credential.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
@@ -170,6 +181,39 @@ pub fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure>
         .next("do not start it; take over from another survivor"))
 }
 
+/// `kura recover salvage`.
+pub async fn salvage(arguments: SalvageArguments, output: Output) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let report = Report::read(&config.data).map_err(|error| Failure::new(Exit::NotFound, chain(&error)))?;
+    let provider = config.root_key.as_ref().map(Provider::new);
+    let root = provider.map_or(Ok(None), |provider| provider.read());
+    let root = root.map_err(|error| Failure::failed(chain(&error)))?;
+    let root = root.ok_or_else(|| {
+        Failure::new(Exit::NotFound, "the configuration's provider has no root key here")
+            .next("run this where the root key is a file or a credential")
+    })?;
+    let scratch = Beside::of(&config.data)?;
+    let found = crate::recovery::salvage::salvage(&arguments.from, &report, Arc::new(root), &scratch.0).await;
+    let found = found.map_err(|error| Failure::new(Exit::Damaged, chain(&error)))?;
+    if output.json {
+        return output.line(&found);
+    }
+    if !found.continues {
+        note(
+            "WARNING: the two logs part before the statement's last entry: what follows may be in the cluster already",
+        );
+    }
+    output.thing(
+        &(),
+        &[
+            ("from", format!("{} {}", found.from.kind, found.from.name)),
+            ("last entry", words(found.from.last)),
+            ("beyond the statement", format!("{} entries, {} restrict", found.entries, found.restrictive)),
+        ],
+    )?;
+    show_entries(&found.listed, output)
+}
+
 /// `kura recover report`.
 pub fn report(arguments: ReportArguments, output: Output) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
@@ -204,7 +248,11 @@ pub fn show(report: &Report, output: Output) -> Result<(), Failure> {
             ("state digest", report.state_digest.clone()),
         ],
     )?;
-    output.list(&report.tail, &["entry", "at", "outcome", "what", "request", "rows"], |entry| {
+    show_entries(&report.tail, output)
+}
+
+fn show_entries(entries: &[TailEntry], output: Output) -> Result<(), Failure> {
+    output.list(entries, &["entry", "at", "outcome", "what", "request", "rows"], |entry| {
         vec![
             words(entry.place),
             moment(entry.at_ms),

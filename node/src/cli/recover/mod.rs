@@ -23,6 +23,8 @@ pub enum Command {
     Verify(look::VerifyArguments),
     /// Show the statement of a take-over: what is there, what is unconfirmed, what nobody knows.
     Report(look::ReportArguments),
+    /// List what a former member's disk has that the new timeline lacks, what restricts first. Applies nothing.
+    Salvage(look::SalvageArguments),
     /// Serve the next step to applications: emergency, then reads, then writes.
     Open(OpenArguments),
 }
@@ -56,6 +58,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Apply(arguments) => apply::run(arguments, output).await,
         Command::Verify(arguments) => look::verify(arguments, output),
         Command::Report(arguments) => look::report(arguments, output),
+        Command::Salvage(arguments) => look::salvage(arguments, output).await,
         Command::Open(arguments) => open(arguments, output).await,
     }
 }
