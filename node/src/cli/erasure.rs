@@ -303,7 +303,9 @@ fn print(shown: &ShownErasure, output: Output) -> Result<(), Failure> {
     if erasure.erased_ms != 0 {
         let none = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         fields.push(("log index", format!("{} (timeline {})", erasure.keys_last_index, erasure.timeline)));
-        fields.push(("exports with keys", none(&erasure.exports)));
+        // Nobody fills it yet: its being empty must not look like an answer.
+        let exports = if erasure.exports.is_empty() { "not known".into() } else { erasure.exports.join(", ") };
+        fields.push(("exports with keys", exports));
         fields.push(("removed, no report", none(&erasure.unreported_members)));
     }
     output.thing(&told, &fields)?;
