@@ -52,7 +52,8 @@ pub struct Erasure {
     pub keys_last_index: u64,
     /// What members reported.
     pub reports: Vec<ErasureReport>,
-    /// Exports and generations that still hold the keys. There are none in this version.
+    /// Exports and generations that still hold the keys. Not filled yet: an empty list says nothing about
+    /// archives and exports.
     pub exports: Vec<String>,
     /// Members that were removed without having reported.
     pub unreported_members: Vec<String>,
