@@ -452,38 +452,45 @@ mod tests {
         assert_eq!(ServiceRow::decode(service.value).unwrap().level, ServiceLevel::Closed.number());
     }
 
+    /// What a beginning is refused with, once the certificate or what it is for was changed.
+    async fn refused(
+        data: &Path,
+        recovery: &NewRecovery,
+        root: &Arc<Key>,
+        change: impl FnOnce(&mut TimelineCertificate, &mut Beginning),
+    ) -> String {
+        let mut beginning = beginning();
+        let database = backup(data, recovery, root);
+        let mut certificate = certify(&database, &recovery.keys.timelines, &beginning).unwrap();
+        change(&mut certificate, &mut beginning);
+        let refused = begin_timeline(data, database, root, &certificate, &beginning).await.unwrap_err();
+        assert!(!NodeIdentity::exists(data), "{refused}");
+        refused.to_string()
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn no_timeline_begins_without_its_certificate_and_keys() {
         let folder = tempfile::tempdir().unwrap();
         let (recovery, root) = (NewRecovery::draw("kita").unwrap(), Arc::new(crate::random::key()));
-        let other = NewRecovery::draw("kita").unwrap();
-        let beginning = beginning();
-        let begin = async |name: &str, root: &Arc<Key>, change: &dyn Fn(&mut TimelineCertificate, &mut Beginning)| {
-            let data = folder.path().join(name);
-            let database = backup(&data, &recovery, root);
-            let mut certificate = certify(&database, &recovery.keys.timelines, &beginning).unwrap();
-            let mut beginning = beginning.clone();
-            change(&mut certificate, &mut beginning);
-            let refused = begin_timeline(&data, database, root, &certificate, &beginning).await.unwrap_err();
-            assert!(!NodeIdentity::exists(&data), "{name}");
-            refused.to_string()
-        };
-        let refused = begin("unsigned", &root, &|certificate, _| certificate.at_ms += 1).await;
-        assert!(refused.contains("no certificate by the recovery key"), "{refused}");
-        let refused = begin("other", &root, &|certificate, _| {
-            sign_timeline(&other.keys.timelines, &ClusterId([7; 16]), certificate);
-        })
-        .await;
-        assert!(refused.contains("no certificate by the recovery key"), "{refused}");
-        let refused = begin("index", &root, &|certificate, _| {
+        let (other, cluster) = (NewRecovery::draw("kita").unwrap(), ClusterId([7; 16]));
+        let at = |name: &str| folder.path().join(name);
+        let words = refused(&at("unsigned"), &recovery, &root, |certificate, _| certificate.at_ms += 1).await;
+        assert!(words.contains("no certificate by the recovery key"), "{words}");
+        let words = refused(&at("other"), &recovery, &root, |certificate, _| {
+            sign_timeline(&other.keys.timelines, &cluster, certificate);
+        });
+        let words = words.await;
+        assert!(words.contains("no certificate by the recovery key"), "{words}");
+        let words = refused(&at("index"), &recovery, &root, |certificate, _| {
             certificate.began_index += 1;
-            sign_timeline(&recovery.keys.timelines, &ClusterId([7; 16]), certificate);
-        })
-        .await;
-        assert!(refused.contains("another log index"), "{refused}");
-        let refused = begin("key", &root, &|_, beginning| beginning.key_sha256 = [9; 32]).await;
-        assert!(refused.contains("another key"), "{refused}");
-        let data = folder.path().join("root");
+            sign_timeline(&recovery.keys.timelines, &cluster, certificate);
+        });
+        let words = words.await;
+        assert!(words.contains("another log index"), "{words}");
+        let words = refused(&at("key"), &recovery, &root, |_, beginning| beginning.key_sha256 = [9; 32]).await;
+        assert!(words.contains("another key"), "{words}");
+
+        let (data, beginning) = (at("root"), beginning());
         let database = backup(&data, &recovery, &root);
         let certificate = certify(&database, &recovery.keys.timelines, &beginning).unwrap();
         assert!(certify(&database, &other.keys.timelines, &beginning).is_err(), "another cluster's recovery key");

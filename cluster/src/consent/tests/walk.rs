@@ -295,7 +295,8 @@ fn decide_and_the_naive_rules_agree_on_every_combination_of_facts() {
     }
     println!("{count} combinations of facts, each decided twice");
     let words = Denial::ALL.iter().filter(|denial| **denial != Denial::Certificate).map(|d| d.word());
-    let words = words.chain(Basis::ALL.iter().filter(|b| **b != Basis::Operator).map(|b| b.word()));
+    let words =
+        words.chain(Basis::ALL.iter().filter(|b| !matches!(b, Basis::Operator | Basis::Recovery)).map(|b| b.word()));
     let unseen: Vec<_> = words.filter(|word| !seen.contains(*word)).collect();
     assert!(unseen.is_empty(), "no combination leads to {unseen:?}");
     // A walk that became smaller by mistake walks past rules.
