@@ -16,6 +16,7 @@ mod consent;
 mod demo;
 mod dev;
 mod disaster;
+mod drill;
 mod emergency;
 mod erasure;
 mod exit;
@@ -130,6 +131,8 @@ enum Command {
     /// The archive that a backup member writes: looked at, checked, copied; offline.
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Rehearse a restore from the archive into a scratch directory, while the cluster runs; meant for a timer.
+    Drill(drill::Arguments),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -211,6 +214,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Archive(command) => archive::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
+        Command::Drill(arguments) => drill::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
     }
 }
