@@ -2,6 +2,7 @@
 //! gone they live off a preallocated reserve; when that is spent, reads stop too. All of it recovers
 //! without a restart.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -32,6 +33,16 @@ pub enum Level {
     Spent = 2,
 }
 
+/// Whether a system error means that the disk, or the quota on it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether one of RocksDB's messages means that. RocksDB's C interface returns text only.
+pub(crate) fn message_says_full(message: &str) -> bool {
+    message.contains("No space left on device") || message.contains("Disk quota exceeded")
+}
+
 /// Watches the free space of the data directory's file system.
 #[derive(Debug)]
 pub struct Space {
@@ -50,7 +61,7 @@ impl Space {
     }
 
     /// Bytes free for this process.
-    pub fn free_bytes(&self) -> std::io::Result<u64> {
+    pub fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.directory)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }

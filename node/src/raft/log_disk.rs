@@ -12,8 +12,9 @@ use rocksdb::{WriteBatch, WriteOptions};
 use super::codec;
 use super::database::{Database, ENTRIES, ENTRIES_END, META, family};
 use super::marks::Mark;
-use super::open::{self, COMMITTED_KEY, PURGED_KEY, VOTE_KEY, next_index, open_checked};
+use super::open::{COMMITTED_KEY, PURGED_KEY, VOTE_KEY, next_index, open_checked};
 use super::types::{Entry, LogId, Vote};
+use crate::space::message_says_full;
 
 /// Free space, beyond the write-ahead log's own size, that opening the database again needs.
 const REOPEN_FREE_BYTES: u64 = 8 << 20;
@@ -163,7 +164,7 @@ fn delete_purged_files(rocks: &rocksdb::DB, changes: &[Change]) {
 }
 
 fn disk_error(error: &rocksdb::Error) -> DiskError {
-    match open::message_says_full(error.as_ref()) {
+    match message_says_full(error.as_ref()) {
         true => DiskError::Full(error.to_string()),
         false => DiskError::Failed(error.to_string()),
     }

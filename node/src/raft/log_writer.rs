@@ -26,8 +26,8 @@ use super::database::Database;
 use super::log_disk::{Change, Disk, DiskError};
 use super::log_memory::Memory;
 use super::marks::{Mark, MarksFile};
-use super::open::is_full;
 use super::types::{IoFlushed, LogId};
+use crate::space::is_full;
 
 /// Encoded bytes in one group; at least one change is taken.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;

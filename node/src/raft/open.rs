@@ -23,6 +23,7 @@ use super::database::{
 };
 use super::marks::{LogIdentity, Mark, MarksError, MarksFile, sync_directory};
 use super::types::{LogId, Vote};
+use crate::space::{is_full, message_says_full};
 
 /// Key of the vote in the column family `meta`.
 pub(super) const VOTE_KEY: &[u8] = b"vote";
@@ -127,16 +128,6 @@ impl OpenError {
 
 fn place(after: &Option<u64>) -> String {
     after.map_or_else(|| "its beginning".into(), |index| format!("index {index}"))
-}
-
-/// Whether a system error means that the disk, or the quota on it, is full.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Whether one of RocksDB's messages means that. RocksDB's C interface returns text only.
-pub(super) fn message_says_full(message: &str) -> bool {
-    message.contains("No space left on device") || message.contains("Disk quota exceeded")
 }
 
 /// What a log holds, found by reading all of it.

@@ -16,6 +16,7 @@ use rocksdb::{
 
 use crate::raft::codec;
 use crate::raft::types::{LogId, StoredMembership};
+use crate::space::{is_full, message_says_full};
 
 mod clear;
 
@@ -88,6 +89,17 @@ pub enum DatabaseError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl DatabaseError {
+    /// Whether only space is missing: what failed can be tried again.
+    pub fn is_full(&self) -> bool {
+        match self {
+            DatabaseError::RocksDb { source, .. } => message_says_full(source.as_ref()),
+            DatabaseError::File { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
 }
 
 impl From<DatabaseError> for std::io::Error {
@@ -189,25 +201,19 @@ impl Database {
     /// Writes rows and progress atomically. Durable with the next flush; until then the Raft log holds it.
     pub fn write<'r>(
         &self,
-        rows: impl Iterator<Item = (&'r Bytes, &'r Option<StoredRow>)>,
+        rows: impl Iterator<Item = (&'r Bytes, &'r Option<StoredRow>)> + Clone,
         progress: &Progress<'_>,
     ) -> Result<(), DatabaseError> {
         let mut batch = WriteBatch::default();
-        for (key, row) in rows {
+        for (key, row) in rows.clone() {
             let family = self.family_of(key);
             match row {
                 Some(row) => {
                     let mut value = row.prefix();
                     value.extend_from_slice(&row.value);
                     batch.put_cf(family, key, value);
-                    if keeps_header(key) {
-                        self.headers.insert(key.clone(), row.header);
-                    }
                 }
-                None => {
-                    batch.delete_cf(family, key);
-                    self.headers.remove(key);
-                }
+                None => batch.delete_cf(family, key),
             }
         }
         if let Some(applied) = &progress.applied {
@@ -219,7 +225,17 @@ impl Database {
         batch.put(SUMMARY_KEY, progress.summary.encode());
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(|source| self.failed(source))
+        self.db.write_opt(batch, &options).map_err(|source| self.failed(source))?;
+        for (key, row) in rows {
+            match row {
+                Some(row) if keeps_header(key) => self.headers.insert(key.clone(), row.header),
+                Some(_) => {}
+                None => {
+                    self.headers.remove(key);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything written so far durable.

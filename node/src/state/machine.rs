@@ -4,17 +4,20 @@
 //! - `CURRENT` names the database directory in use (`database-<n>`)
 //! - an installed snapshot becomes `database-<n+1>`, then `CURRENT` is swapped, then the old one goes
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 use kura_cluster::apply::Batch;
 use kura_cluster::head::{self, Head};
 use kura_cluster::row::{ClusterRow, RowKey, StoredRow};
 use kura_cluster::timeline::Trust;
 use openraft::entry::RaftEntry;
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -32,6 +35,9 @@ const APPLY_BYTES_MAX: usize = 8 << 20;
 const INLINE_ENTRIES_MAX: usize = 32;
 /// Their bytes.
 const INLINE_BYTES_MAX: usize = 256 << 10;
+
+/// How often what found no space is tried again.
+const SPACE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A Raft snapshot as openraft hands it around.
 pub type RaftSnapshot = openraft::storage::Snapshot<
@@ -122,8 +128,8 @@ impl StateMachine {
         is_due.then(|| entry.log_id().index)
     }
 
-    /// Applies a run of entries in one atomic write and answers those who wait.
-    fn apply_run(&mut self, run: Vec<EntryResponder<TypeConfig>>) -> Result<(), DatabaseError> {
+    /// Works out what a run of entries changes.
+    fn prepare(&self, run: Vec<EntryResponder<TypeConfig>>) -> Result<Prepared, DatabaseError> {
         let database = self.store.database();
         let before = self.store.published();
         let mut batch = Batch::new(&*database, (*before.summary).clone());
@@ -154,14 +160,25 @@ impl StateMachine {
         if let Some(Some(row)) = rows.get(RowKey::cluster().as_bytes()) {
             self.check_cluster_row(row, summary.timeline)?;
         }
-        let changed = Some(&membership).filter(|new| **new != before.membership);
-        database.write(rows.iter(), &Progress { applied, membership: changed, summary: &summary })?;
-        self.store.note_heads(heads);
-        self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
-        for (responder, answer) in answers {
+        let is_new_membership = membership != before.membership;
+        let published = Published { applied, membership, summary: Arc::new(summary), bytes };
+        Ok(Prepared { rows, published, is_new_membership, heads, answers })
+    }
+
+    /// Writes a run's changes, all or none. After a failure they can be written again.
+    fn write(&self, run: &Prepared) -> Result<(), DatabaseError> {
+        let Published { applied, membership, summary, .. } = &run.published;
+        let membership = run.is_new_membership.then_some(membership);
+        self.store.database().write(run.rows.iter(), &Progress { applied: *applied, membership, summary })
+    }
+
+    /// Shows a run's changes and answers those who wait.
+    fn publish(&self, run: Prepared) {
+        self.store.note_heads(run.heads);
+        self.store.publish(run.published);
+        for (responder, answer) in run.answers {
             responder.send(answer);
         }
-        Ok(())
     }
 
     /// `apply` holds each cluster row against the one before; this holds it against what this member
@@ -213,10 +230,14 @@ impl StateMachine {
         }
     }
 
+    /// Puts a received snapshot in the state's place. After a failure for want of space it can be called
+    /// again.
     fn install(&mut self, meta: &SnapshotMeta, snapshot: &Snapshot) -> Result<(), DatabaseError> {
         let next = self.number + 1;
         let directory = database_directory(&self.state_directory, next);
-        std::fs::rename(&snapshot.directory, &directory).map_err(file_error(&snapshot.directory))?;
+        if !directory.exists() {
+            std::fs::rename(&snapshot.directory, &directory).map_err(file_error(&snapshot.directory))?;
+        }
         sync_directory(&self.state_directory)?;
         let database = Database::open(&directory)?;
         let (applied, membership, summary) = database.progress()?;
@@ -271,17 +292,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             let snapshot = self.wanted_snapshot(&run);
             let is_quick = run.len() <= INLINE_ENTRIES_MAX && bytes <= INLINE_BYTES_MAX && snapshot.is_none();
-            let apply = || -> Result<(), DatabaseError> {
-                self.apply_run(run)?;
-                if let Some(index) = snapshot {
-                    self.build_at_head(index);
-                }
-                Ok(())
-            };
             // Handing this thread's other work over costs more than applying a few small commands.
-            match is_quick {
-                true => apply()?,
-                false => tokio::task::block_in_place(apply)?,
+            let run = match is_quick {
+                true => self.prepare(run)?,
+                false => tokio::task::block_in_place(|| self.prepare(run))?,
+            };
+            until_there_is_space(|| match is_quick {
+                true => self.write(&run),
+                false => tokio::task::block_in_place(|| self.write(&run)),
+            })
+            .await?;
+            self.publish(run);
+            if let Some(index) = snapshot {
+                tokio::task::block_in_place(|| self.build_at_head(index));
             }
         }
         Ok(())
@@ -295,19 +318,53 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return BuiltSnapshot(Some(Ok(made)));
         }
         // The checkpoint is made here, synchronously with the applied index; the builder only hands it over.
-        BuiltSnapshot(Some(tokio::task::block_in_place(|| self.build()).map_err(io::Error::from)))
+        let built = until_there_is_space(|| tokio::task::block_in_place(|| self.build())).await;
+        BuiltSnapshot(Some(built.map_err(io::Error::from)))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> Result<(), io::Error> {
-        tokio::task::block_in_place(|| self.install(meta, &snapshot)).map_err(io::Error::from)
+        let install = || tokio::task::block_in_place(|| self.install(meta, &snapshot));
+        until_there_is_space(install).await.map_err(io::Error::from)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
         // After a restart nothing is remembered, and nothing has to be: a checkpoint costs no time.
         if self.current.is_none() && self.store.published().applied.is_some() {
-            tokio::task::block_in_place(|| self.build())?;
+            until_there_is_space(|| tokio::task::block_in_place(|| self.build())).await?;
         }
         Ok(self.current.clone().map(|(meta, snapshot)| RaftSnapshot { meta, snapshot }))
+    }
+}
+
+/// What a run of entries changes, and who waits for it.
+struct Prepared {
+    rows: BTreeMap<Bytes, Option<StoredRow>>,
+    published: Published,
+    is_new_membership: bool,
+    heads: Vec<Head>,
+    answers: Vec<(ApplyResponder<TypeConfig>, Applied)>,
+}
+
+/// Tries until it works or something other than space is missing: any error that reaches openraft ends the
+/// node. RocksDB looks for space by itself after a failed flush, and takes writes again when it finds some.
+async fn until_there_is_space<T>(mut step: impl FnMut() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    let mut waits = false;
+    loop {
+        match step() {
+            Err(error) if error.is_full() => {
+                if !waits {
+                    tracing::error!(%error, "no space left: the state waits for space");
+                }
+                waits = true;
+                tokio::time::sleep(SPACE_RETRY_INTERVAL).await;
+            }
+            result => {
+                if waits && result.is_ok() {
+                    tracing::info!("the state is written again");
+                }
+                return result;
+            }
+        }
     }
 }
 
@@ -434,5 +491,34 @@ fn remove_snapshots_but(snapshots: &Path, keep: &Path) {
         if let Err(error) = std::fs::remove_dir_all(&path) {
             tracing::warn!(path = %path.display(), %error, "an old snapshot could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(kind: io::ErrorKind) -> DatabaseError {
+        file_error(Path::new("CURRENT.new"))(kind.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_is_waited_for_and_any_other_error_is_told() {
+        let mut left = 3;
+        let written = until_there_is_space(|| match left {
+            0 => Ok("written"),
+            _ => {
+                left -= 1;
+                Err(failing(io::ErrorKind::StorageFull))
+            }
+        });
+        assert_eq!(written.await.unwrap(), "written");
+        let mut tries = 0;
+        let failed = until_there_is_space(|| -> Result<(), _> {
+            tries += 1;
+            Err(failing(io::ErrorKind::PermissionDenied))
+        });
+        assert!(failed.await.is_err());
+        assert_eq!(tries, 1);
     }
 }
