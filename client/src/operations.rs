@@ -196,6 +196,18 @@ impl Operations {
         removed.await
     }
 
+    /// After a recovery, serves the next step to applications: 2 emergencies, 3 reads and what restricts, 4 writes.
+    /// Answers what was served before.
+    ///
+    /// # Errors
+    /// [`OperationError`]; [`OperationError::Invalid`] if it is not the next step.
+    pub async fn open_service(&self, level: u32) -> Result<u32, OperationError> {
+        let attempt = |channel| async move {
+            Ok(operations(channel).open_service(v1::OpenServiceRequest { level }).await?.into_inner().former)
+        };
+        self.shared.call(None, attempt).await.map_err(of_write)
+    }
+
     /// Hands leadership to another voter by name, or to the most advanced. Answers who leads.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! One Kura node: RocksDB, openraft, gateway, services and the command line.
 //!
 //! Lower floors first: [`certificates`], [`raft`], [`snapshot`], [`state`], [`archive`], [`vault`], [`custody`],
-//! [`gateway`], [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`], [`import`],
-//! [`export`].
+//! [`gateway`], [`recovery`], [`rpc`], [`serve`], and above them what people call: [`cli`], [`dev`], [`demo`], [`bench`],
+//! [`import`], [`export`].
 
 pub mod archive;
 pub mod bench;
@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod raft;
 pub mod random;
 pub mod reach;
+pub mod recovery;
 pub mod rpc;
 pub mod samples;
 pub mod serve;

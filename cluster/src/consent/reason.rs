@@ -53,6 +53,8 @@ numbered!(
     Operator = 10, "operator";
     /// An auditor's office.
     Auditor = 11, "auditor";
+    /// Recovery staff's office; never bears on records.
+    Recovery = 12, "recovery";
 });
 
 numbered!(

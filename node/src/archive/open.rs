@@ -108,6 +108,7 @@ fn look(database: &Database, vault: &Vault, table: Table, key: &[u8], stored: &S
             });
         }
         Table::Record => return record(database, vault, &cluster_id, key, stored),
+        Table::Setting if is_open_setting(key) => true,
         _ => {
             let name =
                 if table == Table::Inbox { RowName::Prefix(&key[..key.len().min(33)]) } else { RowName::Full(key) };
@@ -120,6 +121,11 @@ fn look(database: &Database, vault: &Vault, table: Table, key: &[u8], stored: &S
         }
     };
     Ok(if opened { Found::Opened } else { Found::Closed })
+}
+
+/// Settings that a sealed member needs are not sealed.
+fn is_open_setting(key: &[u8]) -> bool {
+    [RowKey::share_sets(), RowKey::rotation(), RowKey::service()].iter().any(|open| open.as_bytes()[..] == *key)
 }
 
 fn context<'a>(cluster_id: &'a ClusterId, name: RowName<'a>, stored: &StoredRow) -> RowContext<'a> {

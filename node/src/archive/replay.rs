@@ -281,29 +281,38 @@ impl Replayed {
     /// # Errors
     /// The database's.
     pub fn scrub(&self) -> Result<Vec<&'static str>, DatabaseError> {
-        let view = self.database.snapshot();
-        let mut wrong = Vec::new();
-        for table in Table::ALL {
-            let (mut rows, mut digest, mut values) = (0_u64, RowDigest::default(), true);
-            let number = table.number();
-            view.walk::<DatabaseError>(&[number], &[number + 1], |key, row| {
-                rows += 1;
-                digest.add(RowDigest::of_row(key, &row.header));
-                values &= row.is_stripped() || <[u8; 32]>::from(Sha256::digest(&row.value)) == row.header.value_sha256;
-                Ok(())
-            })?;
-            let expected = self.summary.table(table);
-            if (rows, digest, values) != (expected.rows, expected.digest, true) {
-                wrong.push(table.word());
-            }
-        }
-        Ok(wrong)
+        scrub(&self.database, &self.summary)
     }
 
     fn write_rows(&self, rows: &BTreeMap<Bytes, Option<StoredRow>>) -> Result<(), DatabaseError> {
         let progress = Progress { applied: self.applied, membership: None, summary: &self.summary };
         self.database.write(rows.iter(), &progress)
     }
+}
+
+/// Reads every row of a state: whether values have their hashes, and rows add up to their tables' digests. Answers
+/// the tables that do not.
+///
+/// # Errors
+/// The database's.
+pub fn scrub(database: &Database, summary: &Summary) -> Result<Vec<&'static str>, DatabaseError> {
+    let view = database.snapshot();
+    let mut wrong = Vec::new();
+    for table in Table::ALL {
+        let (mut rows, mut digest, mut values) = (0_u64, RowDigest::default(), true);
+        let number = table.number();
+        view.walk::<DatabaseError>(&[number], &[number + 1], |key, row| {
+            rows += 1;
+            digest.add(RowDigest::of_row(key, &row.header));
+            values &= row.is_stripped() || <[u8; 32]>::from(Sha256::digest(&row.value)) == row.header.value_sha256;
+            Ok(())
+        })?;
+        let expected = summary.table(table);
+        if (rows, digest, values) != (expected.rows, expected.digest, true) {
+            wrong.push(table.word());
+        }
+    }
+    Ok(wrong)
 }
 
 /// Puts the rows without values in whose headers a base holds.

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use super::files::{create_pair, create_public, replace_public};
 use super::identity::{Identity, IdentityError, Role, check_cluster};
+use super::recovery_authority::certificate_pem;
 use super::request::{ParsedRequest, RequestError, Subject, alternative_names, distinguished_name};
 use super::revocation::{Revocation, RevocationError, own_revocations};
 
@@ -63,6 +64,12 @@ pub enum AuthorityError {
         private_key: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// A file holds no private key.
+    #[error("{path} holds no private key (PKCS#8, PEM)")]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
     },
     /// The cluster's name is malformed.
     #[error("the cluster's name cannot be used: {0}")]
@@ -119,6 +126,13 @@ pub struct AuthorityFiles {
     pub certificate: PathBuf,
     /// The private key: PKCS#8 PEM, mode 0600.
     pub private_key: PathBuf,
+}
+
+impl AuthorityFiles {
+    /// A CA's files in its folder: `ca.pem` and `ca.key`.
+    pub fn in_folder(folder: &Path) -> AuthorityFiles {
+        AuthorityFiles { certificate: folder.join("ca.pem"), private_key: folder.join("ca.key") }
+    }
 }
 
 /// What the person at the CA approved.
@@ -302,6 +316,36 @@ impl Authority {
             }
         }
         self.sign(&parsed.public_key, approval, &names, now)
+    }
+
+    /// Signs a certificate for a private key that is there already, into a new file: for a machine that has both.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn issue_for_key(
+        &self,
+        files: &AuthorityFiles,
+        approval: &Approval,
+        now: OffsetDateTime,
+    ) -> Result<Issued, AuthorityError> {
+        let bytes = Zeroizing::new(read_bounded(&files.private_key)?);
+        let key = std::str::from_utf8(&bytes).ok().and_then(|text| KeyPair::from_pem(text).ok());
+        let key = key.ok_or_else(|| AuthorityError::NotAKey { path: files.private_key.clone() })?;
+        let issued = self.sign(&key, approval, &approval.alternative_names, now)?;
+        issued.create_file(&files.certificate)?;
+        Ok(issued)
+    }
+
+    /// Writes this CA's certificate and private key into new files, so that it can be opened from them.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Write`], also if one of them exists.
+    pub fn write(&self, files: &AuthorityFiles) -> Result<(), AuthorityError> {
+        create_pair(
+            (&files.private_key, &Zeroizing::new(self.issuer.key().serialize_pem())),
+            (&files.certificate, &certificate_pem(&self.certificate)),
+        )
+        .map_err(|(path, source)| AuthorityError::Write { path: path.to_path_buf(), source })
     }
 
     /// Generates a key and signs its certificate in one step, where both belong to one machine

@@ -29,6 +29,7 @@ mod output;
 mod participant;
 mod receipt;
 mod record;
+mod recover;
 mod refusal;
 mod registry;
 mod request;
@@ -133,6 +134,9 @@ enum Command {
     Archive(archive::Command),
     /// Rehearse a restore from the archive into a scratch directory, while the cluster runs; meant for a timer.
     Drill(drill::Arguments),
+    /// Take a cluster over from what survives of it, and open it step by step; most of it offline (recovery staff).
+    #[command(subcommand)]
+    Recover(recover::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -157,7 +161,11 @@ pub fn run() -> ExitCode {
     };
     let opens_databases = matches!(
         cli.command,
-        Command::Serve(_) | Command::Init(_) | Command::Join(_) | Command::Archive(archive::Command::Verify(_))
+        Command::Serve(_)
+            | Command::Init(_)
+            | Command::Join(_)
+            | Command::Recover(_)
+            | Command::Archive(archive::Command::Verify(_))
     );
     let ended = runtime.block_on(execute(cli));
     match opens_databases {
@@ -197,6 +205,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Join(arguments) => setup::join(arguments, output).await,
         Command::Member(command) => member::run(command, output).await,
         Command::Key(command) => key::run(command, output).await,
+        Command::Recover(command) => recover::run(command, output).await,
         Command::Status(arguments) => status::run(arguments, output).await,
         Command::Facility(command) => registry::facility(command, output).await,
         Command::User(command) => registry::user(command, output).await,
@@ -327,6 +336,13 @@ mod tests {
             "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
             "kura audit list - --as-participant --since 2026-04-01",
             "kura archive status archive --fail-if-older 60",
+            "kura recover plan data other archive --out plan.json --published 184467",
+            "kura recover apply --plan plan.json --config node.toml --cluster-name kita --not-fenced nobody-knows --ca ca",
+            "kura recover apply --plan plan.json --config node.toml --fenced gone --root-key root.key --reason fire",
+            "kura recover verify --config node.toml --sample 10",
+            "kura recover report --config node.toml --json",
+            "kura recover open reads --client staff.toml",
+            "kura recover salvage --from old --config node.toml",
             "kura archive list archive --config node.toml --json",
             "kura archive verify archive",
             "kura archive verify file:///archive --level replay --scratch s --head head --generation 3",

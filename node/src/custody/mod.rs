@@ -30,7 +30,7 @@ use crate::vault::VaultError;
 
 pub use next::Next;
 pub use provider::Provider;
-pub use recovery::{Recovery, RecoveryError, open_recovery};
+pub use recovery::{Recovery, RecoveryError, Unwrapped, open_recovery, unwrap_recovery};
 pub use rows::{Known, KnownSet};
 
 /// How long shares wait for further ones.

@@ -6,7 +6,7 @@ use std::path::Path;
 use kura_cluster::keyring::RecoveryKeys;
 use kura_cluster::row::{KeyringRow, RowKey, Table};
 use kura_cluster::seal::Key;
-use kura_cluster::timeline::recovery_public_key;
+use kura_cluster::timeline::{Trust, recovery_public_key};
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 
@@ -60,16 +60,33 @@ pub fn open_recovery(data: &Path, root: &Key) -> Result<Recovery, RecoveryError>
     let identity = NodeIdentity::read(data)?;
     let database = Database::open(&current_database(data)?)?;
     let known = Known::read(&database)?;
+    let Unwrapped { timelines, authority } = unwrap_recovery(&database, &identity.trust(), root)?;
+    Ok(Recovery { identity, timelines, authority, known })
+}
+
+/// The recovery's keys of a database that is open already.
+#[derive(Debug)]
+pub struct Unwrapped {
+    /// Certifies timelines.
+    pub timelines: Key,
+    /// Signs certificates for nodes and people.
+    pub authority: Authority,
+}
+
+/// Opens the recovery's keys in a database's newest keyring, and holds them against what a member trusts.
+///
+/// # Errors
+/// [`RecoveryError`].
+pub fn unwrap_recovery(database: &Database, trust: &Trust, root: &Key) -> Result<Unwrapped, RecoveryError> {
     let rows = database.snapshot().scan(&RowKey::whole_table(Table::Keyring), None, usize::MAX)?;
     let (_, newest) = rows.last().ok_or(RecoveryError::NoKeyring)?;
     let row = KeyringRow::decode(newest.value.clone()).map_err(|_| RecoveryError::NoKeyring)?;
     let RecoveryKeys { timelines, authority } =
-        RecoveryKeys::unwrap(root, &identity.cluster_id, &row).map_err(|_| RecoveryError::WrongRootKey)?;
-    if recovery_public_key(&timelines) != identity.recovery_public_key {
+        RecoveryKeys::unwrap(root, &trust.cluster_id, &row).map_err(|_| RecoveryError::WrongRootKey)?;
+    if recovery_public_key(&timelines) != trust.recovery_public_key {
         return Err(RecoveryError::OtherKey);
     }
     let cluster = database.cluster_row()?.ok_or(RecoveryError::NoKeyring)?;
     let certificate = CertificateDer::from(cluster.recovery_ca_certificate.to_vec());
-    let authority = Authority::of_recovery(certificate, &authority)?;
-    Ok(Recovery { identity, timelines, authority, known })
+    Ok(Unwrapped { timelines, authority: Authority::of_recovery(certificate, &authority)? })
 }

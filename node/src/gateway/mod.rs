@@ -51,6 +51,7 @@ pub mod registry;
 pub mod reviews;
 pub mod rotation;
 pub mod rows;
+pub mod service;
 pub mod settings;
 pub mod several;
 pub mod shares;
@@ -93,6 +94,7 @@ pub struct Gateway {
     lost: AtomicBool,
     /// Why there are no keys yet, for callers.
     pub sealed_because: std::sync::OnceLock<&'static str>,
+    served: service::Served,
     rows: rows::RowCache,
     denials: denials::Denials,
 }
@@ -120,6 +122,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             sealed_because: std::sync::OnceLock::new(),
+            served: service::Served::default(),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
         }

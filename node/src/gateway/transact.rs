@@ -226,6 +226,7 @@ impl Gateway {
                     (None, None)
                 }
                 Some(Verdict::Permitted { basis, valid_until_ms, value }) => {
+                    self.check_service(basis, action)?;
                     attempt.permit(basis);
                     attempt.command.valid_until_ms = valid_until_ms;
                     if let Some(asked) = asked {

@@ -253,7 +253,8 @@ impl Database {
     }
 }
 
-fn read_entries(rocks: &DB, start: u64, end: u64, limits: Limits) -> Result<Vec<Entry>, ReadError> {
+/// Reads entries of a database that is open somehow; see [`Database::read_entries`].
+pub(super) fn read_entries(rocks: &DB, start: u64, end: u64, limits: Limits) -> Result<Vec<Entry>, ReadError> {
     let mut read_options = ReadOptions::default();
     read_options.set_iterate_upper_bound(end.to_be_bytes());
     // Each entry is read about once: the cache is for index blocks.

@@ -199,20 +199,7 @@ impl MarksFile {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         // What was written before a crash of this process counts from now on.
         file.sync_all()?;
-        let mut newest: Option<Record> = None;
-        let mut unreadable = None;
-        for slot in 0..2 {
-            match read_slot(&file, slot)? {
-                Some(Ok(record)) if newest.as_ref().is_none_or(|n| n.sequence < record.sequence) => {
-                    newest = Some(record);
-                }
-                Some(Err(error)) => unreadable = Some(error),
-                _ => {}
-            }
-        }
-        let Some(Record { slot, sequence, identity: found, mark }) = newest else {
-            return Err(unreadable.map_or(MarksError::Damaged, MarksError::Codec));
-        };
+        let Record { slot, sequence, identity: found, mark } = newest_record(&file)?;
         if found != identity {
             return Err(MarksError::OtherIdentity(found));
         }
@@ -258,6 +245,26 @@ impl MarksFile {
     }
 }
 
+/// Whose a marks file is and what it holds; nothing is changed.
+pub(super) fn look(path: &Path) -> Result<(LogIdentity, Mark), MarksError> {
+    newest_record(&File::open(path)?).map(|record| (record.identity, record.mark))
+}
+
+fn newest_record(file: &File) -> Result<Record, MarksError> {
+    let mut newest: Option<Record> = None;
+    let mut unreadable = None;
+    for slot in 0..2 {
+        match read_slot(file, slot)? {
+            Some(Ok(record)) if newest.as_ref().is_none_or(|n| n.sequence < record.sequence) => {
+                newest = Some(record);
+            }
+            Some(Err(error)) => unreadable = Some(error),
+            _ => {}
+        }
+    }
+    newest.ok_or_else(|| unreadable.map_or(MarksError::Damaged, MarksError::Codec))
+}
+
 struct Record {
     slot: u64,
     sequence: u64,
@@ -295,7 +302,7 @@ fn read_body(slot: u64, body: &[u8]) -> Result<Record, CodecError> {
 }
 
 /// Makes a new or renamed file's name durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     File::open(directory)?.sync_all()
 }

@@ -15,5 +15,6 @@ pub mod marks;
 pub mod network;
 pub mod open;
 pub mod start;
+pub mod survey;
 pub mod types;
 pub mod wire;

@@ -255,7 +255,7 @@ fn unmet(recovered: &Recovered, promised: &[Mark]) -> Option<Mark> {
 }
 
 /// Reads the whole log once, in bounded memory and without copying commands.
-fn scan(rocks: &DB, path: &Path) -> Result<Recovered, OpenError> {
+pub(super) fn scan(rocks: &DB, path: &Path) -> Result<Recovered, OpenError> {
     let damaged = |error: rocksdb::Error| match error.kind() {
         ErrorKind::Corruption => OpenError::Damaged {
             file: file_in(error.as_ref()).unwrap_or_else(|| path.display().to_string()),

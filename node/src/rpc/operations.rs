@@ -296,6 +296,15 @@ impl Operations for OperationsService {
         ))
     }
 
+    async fn open_service(
+        &self,
+        request: Request<v1::OpenServiceRequest>,
+    ) -> Result<Response<v1::OpenServiceReply>, Status> {
+        let caller = self.caller(Call::OpenService, &request)?;
+        let former = self.0.gateway.open_service(&caller, request.into_inner().level).await?;
+        Ok(Response::new(v1::OpenServiceReply { former: former.number() }))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,

@@ -77,6 +77,8 @@ calls! {
     ConfirmShares: Registrar;
     /// Rotating keys; it takes both.
     RotateKeys: Operator, Registrar;
+    /// Serving more after a recovery.
+    OpenService: Recovery;
     /// Forwarding an admitted membership change to the leader.
     Forward: Voter;
 }
@@ -125,6 +127,7 @@ mod tests {
              RecordShares: operator\n\
              ConfirmShares: registrar\n\
              RotateKeys: registrar operator\n\
+             OpenService: recovery\n\
              Forward: voter"
         );
     }

@@ -103,6 +103,7 @@ impl PeerHandlers for Handlers {
     }
 
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
+        super::fence::take(&self.0, &request.timeline_certificate);
         let reply = hello_to(&self.0, request.from);
         // What it has promised is kept here too, not by its leader alone: it may ask after any restart, and
         // the leader be gone. Only of the member that the connection's certificate names.
@@ -228,6 +229,7 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             index: report.index,
             failed: report.failed.clone().unwrap_or_default(),
         }),
+        timeline_certificate: super::fence::own(node),
     }
 }
 

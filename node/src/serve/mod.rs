@@ -9,6 +9,7 @@ mod archive;
 mod clear;
 mod drill;
 mod erasures;
+mod fence;
 mod handlers;
 pub mod heads;
 mod logging;
@@ -55,6 +56,7 @@ use crate::raft::network::NetworkFactory;
 use crate::raft::open::OpenError;
 use crate::raft::types::{Member, NodeId, Raft};
 use crate::reach::Reach;
+use crate::recovery;
 use crate::rpc::keys::KeysService;
 use crate::rpc::operations::OperationsService;
 use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
@@ -125,6 +127,9 @@ pub enum ServeError {
     /// openraft did not start.
     #[error("Raft did not start: {0}")]
     Raft(String),
+    /// The cluster has gone on without it.
+    #[error("{0}")]
+    Fenced(String),
     /// The node cannot go on; its state on disk is as the message says.
     #[error("the node stops: {0}")]
     Fatal(String),
@@ -176,6 +181,8 @@ pub struct Node {
     pub drill: ArcSwapOption<crate::drill::Report>,
     /// Where the root key comes from.
     pub custody: Arc<Custody>,
+    /// Why this node is left behind by the cluster, once it was shown that.
+    pub fenced: tokio::sync::watch::Sender<Option<String>>,
     /// Held by whoever rotates the root key here.
     pub rotating: tokio::sync::Mutex<()>,
 }
@@ -242,6 +249,11 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
             expected: config.name,
         });
     }
+    if let Some(certificate) = recovery::fence::read(&config.data)
+        && recovery::fence::leaves_behind(&identity, &certificate)
+    {
+        return Err(ServeError::Fenced(recovery::fence::words(&identity, &certificate)));
+    }
     crate::identity::keep_private(&config.data)
         .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
     let tls = ReloadingTls::load(config.tls_files())?;
@@ -296,6 +308,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         drill: ArcSwapOption::empty(),
         custody,
         rotating: tokio::sync::Mutex::new(()),
+        fenced: tokio::sync::watch::Sender::default(),
         config,
         identity,
         raft: raft.clone(),
@@ -372,6 +385,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
     tasks.spawn(drill::follow(node.clone()));
+    tasks.spawn(fence::announce(node.clone()));
     if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
         tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));
     }
@@ -424,6 +438,7 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
         signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = signals.map_err(|source| ServeError::Io { what: "signals", source })?;
     let mut fatal = node.log.fatal();
+    let mut fenced = node.fenced.subscribe();
     let metrics = node.raft.metrics();
     // Looked at from time to time: waiting for changes would wake this task with every batch of entries.
     let mut look = tokio::time::interval(RAFT_LOOK_INTERVAL);
@@ -434,6 +449,10 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
             stopped = fatal.wait_for(Option::is_some) => {
                 let why = stopped.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the log writer has ended".into());
                 return Err(ServeError::Fatal(format!("the Raft log failed: {why}. After a failed sync nothing more can be promised; check the disk, then restart or replace this member")));
+            }
+            left = fenced.wait_for(Option::is_some) => {
+                let why = left.ok().and_then(|why| why.clone()).unwrap_or_default();
+                return Err(ServeError::Fenced(why));
             }
             _ = look.tick() => {
                 let state = metrics.borrow_watched().running_state.clone();

@@ -14,7 +14,7 @@ use kura_proto::v1::peer_client::PeerClient;
 use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 
-use super::{Node, majority};
+use super::{Node, fence, majority};
 use crate::clock;
 use crate::gateway::denials::COUNT_INTERVAL;
 use crate::raft::channels::{Lane, PeerChannels};
@@ -108,17 +108,39 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
             Standing::Open => node.marks.own_mark(),
             _ => Bytes::new(),
         },
+        timeline_certificate: fence::own(node),
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
     let reply =
         answer.map_err(|_| "no answer in time".to_owned())?.map_err(|status| status.message().to_owned())?.into_inner();
+    fence::take(node, &reply.timeline_certificate);
     node.peers.note(id, reply.clone());
     take_word(node, member, &reply);
     if member.role == MemberRole::Backup {
         node.gateway.reach.report(id, reply.synced_term, reply.synced_index);
     }
     Ok(reply)
+}
+
+/// Shows the newest timeline's certificate to somebody who was a member; whether anybody answers does not matter.
+pub async fn announce(node: &Node, member: &Member) {
+    let Ok(channel) = node.channels.channel(member, Lane::Control) else { return };
+    let mut request = tonic::Request::new(v1::HelloRequest {
+        from: node.id(),
+        cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
+        clock_ms: clock::now_ms(),
+        mark: Bytes::new(),
+        timeline_certificate: fence::own(node),
+    });
+    request.set_timeout(HELLO_TIMEOUT);
+    let told = tokio::time::timeout(HELLO_TIMEOUT, PeerClient::new(channel).hello(request)).await;
+    if let Ok(Ok(reply)) = told {
+        tracing::warn!(
+            name = %member.name, timeline = reply.into_inner().timeline,
+            "a member of the former timeline answers: it was shown the certificate and stops"
+        );
+    }
 }
 
 /// Every other member, in the newest membership of this node's log.

@@ -28,7 +28,7 @@ const UNSEALED: Duration = Duration::from_secs(60);
 
 impl World {
     /// A configuration of recovery staff, in a file.
-    fn recovery(&self, name: &str) -> PathBuf {
+    pub(super) fn recovery(&self, name: &str) -> PathBuf {
         let authority = raw::authority(&self.cluster);
         let (files, _) = raw::issue(&self.cluster, &authority, (Role::Recovery, name), 30, OffsetDateTime::now_utc());
         let TlsFiles { certificate, private_key, authorities, .. } = files;
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// `kura key …` with a client configuration.
-    fn key(&self, client: &Path, arguments: &[&str]) -> Command {
+    pub(super) fn key(&self, client: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(KURA);
         command.args(["--json", "key"]).args(arguments).arg("--client").arg(client);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Splits the root key on a voter's machine and answers what each holder wrote down, and the fingerprint.
-    async fn split(&self, voter: &str, threshold: &str, holders: &str) -> (Vec<String>, String) {
+    pub(super) async fn split(&self, voter: &str, threshold: &str, holders: &str) -> (Vec<String>, String) {
         let config = self.cluster.layout().node_config(voter);
         let operator = self.cluster.layout().client(ClientFile::Operator);
         let mut command = self.key(&operator, &["split", "--threshold", threshold, "--holders", holders]);
@@ -66,7 +66,7 @@ impl World {
         tokio::task::spawn_blocking(move || ceremony(command.spawn().unwrap(), holders)).await.unwrap()
     }
 
-    async fn confirm(&self, fingerprint: &str) {
+    pub(super) async fn confirm(&self, fingerprint: &str) {
         let registrar = self.cluster.client(ClientFile::Registrar1).await.unwrap();
         let bytes: Vec<u8> =
             (0..5).map(|at| u8::from_str_radix(&fingerprint[2 * at..2 * at + 2], 16).unwrap()).collect();
@@ -169,7 +169,7 @@ fn ceremony(mut child: Child, holders: usize) -> (Vec<String>, String) {
 }
 
 /// Runs a command that asks for a share.
-async fn with_share(mut command: Command, share: &str) -> Output {
+pub(super) async fn with_share(mut command: Command, share: &str) -> Output {
     let share = share.to_owned();
     tokio::task::spawn_blocking(move || {
         let mut child = command.spawn().unwrap();
@@ -180,7 +180,7 @@ async fn with_share(mut command: Command, share: &str) -> Output {
     .unwrap()
 }
 
-fn told(output: &Output) -> String {
+pub(super) fn told(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

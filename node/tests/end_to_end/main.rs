@@ -29,6 +29,7 @@ mod proxy;
 mod race;
 mod raw;
 mod records;
+mod recovery;
 mod refusal;
 mod registry;
 mod replace;

@@ -3,12 +3,17 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::page;
 use super::shell::{KURA, Shell};
 
 /// The section of docs/operations.md that brings the cluster up.
 pub const BARE_HOSTS: &str = "From bare hosts to a cluster";
+
+/// How long the cluster may take for what it does by itself, and how often is looked.
+const SOON: Duration = Duration::from_secs(90);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the record holds.
 const BODY: &str = "written before the disaster";
@@ -51,21 +56,39 @@ pub fn cluster() -> Shell {
     shell
 }
 
-/// Waits until the archive has what is there now: the backup's own point, which it tells nobody but the cluster.
-fn archived(shell: &mut Shell) {
+fn status(shell: &mut Shell) -> serde_json::Value {
     let told = shell.own("kura status --client people/op-1.toml --json");
-    let told: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
-    let index = told["committed_index"].as_u64().unwrap();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    serde_json::from_str(told.trim()).unwrap_or_else(|error| panic!("{error}: {told}"))
+}
+
+/// Looks until the status is as it should be.
+fn until(shell: &mut Shell, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
+    let end = Instant::now() + SOON;
     loop {
-        let told = shell.own("kura status --client people/op-1.toml --json");
-        let point = serde_json::from_str::<serde_json::Value>(told.trim()).unwrap()["archive_point"].take();
-        if point["state"] == "known" && point["index"].as_u64() >= Some(index) {
+        let told = status(shell);
+        if is_so(&told) {
             return;
         }
-        assert!(std::time::Instant::now() < end, "the archive does not come to {index}: {point}");
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(Instant::now() < end, "{what} did not come about: {told}\n{}", shell.logs());
+        std::thread::sleep(LOOK);
     }
+}
+
+/// Waits until backup and archive have what is there now, and keeps the replication point, as monitoring would.
+fn archived(shell: &mut Shell) {
+    let index = status(shell)["committed_index"].as_u64().unwrap();
+    until(shell, "an archive that has caught up", |told| {
+        let reached = |point: &serde_json::Value| point["state"] == "known" && point["index"].as_u64() >= Some(index);
+        reached(&told["archive_point"]) && reached(&told["replication_point"])
+    });
+    shell.values.insert("index".into(), index.to_string());
+}
+
+/// The cluster tells of a drill that went well.
+pub fn is_drilled(shell: &mut Shell) {
+    until(shell, "a drill that went well", |told| {
+        told["last_drill"]["state"] == "known" && told["last_drill"]["failed"] == ""
+    });
 }
 
 /// Plays three holders: each reads the share that is shown, keeps it, and types it back.
@@ -88,9 +111,13 @@ fn split(shell: &mut Shell) -> String {
     told["fingerprint"].as_str().unwrap().to_owned()
 }
 
-/// All voters die at once, and their disks are gone.
+/// All voters die at once, and their disks are gone; one of them will be found later.
 pub fn lose_the_prefecture(shell: &mut Shell) {
-    shell.own("kill -KILL $(cat voter-1/pid voter-2/pid voter-3/pid); wait $(cat voter-1/pid voter-2/pid voter-3/pid) 2>/dev/null; rm -rf voter-1 voter-2 voter-3");
+    shell.own(
+        "for n in voter-1 voter-2 voter-3; do kill -KILL $(cat $n/pid); done; \
+         while kill -0 $(cat voter-1/pid) || kill -0 $(cat voter-2/pid) || kill -0 $(cat voter-3/pid); do sleep 0.1; done 2>/dev/null; \
+         cp -r voter-3 found-later; rm -rf voter-1 voter-2 voter-3",
+    );
 }
 
 /// The record of before is there, whole, for whoever may see it.

@@ -19,7 +19,7 @@ use crate::cli::exit::{Exit, Failure};
 const INPUT_BYTES_MAX: usize = 1024;
 
 /// Refuses a file where only a terminal or a pipe will do.
-pub(super) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failure> {
+pub(in crate::cli) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failure> {
     let kind = rustix::fs::fstat(stream).map(|stat| FileType::from_raw_mode(stat.st_mode));
     match kind {
         Ok(FileType::RegularFile) => Err(Failure::usage(format!("{what} is a file: shares do not belong on a disk"))
@@ -29,13 +29,13 @@ pub(super) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failure> {
 }
 
 /// Asks for a share.
-pub(super) async fn share(prompt: &str) -> Result<Share, Failure> {
+pub(in crate::cli) async fn share(prompt: &str) -> Result<Share, Failure> {
     let text = text(prompt).await?;
     Share::from_words(&text).map_err(|error| Failure::new(Exit::Damaged, error))
 }
 
 /// Asks for the words of a share, on one line or several; an empty line ends them, too.
-pub(super) async fn text(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+pub(in crate::cli) async fn text(prompt: &str) -> Result<Zeroizing<String>, Failure> {
     let stdin = std::io::stdin();
     no_file(&stdin, "standard input")?;
     let quiet = stdin.is_terminal().then(Quiet::start).transpose()?;
@@ -53,8 +53,23 @@ pub(super) async fn text(prompt: &str) -> Result<Zeroizing<String>, Failure> {
     read
 }
 
+/// Asks for a line that may be seen.
+pub(in crate::cli) async fn plain(prompt: &str) -> Result<String, Failure> {
+    if std::io::stdin().is_terminal() {
+        let _ = write!(std::io::stderr().lock(), "{prompt}: ");
+    }
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(INPUT_BYTES_MAX));
+        line(&mut bytes).map(|_| String::from_utf8_lossy(&bytes).trim().to_owned())
+    });
+    tokio::select! {
+        read = reading => read.map_err(Failure::failed)?,
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
+    }
+}
+
 /// Waits for a line on the terminal.
-pub(super) async fn enter() -> Result<(), Failure> {
+pub(in crate::cli) async fn enter() -> Result<(), Failure> {
     let reading = tokio::task::spawn_blocking(|| {
         let mut bytes = Zeroizing::new(Vec::with_capacity(INPUT_BYTES_MAX));
         line(&mut bytes)

@@ -8,6 +8,7 @@ use kura_cluster::row::Table;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
+use crate::gateway::service;
 use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
 use crate::serve::{Node, heads, majority, peers};
@@ -50,7 +51,10 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
         alarms: crate::custody::Known::read(&node.store.database())
-            .map_or_else(|_| vec!["the state of this node cannot be read".into()], |known| known.alarms()),
+            .map_or_else(|_| vec!["the state of this node cannot be read".into()], |known| known.alarms())
+            .into_iter()
+            .chain(service::level(&node.store.database()).ok().and_then(service::alarm))
+            .collect(),
         tables: Table::ALL
             .iter()
             .map(|table| {

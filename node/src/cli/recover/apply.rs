@@ -1,0 +1,133 @@
+//! `kura recover apply`: the take-over. Asks for the cluster's name, then for shares, one after the other, unless a
+//! file holds the root key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use kura_cluster::seal::Key;
+use kura_cluster::share::{Gathered, Gathering, hexadecimal};
+use time::OffsetDateTime;
+
+use super::super::exit::{Exit, Failure, chain};
+use super::super::key::ask;
+use super::super::output::{Output, note};
+use super::{look, plan_failure, take_failure};
+use crate::config::NodeConfig;
+use crate::recovery::plan::Plan;
+use crate::recovery::take::{Prepared, Said};
+use crate::vault::read_root_key;
+
+/// Options of `kura recover apply`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("fencing").required(true).args(["fenced", "not_fenced"])))]
+pub struct Arguments {
+    /// The plan.
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// The configuration of the node that begins the new timeline: a voter's, with a data directory that does not
+    /// exist yet, best on the disk of the survivor. A certificate that is not there is made.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The cluster's name, instead of typing it.
+    #[arg(long, value_name = "NAME")]
+    cluster_name: Option<String>,
+    /// How the former members are known to be down, and kept down: "power cut", "disks destroyed". Journalled.
+    #[arg(long, value_name = "HOW")]
+    fenced: Option<String>,
+    /// Take over although former members may live: why, and who decided it. Journalled.
+    #[arg(long, value_name = "WHY")]
+    not_fenced: Option<String>,
+    /// Why the cluster is taken over. Journalled.
+    #[arg(long, default_value = "the voters are lost")]
+    reason: String,
+    /// A file with the root key, instead of shares.
+    #[arg(long, value_name = "FILE")]
+    root_key: Option<PathBuf>,
+    /// Write the recovery CA into this folder: it signs the certificates of the voters that join. Whoever has it can
+    /// make certificates of every role.
+    #[arg(long, value_name = "DIR")]
+    ca: Option<PathBuf>,
+    /// Validity of the certificate that is made, in days.
+    #[arg(long, default_value_t = 397)]
+    days: u32,
+}
+
+/// Runs it.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let plan = Plan::read(&arguments.plan).map_err(|error| plan_failure(&error))?;
+    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    let name = match &arguments.cluster_name {
+        Some(name) => name.clone(),
+        None => ask::plain("type the cluster's name to take it over").await?,
+    };
+    if name != plan.cluster_name {
+        return Err(Failure::usage(format!(
+            "the plan is for {}, not for {name:?}: nothing was done",
+            plan.cluster_name
+        )));
+    }
+    let fenced = match (&arguments.fenced, &arguments.not_fenced) {
+        (Some(how), _) => how.clone(),
+        (None, Some(why)) => format!("NOT FENCED, waived: {why}"),
+        (None, None) => return Err(Failure::usage("--fenced HOW or --not-fenced WHY")),
+    };
+    for (option, text) in [("--fenced", &fenced), ("--reason", &arguments.reason)] {
+        if text.trim().is_empty() || text.len() > 500 {
+            return Err(Failure::usage(format!("{option} has 1 to 500 bytes")));
+        }
+    }
+    note("looking at the survivor and replaying its log; nothing of it is changed");
+    let prepared = Prepared::make(&plan, &config).await.map_err(|error| take_failure(&error))?;
+    let root = match root_key(&arguments, &prepared).await {
+        Ok(root) => Arc::new(root),
+        Err(failure) => {
+            prepared.discard();
+            return Err(failure);
+        }
+    };
+    let said = Said { fenced, reason: arguments.reason.clone(), authority: arguments.ca.clone(), days: arguments.days };
+    let made = prepared.finish(&config, root, &said, OffsetDateTime::now_utc()).await;
+    let report = made.map_err(|error| take_failure(&error))?;
+    if output.json {
+        return output.line(&report);
+    }
+    look::show(&report, output)?;
+    note(&format!(
+        "next: kura recover verify --config {path}, then kura serve --config {path}",
+        path = arguments.config.display()
+    ));
+    Ok(())
+}
+
+async fn root_key(arguments: &Arguments, prepared: &Prepared) -> Result<Key, Failure> {
+    if let Some(path) = &arguments.root_key {
+        let read = read_root_key(path).map_err(|error| Failure::usage(chain(&error)))?;
+        return read.ok_or_else(|| Failure::new(Exit::NotFound, format!("{} is not there", path.display())));
+    }
+    let known = prepared.known().map_err(|error| take_failure(&error))?;
+    let cluster = prepared.cluster_id();
+    let confirmed = known.sets.iter().filter(|one| Some(one.set.root_check_value) == known.root_check_value);
+    let set = confirmed.max_by_key(|one| (one.is_confirmed(), one.row.split_ms)).ok_or_else(|| {
+        Failure::new(Exit::NotFound, "no shares restore this cluster's root key: none were ever made of it")
+            .next("if a copy of the root key is kept elsewhere: --root-key FILE")
+    })?;
+    let fingerprint = hexadecimal(&set.set.fingerprint(&cluster));
+    let mut gathering = Gathering::new(&cluster, set.set.clone());
+    loop {
+        let (held, threshold) = (gathering.held(), gathering.threshold());
+        let prompt = format!("share {} of {threshold}, of the set {fingerprint}", held + 1);
+        let share = ask::share(&prompt).await.map_err(|failure| {
+            failure
+                .next(format!("{held} of {threshold} shares of the set {fingerprint} were given; nothing was changed"))
+        })?;
+        match gathering.add(share) {
+            Ok(Gathered::Key(key)) => return Ok(key),
+            Ok(Gathered::Waiting { held, threshold }) => note(&format!("{held} of {threshold} shares are there")),
+            Err(error) => {
+                return Err(Failure::new(Exit::Damaged, error)
+                    .next(format!("wanted are shares of the set {fingerprint}; nothing was changed")));
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Looking: `kura recover plan`, `verify` and `report`. Nothing that survives is changed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::super::exit::{Exit, Failure, chain};
+use super::super::output::{Output, moment, note};
+use super::plan_failure;
+use crate::clock::now_ms;
+use crate::config::NodeConfig;
+use crate::custody::Provider;
+use crate::recovery::plan::{Plan, words};
+use crate::recovery::report::{Report, TailEntry};
+use crate::recovery::verify::verify as check;
+
+/// Options of `kura recover plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// Data directories of stopped members, and archives.
+    #[arg(required = true, value_name = "PATH")]
+    found: Vec<PathBuf>,
+    /// Where the plan goes: a new file. Mirrors are made beside it, and removed again.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The log index that monitoring had as the last replication point. Without it what is lost is UNKNOWN.
+    #[arg(long, value_name = "INDEX")]
+    published: Option<u64>,
+}
+
+/// Options of `kura recover verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// The configuration of the node that was taken over.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Rows of each table to open, too, if the configuration's provider has the root key.
+    #[arg(long, default_value_t = 200, value_name = "ROWS")]
+    sample: u64,
+}
+
+/// Options of `kura recover report`.
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// The configuration of the node that was taken over.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Options of `kura recover salvage`.
+#[derive(Debug, Args)]
+pub struct SalvageArguments {
+    /// The data directory of a former member. No node may run on it.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The configuration of the node that was taken over: its statement, and its root key's file or credential.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// A directory beside a path, for mirrors; gone when dropped.
+struct Beside(PathBuf);
+
+impl Beside {
+    fn of(path: &Path) -> Result<Beside, Failure> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".look");
+        let folder = PathBuf::from(name);
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Failure::failed(format!("cannot create {}: {error}", folder.display())))?;
+        Ok(Beside(folder))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `kura recover plan`.
+pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failure> {
+    if arguments.out.exists() {
+        return Err(Failure::new(Exit::Conflict, format!("{} exists", arguments.out.display()))
+            .next("name another file with --out: a plan is not overwritten"));
+    }
+    let scratch = Beside::of(&arguments.out)?;
+    let made = Plan::make(&arguments.found, arguments.published, &scratch.0, now_ms()).await;
+    let plan = made.map_err(|error| plan_failure(&error))?;
+    plan.write(&arguments.out).map_err(|error| plan_failure(&error))?;
+    if output.json {
+        return output.line(&plan);
+    }
+    let rows: Vec<Vec<String>> = plan
+        .found
+        .iter()
+        .enumerate()
+        .map(|(at, one)| {
+            vec![
+                (at + 1).to_string(),
+                one.path.display().to_string(),
+                format!("{} {}", one.kind, one.name),
+                one.timeline.to_string(),
+                words(one.last),
+                words(one.committed),
+                words(one.applied),
+                moment(one.last_at_ms),
+            ]
+        })
+        .collect();
+    let heading = ["rank", "directory", "of", "timeline", "last entry", "committed", "applied", "last heard"];
+    output.list(&rows, &heading, Clone::clone)?;
+    for one in &plan.found {
+        one.faults.iter().for_each(|fault| note(&format!("WARNING: {}: {fault}", one.path.display())));
+    }
+    if let Some(archive) = plan.archive_ahead() {
+        note(&format!("WARNING: the archive {} holds more than every directory", archive.path.display()));
+    }
+    let best = plan.best();
+    let lost = match (plan.published, plan.missing_below_published()) {
+        (Some(published), Some(0)) => {
+            format!("nothing up to the replication point {}; beyond it UNKNOWN", published.index)
+        }
+        (Some(published), Some(missing)) => {
+            format!("{missing} entries up to the replication point {}; beyond it UNKNOWN", published.index)
+        }
+        _ => "UNKNOWN (--published tells the last replication point that monitoring saw)".to_owned(),
+    };
+    let fence: Vec<String> =
+        plan.fence.iter().map(|known| format!("{} {} ({})", known.role, known.name, known.address)).collect();
+    output.thing(
+        &(),
+        &[
+            ("cluster", plan.cluster_name.clone()),
+            ("best", best.path.display().to_string()),
+            ("lost", lost),
+            ("later than", format!("{}: what was acknowledged after it is lost", moment(best.last_at_ms))),
+            ("unconfirmed", format!("{} entries at its end: there, but perhaps never acknowledged", plan.unconfirmed)),
+            ("to be fenced", if fence.is_empty() { "nobody".into() } else { fence.join(", ") }),
+            ("plan", arguments.out.display().to_string()),
+            ("next", format!("kura recover apply --plan {} --config NEW.toml --fenced HOW", arguments.out.display())),
+        ],
+    )
+}
+
+fn load(path: &Path) -> Result<NodeConfig, Failure> {
+    NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))
+}
+
+/// `kura recover verify`.
+pub fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let provider = config.root_key.as_ref().map(Provider::new);
+    let root = provider.map_or(Ok(None), |provider| provider.read());
+    let root = root.map_err(|error| Failure::failed(chain(&error)))?.map(Arc::new);
+    let scratch = Beside::of(&config.data)?;
+    let verified = check(&config.data, &scratch.0, root, arguments.sample)
+        .map_err(|error| Failure::new(Exit::Damaged, chain(&error)))?;
+    let opened =
+        verified.opened.map_or("none: no root key is at hand".into(), |rows| format!("{rows} rows of samples"));
+    output.thing(
+        &verified,
+        &[
+            ("timeline", verified.timeline.to_string()),
+            ("applied", format!("index {}", verified.applied)),
+            ("rows read", verified.rows.to_string()),
+            ("opened", opened),
+            ("journal", format!("{} entries, root {}", verified.journal_size, verified.journal_root)),
+            ("state digest", verified.state_digest.clone()),
+            (
+                "compared with",
+                if verified.has_run { "its own sums: the node has run since" } else { "the report" }.into(),
+            ),
+        ],
+    )?;
+    if verified.sound {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Damaged, verified.faults.join("; "))
+        .next("do not start it; take over from another survivor"))
+}
+
+/// `kura recover salvage`.
+pub async fn salvage(arguments: SalvageArguments, output: Output) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let report = Report::read(&config.data).map_err(|error| Failure::new(Exit::NotFound, chain(&error)))?;
+    let provider = config.root_key.as_ref().map(Provider::new);
+    let root = provider.map_or(Ok(None), |provider| provider.read());
+    let root = root.map_err(|error| Failure::failed(chain(&error)))?;
+    let root = root.ok_or_else(|| {
+        Failure::new(Exit::NotFound, "the configuration's provider has no root key here")
+            .next("run this where the root key is a file or a credential")
+    })?;
+    let scratch = Beside::of(&config.data)?;
+    let found = crate::recovery::salvage::salvage(&arguments.from, &report, Arc::new(root), &scratch.0).await;
+    let found = found.map_err(|error| Failure::new(Exit::Damaged, chain(&error)))?;
+    if output.json {
+        return output.line(&found);
+    }
+    if !found.continues {
+        note(
+            "WARNING: the two logs part before the statement's last entry: what follows may be in the cluster already",
+        );
+    }
+    output.thing(
+        &(),
+        &[
+            ("from", format!("{} {}", found.from.kind, found.from.name)),
+            ("last entry", words(found.from.last)),
+            ("beyond the statement", format!("{} entries, {} restrict", found.entries, found.restrictive)),
+        ],
+    )?;
+    show_entries(&found.listed, output)
+}
+
+/// `kura recover report`.
+pub fn report(arguments: ReportArguments, output: Output) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    let report = Report::read(&config.data).map_err(|error| Failure::new(Exit::NotFound, chain(&error)))?;
+    if output.json {
+        return output.line(&report);
+    }
+    show(&report, output)
+}
+
+/// Shows a statement.
+pub fn show(report: &Report, output: Output) -> Result<(), Failure> {
+    let unknown = || "UNKNOWN".to_owned();
+    let former: Vec<&str> = report.former.iter().map(|known| &known.name[..]).collect();
+    output.thing(
+        &(),
+        &[
+            ("cluster", report.cluster_name.clone()),
+            ("taken over", moment(report.at_ms)),
+            ("from", format!("{} {}", report.from_kind, report.from.display())),
+            ("timeline", format!("{}, from index {}", report.timeline, report.began_index)),
+            ("only member", format!("{}, raft id {}", report.member, report.raft_id)),
+            ("known committed", format!("up to {}: everything of it is there", words(report.committed))),
+            ("last entry", format!("{}, {}", words(report.last), moment(report.last_at_ms))),
+            ("unconfirmed", format!("{} entries, listed below", report.unconfirmed)),
+            ("lost", format!("what was acknowledged after {}", moment(report.last_at_ms))),
+            ("replication point", report.published_index.map_or_else(unknown, |index| format!("index {index}"))),
+            ("missing below it", report.missing_below_published.map_or_else(unknown, |count| count.to_string())),
+            ("fenced", report.fenced.clone()),
+            ("former members", former.join(", ")),
+            ("journal", format!("{} entries, root {}", report.journal_size, report.journal_root)),
+            ("state digest", report.state_digest.clone()),
+        ],
+    )?;
+    show_entries(&report.tail, output)
+}
+
+fn show_entries(entries: &[TailEntry], output: Output) -> Result<(), Failure> {
+    output.list(entries, &["entry", "at", "outcome", "what", "request", "rows"], |entry| {
+        vec![
+            words(entry.place),
+            moment(entry.at_ms),
+            entry.outcome.clone(),
+            entry.actions.join(", "),
+            entry.requests.join(", "),
+            entry.writes.to_string(),
+        ]
+    })
+}
