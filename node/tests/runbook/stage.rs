@@ -45,7 +45,7 @@ pub fn cluster() -> Shell {
         "kura record put {NUMBER} before.txt --class care-record --media-type text/plain --date 2026-05-01 \
          --as F0012/u-0007 --client people/karte.toml"
     ));
-    let head = shell.own("kura audit head --client people/aud-1.toml --json");
+    let head = shell.own("kura audit head --client people/aud-1.toml --json 2>/dev/null");
     let head: serde_json::Value = serde_json::from_str(head.trim()).unwrap();
     let head = head["head"].as_str().unwrap_or_else(|| panic!("{head}")).to_owned();
     for (name, value) in [("cluster", "demo"), ("number", NUMBER), ("kept-head", &head)] {
@@ -57,7 +57,7 @@ pub fn cluster() -> Shell {
 }
 
 fn status(shell: &mut Shell) -> serde_json::Value {
-    let told = shell.own("kura status --client people/op-1.toml --json");
+    let told = shell.own("kura status --client people/op-1.toml --json 2>/dev/null");
     serde_json::from_str(told.trim()).unwrap_or_else(|error| panic!("{error}: {told}"))
 }
 
@@ -123,7 +123,7 @@ pub fn lose_the_prefecture(shell: &mut Shell) {
 /// The record of before is there, whole, for whoever may see it.
 pub fn is_all_there(shell: &mut Shell) {
     let read = shell
-        .own(&format!("kura record list {NUMBER} --as F0012/u-0007 --client people/karte.toml --json | head -n 1"));
+        .own(&format!("kura record list {NUMBER} --as F0012/u-0007 --client people/karte.toml --json 2>/dev/null | head -n 1"));
     let listed: serde_json::Value = serde_json::from_str(read.trim()).unwrap_or_else(|error| panic!("{error}: {read}"));
     let record = listed["record"].as_str().unwrap_or_else(|| panic!("{listed}"));
     let got = shell.own(&format!("kura record get {NUMBER} {record} --as F0012/u-0007 --client people/karte.toml"));
