@@ -111,12 +111,12 @@ fn split(shell: &mut Shell) -> String {
     told["fingerprint"].as_str().unwrap().to_owned()
 }
 
-/// All voters die at once, and their disks are gone; one of them will be found later.
+/// All voters die at once, and their disks are gone.
 pub fn lose_the_prefecture(shell: &mut Shell) {
     shell.own(
         "for n in voter-1 voter-2 voter-3; do kill -KILL $(cat $n/pid); done; \
          while kill -0 $(cat voter-1/pid) || kill -0 $(cat voter-2/pid) || kill -0 $(cat voter-3/pid); do sleep 0.1; done 2>/dev/null; \
-         cp -r voter-3 found-later; rm -rf voter-1 voter-2 voter-3",
+         rm -rf voter-1 voter-2 voter-3",
     );
 }
 
