@@ -482,7 +482,8 @@ async fn a_credential_unseals_a_voter_that_has_no_file_and_is_neither_argument_n
     let credentials = super::world::folder();
     fs::rename(layout.root_key("voter-1"), credentials.path().join("the-key")).unwrap();
     configure(&world.cluster, "voter-1", |table| {
-        let credential = Value::Table([("credential".to_owned(), Value::String("the-key".into()))].into_iter().collect());
+        let credential =
+            Value::Table([("credential".to_owned(), Value::String("the-key".into()))].into_iter().collect());
         table.insert("root_key".into(), credential);
     });
     let serve = |directory: Option<&Path>| {

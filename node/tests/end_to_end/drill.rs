@@ -56,7 +56,10 @@ async fn a_drill_restores_while_the_cluster_runs_and_a_failed_one_is_an_alarm() 
     assert!(steps.len() == 5 && steps.iter().all(|step| step["ok"] == true), "{report}");
     assert_eq!(fs::read_dir(scratch).unwrap().count(), 0, "nothing stays of it");
     let point = told(&world, 0).await;
-    assert_eq!((point.index, &point.failed[..], &point.member[..]), (report["index"].as_u64().unwrap(), "", "backup-1"));
+    assert_eq!(
+        (point.index, &point.failed[..], &point.member[..]),
+        (report["index"].as_u64().unwrap(), "", "backup-1")
+    );
 
     // A head that the archive does not begin with: of another journal, as long.
     let text = fs::read_to_string(head).unwrap();

@@ -122,8 +122,9 @@ pub fn lose_the_prefecture(shell: &mut Shell) {
 
 /// The record of before is there, whole, for whoever may see it.
 pub fn is_all_there(shell: &mut Shell) {
-    let read = shell
-        .own(&format!("kura record list {NUMBER} --as F0012/u-0007 --client people/karte.toml --json 2>/dev/null | head -n 1"));
+    let read = shell.own(&format!(
+        "kura record list {NUMBER} --as F0012/u-0007 --client people/karte.toml --json 2>/dev/null | head -n 1"
+    ));
     let listed: serde_json::Value = serde_json::from_str(read.trim()).unwrap_or_else(|error| panic!("{error}: {read}"));
     let record = listed["record"].as_str().unwrap_or_else(|| panic!("{listed}"));
     let got = shell.own(&format!("kura record get {NUMBER} {record} --as F0012/u-0007 --client people/karte.toml"));
