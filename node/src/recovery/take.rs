@@ -34,7 +34,7 @@ use crate::raft::survey::SurveyError;
 use crate::raft::types::{Entry, EntryPayload, LogId, StoredMembership};
 use crate::state::database::Progress;
 use crate::state::{Database, DatabaseError, StateStore, current_database, first_database};
-use crate::vault::{Vault, VaultError, write_root_key};
+use crate::vault::{Vault, VaultError, put_in_place, write_root_key};
 
 /// What is told of an entry whose outcome is not known.
 pub(super) const NO_OUTCOME: &str = "none";
@@ -53,6 +53,14 @@ pub enum TakeError {
     Target {
         /// The configured data directory.
         path: PathBuf,
+    },
+    /// The survivor was left behind by a cluster that lives.
+    #[error("{path} was fenced off: the cluster has gone on without it on timeline {timeline}")]
+    Fenced {
+        /// The survivor.
+        path: PathBuf,
+        /// The timeline whose certificate it was shown.
+        timeline: u64,
     },
     /// A backup's configuration.
     #[error("root_key: the configuration is to be a voter's: name a file, a credential or {{ shares = true }}")]
@@ -170,6 +178,9 @@ impl Prepared {
         }
         plan.check().await?;
         let from = plan.best().clone();
+        if let Some(certificate) = super::fence::read(&from.path) {
+            return Err(TakeError::Fenced { path: from.path, timeline: certificate.timeline });
+        }
         let work = unfinished(data);
         // What an attempt that was cut has left.
         let _ = std::fs::remove_dir_all(&work);
@@ -285,8 +296,7 @@ impl Prepared {
         let data = &config.data;
         // An empty directory may stand there; anything else makes the renaming fail.
         let _ = std::fs::remove_dir(data);
-        std::fs::rename(&work, data).map_err(failed(data))?;
-        crate::raft::marks::sync_directory(data).map_err(failed(data))?;
+        put_in_place(&work, data).map_err(failed(data))?;
         Ok(report)
     }
 }
