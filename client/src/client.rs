@@ -117,7 +117,8 @@ impl Client {
         config.check()?;
         let Config { application, ca, certificate, key, revocation_lists, endpoints, timeouts, journal_head } = config;
         let kept = Kept::open(journal_head)?;
-        let files = TlsFiles { certificate, private_key: key, authorities: ca, revocation_lists };
+        let files =
+            TlsFiles { certificate, private_key: key, authorities: ca, authorities_more: None, revocation_lists };
         let tls = ClientTls::load(files)?;
         let names = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
         let endpoints = endpoints

@@ -353,6 +353,7 @@ impl NodeConfig {
             certificate: self.tls.certificate.clone(),
             private_key: self.tls.private_key.clone(),
             authorities: self.tls.authorities.clone(),
+            authorities_more: Some(self.data.join(crate::init::RECOVERY_CA_FILE)),
             revocation_lists: self.tls.revocation_lists.clone(),
         }
     }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod custody;
 pub mod demo;
 pub mod dev;
+pub mod drill;
 pub mod export;
 pub mod folder;
 pub mod gateway;

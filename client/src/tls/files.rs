@@ -33,6 +33,9 @@ pub struct TlsFiles {
     pub private_key: PathBuf,
     /// The bundle of CA certificates, any of which may have signed a peer's certificate.
     pub authorities: PathBuf,
+    /// One more bundle, whose CAs count as those of the first; one that is not there is no error. A member's
+    /// own copy of its cluster's recovery CA.
+    pub authorities_more: Option<PathBuf>,
     /// Certificate revocation lists; may be empty. A file that is named must exist.
     pub revocation_lists: Vec<PathBuf>,
 }
@@ -116,6 +119,7 @@ pub struct TlsContents {
     certificate: Vec<u8>,
     private_key: SecretBytes,
     authorities: Vec<u8>,
+    authorities_more: Vec<u8>,
     revocation_lists: Vec<Vec<u8>>,
 }
 
@@ -158,6 +162,7 @@ impl TlsFiles {
             certificate: read_bounded(&self.certificate)?,
             private_key: SecretBytes(read_bounded(&self.private_key)?),
             authorities: read_bounded(&self.authorities)?,
+            authorities_more: self.authorities_more.as_deref().map_or(Ok(Vec::new()), read_if_there)?,
             revocation_lists: self.revocation_lists.iter().map(|path| read_bounded(path)).collect::<Result<_, _>>()?,
             files: self.clone(),
         })
@@ -168,7 +173,7 @@ impl TlsContents {
     /// SHA-256 over the lengths and bytes of all files, in the order of [`TlsFiles`].
     pub fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
-        let fixed = [&self.certificate, &self.private_key.0, &self.authorities];
+        let fixed = [&self.certificate, &self.private_key.0, &self.authorities, &self.authorities_more];
         for bytes in fixed.into_iter().chain(&self.revocation_lists) {
             digest.update((bytes.len() as u64).to_be_bytes());
             digest.update(bytes);
@@ -182,6 +187,11 @@ impl TlsContents {
     /// [`TlsFileError::NotPem`] or [`TlsFileError::Missing`].
     pub fn parse(&self) -> Result<TlsMaterial, TlsFileError> {
         let files = &self.files;
+        let mut authorities = certificates(&files.authorities, &self.authorities)?;
+        if let (Some(path), false) = (&files.authorities_more, self.authorities_more.is_empty()) {
+            let more = certificates(path, &self.authorities_more)?;
+            authorities.extend(more.into_iter().filter(|one| !authorities.contains(one)).collect::<Vec<_>>());
+        }
         let mut revocation_lists = Vec::new();
         for (path, bytes) in files.revocation_lists.iter().zip(&self.revocation_lists) {
             let lists: Vec<CertificateRevocationListDer<'static>> =
@@ -203,7 +213,7 @@ impl TlsContents {
                     },
                 }
             })?,
-            authorities: certificates(&files.authorities, &self.authorities)?,
+            authorities,
             revocation_lists,
         })
     }
@@ -255,6 +265,14 @@ pub fn read_bounded(path: &Path) -> Result<Vec<u8>, TlsFileError> {
         return Err(TlsFileError::TooLarge { path: path.to_path_buf() });
     }
     Ok(bytes)
+}
+
+/// [`read_bounded`]; nothing if there is no file.
+fn read_if_there(path: &Path) -> Result<Vec<u8>, TlsFileError> {
+    match read_bounded(path) {
+        Err(TlsFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
+    }
 }
 
 fn sections<T: PemObject>(path: &Path, bytes: &[u8], expected: &'static str) -> Result<Vec<T>, TlsFileError> {

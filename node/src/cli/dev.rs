@@ -79,7 +79,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
     let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
     let progress = Progress::spinner();
-    let options = Options { voters, backups, base_port, ..Options::new(data)? };
+    let options = Options { voters, backups, base_port, shares: true, ..Options::new(data)? };
     let say = |words: &str| progress.say(words);
     let mut cluster = tokio::select! {
         started = Cluster::start(options, &say) => started?,
@@ -134,6 +134,12 @@ fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
     output.text("client configurations (for --client or KURA_CLIENT):")?;
     for path in told.clients {
         output.text(&format!("  {}", path.display()))?;
+    }
+    if layout.shares().exists() {
+        output.text(&format!(
+            "shares of the root key, 2 of 3, for trying recovery (kept like this here alone): {}",
+            layout.shares().display()
+        ))?;
     }
     output.text(&format!(
         "for example:\n  kura status --client {}\nCtrl-C stops the cluster; the same command starts it again.",

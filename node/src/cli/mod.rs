@@ -16,6 +16,7 @@ mod consent;
 mod demo;
 mod dev;
 mod disaster;
+mod drill;
 mod emergency;
 mod erasure;
 mod exit;
@@ -131,6 +132,8 @@ enum Command {
     /// The archive that a backup member writes: looked at, checked, copied; offline.
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Rehearse a restore from the archive into a scratch directory, while the cluster runs; meant for a timer.
+    Drill(drill::Arguments),
     /// Take a cluster over from what survives of it, and open it step by step; most of it offline (recovery staff).
     #[command(subcommand)]
     Recover(recover::Command),
@@ -220,6 +223,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Archive(command) => archive::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
+        Command::Drill(arguments) => drill::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
     }
 }

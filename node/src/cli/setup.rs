@@ -47,7 +47,7 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
         &told,
         &[
             ("cluster", options.cluster_name.clone()),
-            ("recovery CA", format!("{recovery_ca} (add it to the bundle of every node and client)")),
+            ("recovery CA", format!("{recovery_ca} (add it to the bundle of every client)")),
             ("next", serve),
         ],
     )

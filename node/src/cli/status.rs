@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
-use super::output::{Output, Progress, bytes, hexadecimal, note, short, table};
+use super::output::{Output, Progress, bytes, hexadecimal, moment, note, short, table};
 
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(300);
@@ -142,9 +142,13 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
         ("replication point", replication(reply.replication_point.as_ref())),
         ("archive point", archived(reply.archive_point.as_ref())),
+        ("last drill", drilled(reply.drill.as_ref())),
         ("told by", reply.node.clone()),
     ];
     output.thing(&(), &fields)?;
+    if let Some(drill) = reply.drill.as_ref().filter(|drill| !drill.failed.is_empty()) {
+        note(&format!("ALARM: the last drill at {} failed: {}", drill.member, drill.failed));
+    }
     reply.alarms.iter().for_each(|alarm| note(&format!("ALARM: {alarm}")));
     Ok(())
 }
@@ -176,6 +180,18 @@ fn archived(point: Option<&wire::ArchivePoint>) -> String {
         Some(point) if point.state == 3 => "no archive".into(),
         Some(point) if point.index > 0 => format!("UNKNOWN; index {} by {}", point.index, point.member),
         _ => "UNKNOWN".into(),
+    }
+}
+
+fn drilled(drill: Option<&wire::DrillPoint>) -> String {
+    match drill {
+        Some(drill) if drill.state == 1 => {
+            let outcome = if drill.failed.is_empty() { format!("to index {}", drill.index) } else { "FAILED".into() };
+            let seconds = drill.milliseconds.div_ceil(1000);
+            format!("{}, {outcome}, in {seconds} s; by {}", moment(drill.at_ms), drill.member)
+        }
+        Some(drill) if drill.state == 3 => "none".into(),
+        _ => UNKNOWN.into(),
     }
 }
 
@@ -256,6 +272,7 @@ struct Told {
     journal_root: String,
     replication_point: Option<Point>,
     archive_point: Option<Point>,
+    last_drill: Option<Drill>,
     alarms: Vec<String>,
     members: Vec<Member>,
     tables: Vec<TableTold>,
@@ -268,6 +285,16 @@ struct Point {
     entries_behind: u64,
     bytes_behind: u64,
     seconds_behind: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Drill {
+    state: &'static str,
+    at_ms: u64,
+    milliseconds: u64,
+    index: u64,
+    failed: String,
+    member: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -378,6 +405,18 @@ impl From<&wire::StatusReply> for Told {
             journal_root: hexadecimal(&reply.journal_root),
             replication_point: reply.replication_point.as_ref().map(point),
             archive_point: reply.archive_point.as_ref().map(archive_point),
+            last_drill: reply.drill.as_ref().map(|drill| Drill {
+                state: match drill.state {
+                    1 => "known",
+                    3 => "none",
+                    _ => "unknown",
+                },
+                at_ms: drill.at_ms,
+                milliseconds: drill.milliseconds,
+                index: drill.index,
+                failed: drill.failed.clone(),
+                member: drill.member.clone(),
+            }),
             alarms: reply.alarms.clone(),
             members: reply.members.iter().map(Member::from).collect(),
             tables: reply.tables.iter().map(table).collect(),

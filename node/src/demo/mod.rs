@@ -81,7 +81,7 @@ async fn steps(directory: &Path, input: Option<&Path>, seed: u64, report: &mut R
     let mut cluster = {
         let progress = report.progress();
         let say = |step: &str| progress.say(format!("cluster: {step}"));
-        Cluster::start(dev::Options::new(directory)?, &say).await?
+        Cluster::start(dev::Options { shares: true, ..dev::Options::new(directory)? }, &say).await?
     };
     let members = &cluster.plan().members;
     let figure = format!("{} voters, {} backup", cluster.plan().voters().count(), cluster.plan().backups().count());

@@ -99,6 +99,7 @@ pub(super) fn create_clients(layout: &Layout, plan: &Plan, authority: &Authority
             ClientFile::Registrar1 | ClientFile::Registrar2 => Role::Registrar,
             ClientFile::Operator => Role::Operator,
             ClientFile::Auditor => Role::Auditor,
+            ClientFile::Recovery => Role::Recovery,
         };
         let name = file.name();
         create(authority, &plan.cluster, role, name, &layout.clients(), name, false)?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::layout::{ClientFile, Layout};
 use super::plan::{Member, Plan};
 use super::process::Process;
-use super::{DevError, Signal, first_start, ports};
+use super::{DevError, Signal, first_start, ports, shares};
 
 /// How long all members may take to answer after a start.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -28,18 +28,20 @@ pub struct Options {
     pub backups: u32,
     /// First of two ports for each member; free ones are chosen without it. Used by the first start only.
     pub base_port: Option<u16>,
+    /// Whether the first start also makes shares of the root key.
+    pub shares: bool,
     /// The `kura` executable.
     pub executable: PathBuf,
 }
 
 impl Options {
-    /// Three voters and a backup, run by this executable itself.
+    /// Three voters and a backup, run by this executable itself; no shares of the root key.
     ///
     /// # Errors
     /// [`DevError::File`] if this process cannot tell its own executable.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, DevError> {
         let executable = std::env::current_exe().map_err(DevError::file("the kura executable"))?;
-        Ok(Self { directory: directory.into(), voters: 3, backups: 1, base_port: None, executable })
+        Ok(Self { directory: directory.into(), voters: 3, backups: 1, base_port: None, shares: false, executable })
     }
 }
 
@@ -79,6 +81,10 @@ impl Cluster {
         say("waiting for every member");
         cluster.wait_ready(READY_LIMIT).await?;
         if !cluster.plan.complete {
+            if options.shares {
+                say("making shares of the root key");
+                shares::make(&cluster).await?;
+            }
             cluster.plan.complete = true;
             cluster.plan.save(&cluster.layout)?;
         }

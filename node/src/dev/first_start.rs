@@ -143,7 +143,7 @@ pub(super) async fn enlist(cluster: &mut Cluster, member: &Member) -> Result<(),
 /// What a first start that was cut off left behind.
 fn clear(cluster: &Cluster) -> Result<(), DevError> {
     let layout = cluster.layout();
-    for folder in [layout.authority(), layout.nodes(), layout.clients(), layout.archives()] {
+    for folder in [layout.authority(), layout.nodes(), layout.clients(), layout.archives(), layout.shares()] {
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(DevError::file(folder)(error)),
             _ => {}

@@ -22,12 +22,21 @@ pub enum ClientFile {
     Operator,
     /// An auditor.
     Auditor,
+    /// Recovery staff, or a holder of a key share.
+    Recovery,
 }
 
 impl ClientFile {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Application, Self::ApplicationSsl, Self::Registrar1, Self::Registrar2, Self::Operator, Self::Auditor];
+    pub const ALL: [Self; 7] = [
+        Self::Application,
+        Self::ApplicationSsl,
+        Self::Registrar1,
+        Self::Registrar2,
+        Self::Operator,
+        Self::Auditor,
+        Self::Recovery,
+    ];
 
     /// The name: of the files, and in the certificate.
     pub fn name(self) -> &'static str {
@@ -38,6 +47,7 @@ impl ClientFile {
             Self::Registrar2 => "registrar-2",
             Self::Operator => "operator",
             Self::Auditor => "auditor",
+            Self::Recovery => "recovery",
         }
     }
 }
@@ -117,6 +127,16 @@ impl Layout {
     /// What a node and the commands for it printed.
     pub fn node_log(&self, name: &str) -> PathBuf {
         self.node(name).join("log.txt")
+    }
+
+    /// The folder of the root key's shares.
+    pub fn shares(&self) -> PathBuf {
+        self.directory.join("shares")
+    }
+
+    /// A holder's share.
+    pub fn share(&self, holder: u8) -> PathBuf {
+        self.shares().join(format!("holder-{holder}.txt"))
     }
 
     /// The clients' folder.

@@ -15,7 +15,8 @@
 //! DIR/nodes/NAME/           config.toml, node.pem, node.key, node.csr, root.key (voters), data/, log.txt
 //! DIR/archive/NAME/        the archive that a backup writes
 //! DIR/clients/              application.toml, application-ssl.toml, registrar-1.toml, registrar-2.toml,
-//!                           operator.toml, auditor.toml; certificates and keys
+//!                           operator.toml, auditor.toml, recovery.toml; certificates and keys
+//! DIR/shares/               holder-1.txt …: shares of the root key, if they were asked for
 //! ```
 
 mod certificates;
@@ -25,6 +26,7 @@ mod layout;
 mod plan;
 mod ports;
 mod process;
+mod shares;
 
 pub use cluster::{Cluster, Options};
 pub use layout::{ClientFile, Layout};

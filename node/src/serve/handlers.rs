@@ -223,6 +223,12 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             },
             None => v1::ArchiveReply::default(),
         }),
+        drill: node.drill.load_full().map(|report| v1::DrillReply {
+            at_ms: report.at_ms,
+            milliseconds: report.milliseconds,
+            index: report.index,
+            failed: report.failed.clone().unwrap_or_default(),
+        }),
         timeline_certificate: super::fence::own(node),
     }
 }

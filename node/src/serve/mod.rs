@@ -7,6 +7,7 @@
 
 mod archive;
 mod clear;
+mod drill;
 mod erasures;
 mod fence;
 mod handlers;
@@ -47,7 +48,7 @@ use crate::gateway::group::Group;
 use crate::gateway::propose::{LeaderLink, Proposer};
 use crate::heads::Heads;
 use crate::identity::{IdentityFileError, NodeIdentity};
-use crate::init::log_identity;
+use crate::init::{RECOVERY_CA_FILE, log_identity, write_recovery_ca};
 use crate::raft::channels::{Lane, PeerChannels, TlsChannels};
 use crate::raft::gate::Gate;
 use crate::raft::log_store::{LogStore, LogWatch};
@@ -181,6 +182,8 @@ pub struct Node {
     pub heads: Arc<Heads>,
     /// How far the archive is that this node writes; `None` if it writes none.
     pub archive: Option<Arc<ArchiveTold>>,
+    /// The last drill on this machine.
+    pub drill: ArcSwapOption<crate::drill::Report>,
     /// Where the root key comes from.
     pub custody: Arc<Custody>,
     /// Why this node is left behind by the cluster, once it was shown that.
@@ -224,6 +227,21 @@ impl LeaderLink for Link {
     }
 }
 
+/// Every member trusts the recovery CA, whatever bundle it was given. `init` and `join` leave its certificate in the
+/// data directory; where it is gone, the state tells it, and the next look at the files takes it up.
+fn trust_recovery_ca(config: &NodeConfig, store: &StateStore) -> Result<(), ServeError> {
+    if config.data.join(RECOVERY_CA_FILE).exists() {
+        return Ok(());
+    }
+    match store.database().cluster_row()? {
+        Some(row) if !row.recovery_ca_certificate.is_empty() => {
+            let written = write_recovery_ca(&config.data, &row.recovery_ca_certificate);
+            written.map(drop).map_err(|error| ServeError::Fatal(error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     logging::start(&config.log);
@@ -257,6 +275,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     marks.watch_own(log_watch.clone());
     let machine = StateMachine::open(&config.data, identity.trust(), log_watch.synced())?;
     let store = machine.store();
+    trust_recovery_ca(&config, &store)?;
     let log_reader = log.get_log_reader().await;
     log.keep_applied(store.applied_index());
     let hashes = Arc::new(FileHashes::default());
@@ -291,6 +310,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let archive = config.archive.is_some().then(Arc::default);
     let custody = Arc::new(Custody::new(identity.cluster_id, config.root_key.as_ref(), &config.data));
     let node = Arc::new(Node {
+        drill: ArcSwapOption::empty(),
         custody,
         rotating: tokio::sync::Mutex::new(()),
         fenced: tokio::sync::watch::Sender::default(),
@@ -369,6 +389,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(peers::journal_denials(node.clone()));
     tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
+    tasks.spawn(drill::follow(node.clone()));
     tasks.spawn(fence::announce(node.clone()));
     if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
         tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));

@@ -22,7 +22,7 @@ fn json(output: &Output) -> serde_json::Value {
 }
 
 /// Waits until the archive has everything that is applied, idle canaries apart.
-async fn caught_up(world: &World, index: u64) -> wire::ArchivePoint {
+pub async fn caught_up(world: &World, index: u64) -> wire::ArchivePoint {
     let operations = world.operator.operations();
     until("an archive that has caught up", SOON, async || {
         let status = operations.status().await.map_err(|error| error.to_string())?;
@@ -35,7 +35,7 @@ async fn caught_up(world: &World, index: u64) -> wire::ArchivePoint {
     .await
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

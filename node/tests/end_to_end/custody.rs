@@ -379,6 +379,11 @@ async fn keys_change_under_load_and_a_voter_that_was_away_gets_them() {
     assert_eq!(recovered.identity.name, "voter-1");
     assert!(open_recovery(&world.cluster.layout().node_data("voter-1"), &before).is_err());
     can_sign(&world, &recovered.authority);
+    // Nobody added the recovery CA to a bundle, and one member lost its copy.
+    let bundle = world.cluster.layout().authority_certificate();
+    let both = fs::read_to_string(&bundle).unwrap();
+    fs::write(&bundle, &both[..both.rfind("-----BEGIN").unwrap()]).unwrap();
+    fs::remove_file(world.cluster.layout().node_data("voter-2").join("recovery-ca.pem")).unwrap();
     for member in world.cluster.plan().members.clone() {
         world.cluster.restart(&member.name).await.unwrap();
     }
@@ -394,8 +399,18 @@ async fn keys_change_under_load_and_a_voter_that_was_away_gets_them() {
         30,
         OffsetDateTime::now_utc(),
     );
-    let mut operations = wire::operations_client::OperationsClient::new(raw::channel(files, &world.member("voter-1")));
-    operations.status(wire::StatusRequest {}).await.unwrap();
+    for member in &world.cluster.plan().members {
+        let channel = raw::channel(files.clone(), member);
+        let mut operations = wire::operations_client::OperationsClient::new(channel);
+        until("a certificate by the recovery CA is taken", SOON, async || {
+            operations
+                .status(wire::StatusRequest {})
+                .await
+                .map(drop)
+                .map_err(|error| format!("{}: {error}", member.name))
+        })
+        .await;
+    }
 }
 
 fn can_sign(world: &World, authority: &Authority) {
@@ -453,4 +468,65 @@ async fn where_shares_are_in_use_a_new_root_key_waits_for_its_own() {
     world.all_unsealed(3).await;
     let read = world.doctor(HOSPITAL).get(&number, record).await.unwrap().bytes().await.unwrap();
     assert_eq!(&read[..], b"before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_unseals_a_voter_that_has_no_file_and_is_neither_argument_nor_variable() {
+    let mut world = World::start(1, 0).await;
+    let number = world.enrol(1).await;
+    let record = world.put(&number, "before").await;
+    let key = world.root_key("voter-1");
+    world.cluster.stop().await.unwrap();
+    // As systemd hands it over: a file in a directory that a variable names.
+    let layout = world.cluster.layout().clone();
+    let credentials = super::world::folder();
+    fs::rename(layout.root_key("voter-1"), credentials.path().join("the-key")).unwrap();
+    configure(&world.cluster, "voter-1", |table| {
+        let credential =
+            Value::Table([("credential".to_owned(), Value::String("the-key".into()))].into_iter().collect());
+        table.insert("root_key".into(), credential);
+    });
+    let serve = |directory: Option<&Path>| {
+        let mut command = Command::new(KURA);
+        command.args(["serve", "--config"]).arg(layout.node_config("voter-1"));
+        command.args(["--exit-with-parent", &std::process::id().to_string()]);
+        command.env_remove("CREDENTIALS_DIRECTORY");
+        if let Some(directory) = directory {
+            command.env("CREDENTIALS_DIRECTORY", directory);
+        }
+        Serving(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let operations = world.operator.operations();
+    let without = serve(None);
+    until("a voter without its credential", SOON, async || match world.operator.keys().status().await {
+        Ok(status) if !status.unsealed && status.provider == "credential" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    drop(without);
+    let with = serve(Some(credentials.path()));
+    until("a voter with it", UNSEALED, async || match operations.status().await {
+        Ok(status) if status.leader_id != 0 && status.members[0].unsealed => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let read = world.doctor(HOSPITAL).get(&number, record).await.unwrap().bytes().await.unwrap();
+    assert_eq!(&read[..], b"before");
+    let hexadecimal = hexadecimal(key.expose_bytes());
+    for file in ["cmdline", "environ"] {
+        // The process lets nobody look in, which is as good.
+        let seen = fs::read(format!("/proc/{}/{file}", with.0.id())).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&seen).contains(&hexadecimal), "{file}");
+    }
+    assert_eq!(world.files_with(&patterns(&[key], &[])), Vec::<PathBuf>::new(), "not on the voter's disk");
+}
+
+/// A process of a test's own, killed when it goes.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

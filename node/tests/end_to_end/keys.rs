@@ -42,6 +42,7 @@ fn keep(world: &World, name: &str) -> TlsFiles {
         certificate: aside.join("node.pem"),
         private_key: aside.join("node.key"),
         authorities: own.authorities.clone(),
+        authorities_more: None,
         revocation_lists: Vec::new(),
     };
     fs::copy(&own.certificate, &kept.certificate).unwrap();

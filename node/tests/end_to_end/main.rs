@@ -12,6 +12,7 @@ mod bodies;
 mod certificates;
 mod clock;
 mod custody;
+mod drill;
 mod emergency;
 mod erasure;
 mod export;

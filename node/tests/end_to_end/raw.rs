@@ -25,6 +25,7 @@ pub fn client_files(layout: &Layout, file: ClientFile) -> TlsFiles {
         certificate: folder.join(format!("{}.pem", file.name())),
         private_key: folder.join(format!("{}.key", file.name())),
         authorities: layout.authority_certificate(),
+        authorities_more: None,
         revocation_lists: Vec::new(),
     }
 }
@@ -36,6 +37,7 @@ pub fn node_files(layout: &Layout, node: &str) -> TlsFiles {
         certificate: folder.join("node.pem"),
         private_key: folder.join("node.key"),
         authorities: layout.authority_certificate(),
+        authorities_more: None,
         revocation_lists: Vec::new(),
     }
 }
@@ -60,6 +62,7 @@ pub fn issue(
         certificate: folder.join("certificate.pem"),
         private_key: folder.join("private.key"),
         authorities: cluster.layout().authority_certificate(),
+        authorities_more: None,
         revocation_lists: Vec::new(),
     };
     let approval = Approval {

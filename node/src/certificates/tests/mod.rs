@@ -41,6 +41,7 @@ impl House {
 
     fn tls_files(&self, name: &str) -> TlsFiles {
         TlsFiles {
+            authorities_more: None,
             certificate: self.path(&format!("{name}.pem")),
             private_key: self.path(&format!("{name}.key")),
             authorities: self.path("ca.pem"),

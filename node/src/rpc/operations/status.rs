@@ -47,6 +47,7 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         committed_index: metrics.local_committed.map_or(0, |id| id.index),
         replication_point: Some(replication_point(node, &metrics, leader, last, &replies)),
         archive_point: Some(archive_point(node, &metrics, leader, last, &replies)),
+        drill: Some(drill(&metrics, &replies)),
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
         alarms: crate::custody::Known::read(&node.store.database())
@@ -196,5 +197,36 @@ fn archive_point(
             ..point
         },
         None => point,
+    }
+}
+
+/// The newest drill that a member tells of; unknown is unknown.
+fn drill(metrics: &RaftMetrics, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::DrillPoint {
+    const KNOWN: u32 = 1;
+    const NOT_KNOWN: u32 = 2;
+    const NONE: u32 = 3;
+    let membership = metrics.membership_config.membership();
+    let told = membership.nodes().map(|(id, member)| (replies.get(id).and_then(Option::as_ref), member));
+    let told: Vec<(Option<&v1::HelloReply>, &Member)> = told.collect();
+    let newest = told
+        .iter()
+        .filter_map(|(reply, member)| Some((reply.as_ref()?.drill.as_ref()?, member)))
+        .max_by_key(|(drill, _)| drill.at_ms);
+    match newest {
+        Some((drill, member)) => v1::DrillPoint {
+            state: KNOWN,
+            at_ms: drill.at_ms,
+            milliseconds: drill.milliseconds,
+            index: drill.index,
+            failed: drill.failed.clone(),
+            member: member.name.clone(),
+        },
+        None => {
+            let answered = |(reply, member): &(Option<&v1::HelloReply>, &Member)| {
+                reply.is_some() || member.role != MemberRole::Backup
+            };
+            let state = if told.iter().all(answered) { NONE } else { NOT_KNOWN };
+            v1::DrillPoint { state, ..v1::DrillPoint::default() }
+        }
     }
 }

@@ -1,0 +1,98 @@
+//! The drill beside a running cluster: what it finds, and that everybody hears of it.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use kura_client::wire;
+use kura_node::dev::ClientFile;
+
+use super::archive::{caught_up, files};
+use super::world::{KURA, SOON, World, folder, set, until};
+
+fn run(world: &World, scratch: &str, more: &[&str]) -> Output {
+    let config = world.cluster.layout().node_config("backup-1");
+    let mut command = Command::new(KURA);
+    command.args(["drill", "--json", "--scratch", scratch, "--config"]).arg(config).args(more).output().unwrap()
+}
+
+async fn told(world: &World, after_ms: u64) -> wire::DrillPoint {
+    let operations = world.operator.operations();
+    until("the drill in the status", SOON, async || {
+        let status = operations.status().await.map_err(|error| error.to_string())?;
+        let drill = status.drill.ok_or("none is told")?;
+        if drill.state == 1 && drill.at_ms > after_ms { Ok(drill) } else { Err(format!("{drill:?}")) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_restores_while_the_cluster_runs_and_a_failed_one_is_an_alarm() {
+    let world = World::configured(1, 1, |table| {
+        if table.contains_key("archive") {
+            set(table, "archive", "segment_seconds", 1);
+        }
+    })
+    .await;
+    let number = world.enrol(1).await;
+    world.put(&number, "kept").await;
+    let status = world.operator.operations().status().await.unwrap();
+    assert_eq!(status.drill.unwrap().state, 3, "there was none");
+    let kept = folder();
+    let head = kept.path().join("head");
+    let client = world.cluster.layout().client(ClientFile::Auditor);
+    let took = Command::new(KURA).args(["audit", "head", "--file"]).arg(&head).arg("--client").arg(&client).output();
+    assert!(took.unwrap().status.success());
+    let written = world.operator.operations().status().await.unwrap().committed_index;
+    caught_up(&world, written).await;
+
+    let scratch = kept.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let (scratch, head) = (scratch.to_str().unwrap(), head.to_str().unwrap());
+    let good = run(&world, scratch, &["--head", head]);
+    let report: serde_json::Value = serde_json::from_slice(&good.stdout).unwrap();
+    assert!(good.status.success(), "{report}");
+    assert!(report["index"].as_u64().unwrap() >= written && report["head"] == true, "{report}");
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.len() == 5 && steps.iter().all(|step| step["ok"] == true), "{report}");
+    assert_eq!(fs::read_dir(scratch).unwrap().count(), 0, "nothing stays of it");
+    let point = told(&world, 0).await;
+    assert_eq!(
+        (point.index, &point.failed[..], &point.member[..]),
+        (report["index"].as_u64().unwrap(), "", "backup-1")
+    );
+
+    // A head that the archive does not begin with: of another journal, as long.
+    let text = fs::read_to_string(head).unwrap();
+    let root = text.trim_end().rsplit(':').next().unwrap();
+    let other = kept.path().join("other");
+    fs::write(&other, text.replace(root, &"5a".repeat(32))).unwrap();
+    let forged = run(&world, scratch, &["--head", other.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&forged.stdout).into_owned();
+    assert!(forged.status.code() == Some(7) && said.contains("journal does not begin"), "{said}");
+
+    // A damaged object.
+    let segments = world.cluster.layout().archive("backup-1").join("segments");
+    let segment = files(&segments).into_iter().next().unwrap();
+    let whole = fs::read(&segment).unwrap();
+    fs::write(&segment, &whole[..whole.len() - 1]).unwrap();
+    let bad = run(&world, scratch, &[]);
+    let report: serde_json::Value = serde_json::from_slice(&bad.stdout).unwrap();
+    assert_eq!(bad.status.code(), Some(7), "{report}");
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.len() == 1 && steps[0]["ok"] == false && report["index"] == 0, "{report}");
+    let point = told(&world, point.at_ms).await;
+    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+    let point = match point.failed.contains(&name) {
+        true => point,
+        // That of the forged head was told first.
+        false => told(&world, point.at_ms).await,
+    };
+    assert!(point.failed.contains(&name), "{point:?}");
+    let status = Command::new(KURA)
+        .args(["status", "--client"])
+        .arg(world.cluster.layout().client(ClientFile::Operator))
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&status.stdout), String::from_utf8_lossy(&status.stderr));
+    assert!(said.contains("ALARM: the last drill at backup-1 failed") && said.contains("FAILED"), "{said}");
+}
