@@ -28,6 +28,7 @@ pub mod random;
 pub mod reach;
 pub mod rpc;
 pub mod samples;
+pub mod scrub;
 pub mod serve;
 pub mod signature;
 pub mod snapshot;
