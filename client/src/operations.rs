@@ -87,6 +87,24 @@ impl Operations {
         Err(OperationError::from_fault(failure.fault))
     }
 
+    /// Has one node of the configuration check its own files now; its status tells how far it is. Asks once.
+    ///
+    /// # Errors
+    /// [`OperationError`]; [`OperationError::Invalid`] for a name that the configuration lacks.
+    pub async fn scrub_member(&self, node: &str) -> Result<v1::Scrub, OperationError> {
+        let place = self.shared.pool.names().iter().position(|name| name == node);
+        let unknown = || Invalid::because("node", "is not in the configuration");
+        let place = place.ok_or_else(|| OperationError::from_invalid(unknown()))?;
+        let mut client = operations(self.shared.pool.lease(place).channel);
+        let ask = v1::ScrubMemberRequest { name: node.to_owned() };
+        let failure = match timeout(self.shared.timeouts.attempt(), client.scrub_member(ask)).await {
+            Ok(Ok(reply)) => return Ok(reply.into_inner().scrub.unwrap_or_default()),
+            Ok(Err(status)) => status.into(),
+            Err(_) => Failure::silent(),
+        };
+        Err(OperationError::from_fault(failure.fault))
+    }
+
     /// Approves a member to join: its name as in its certificate, the SHA-256 of its public key
     /// (SubjectPublicKeyInfo, DER), and where it is. A voter takes an operator and a registrar, a backup an
     /// operator.

@@ -78,6 +78,44 @@ pub struct NodeConfig {
     /// The archive that a backup member writes; none unless given.
     #[serde(default)]
     pub archive: Option<ArchiveConfig>,
+    /// Lags that raise an alarm.
+    #[serde(default)]
+    pub alarm: AlarmConfig,
+    /// How often and how fast the node checks its own files.
+    #[serde(default)]
+    pub scrub: ScrubConfig,
+}
+
+/// Lags beyond which the leader, and whoever tells the status, raises an alarm.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmConfig {
+    /// Of the backup.
+    pub replication_seconds_max: u64,
+    /// Of the archive.
+    pub archive_seconds_max: u64,
+}
+
+impl Default for AlarmConfig {
+    fn default() -> AlarmConfig {
+        AlarmConfig { replication_seconds_max: 30, archive_seconds_max: 120 }
+    }
+}
+
+/// Checking one's own files.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// From the end of one check to the next.
+    pub every_hours: u64,
+    /// How much is read in a second.
+    pub mib_per_second: u64,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> ScrubConfig {
+        ScrubConfig { every_hours: 168, mib_per_second: 16 }
+    }
 }
 
 /// Where a voter's root key comes from. In the file: a path, `{ credential = "NAME" }` or `{ shares = true }`.
@@ -321,6 +359,16 @@ impl NodeConfig {
         if self.retention.snapshot_every_mib < 1 || self.retention.log_max_mib < self.retention.snapshot_every_mib {
             return Err(("retention.log_max_mib", "is less than retention.snapshot_every_mib, or that is 0".into()));
         }
+        for (key, value, most) in [
+            ("alarm.replication_seconds_max", self.alarm.replication_seconds_max, 24 * 3600),
+            ("alarm.archive_seconds_max", self.alarm.archive_seconds_max, 24 * 3600),
+            ("scrub.every_hours", self.scrub.every_hours, 24 * 366),
+            ("scrub.mib_per_second", self.scrub.mib_per_second, 1 << 20),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err((key, format!("{value} is not between 1 and {most}")));
+            }
+        }
         if let Some(archive) = &self.archive {
             if self.root_key.is_some() {
                 return Err(("archive", "is a backup's to write, which has no root_key".into()));
@@ -413,6 +461,8 @@ authorities = "ca.pem"
         says(&format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format");
         says(&format!("{GOOD}[space]\nlow_mib = 1\n"), "space.reserve_mib");
         says("name = 1", "name");
+        says(&format!("{GOOD}[alarm]\nreplication_seconds_max = 0\n"), "alarm.replication_seconds_max");
+        says(&format!("{GOOD}[scrub]\nevery_hours = 0\n"), "scrub.every_hours");
         let backup = GOOD.replace("root_key = \"root.key\"\n", "");
         let archive = |keys: &str| format!("{backup}[archive]\nplace = \"archive\"\n{keys}");
         let config = load(&archive("")).unwrap().archive.unwrap();

@@ -30,6 +30,7 @@ pub mod reach;
 pub mod recovery;
 pub mod rpc;
 pub mod samples;
+pub mod scrub;
 pub mod serve;
 pub mod signature;
 pub mod snapshot;

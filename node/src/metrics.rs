@@ -102,6 +102,32 @@ pub fn text(node: &Node) -> String {
             ("kura_archive_trouble", "1 if the archive cannot be written", i64::from(archive.trouble().is_some())),
         ]
     });
+    let lag = node.lag.told().map(|points| {
+        let point = points.replication;
+        let known = point.state == crate::serve::lag::KNOWN;
+        [
+            ("kura_lag_alarms", "Lags beyond their limits or unknown", points.alarms.len() as i64),
+            ("kura_replication_known", "1 if it is known how far the backup is behind", i64::from(known)),
+            ("kura_replication_behind_entries", "Entries that the backup lacks", number(point.entries_behind)),
+            ("kura_replication_behind_bytes", "Bytes of commands that it lacks", number(point.bytes_behind)),
+            (
+                "kura_replication_behind_ms",
+                "What was acknowledged longer ago is there",
+                number(point.milliseconds_behind),
+            ),
+        ]
+    });
+    let scrub = own.scrub.clone().unwrap_or_default();
+    let damaged = scrub.result == 2 || node.scrubbing.damage().is_some();
+    let files = [
+        ("kura_files_damaged", "1 if files of this member are damaged", i64::from(damaged)),
+        (
+            "kura_files_checked_ms",
+            "When its files were last found whole, ms since 1970",
+            if scrub.result == 1 { number(scrub.ended_ms) } else { 0 },
+        ),
+    ];
+    let compared = compared.into_iter().chain(files).chain(lag.into_iter().flatten());
     let mut registry = Registry::default();
     for (name, help, value) in gauges.into_iter().chain(compared).chain(archive.into_iter().flatten()) {
         let gauge: Gauge = Gauge::default();

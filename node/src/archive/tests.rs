@@ -391,6 +391,10 @@ async fn damage_of_each_kind_is_found_and_named() {
                 None => archive.delete(name).await.unwrap(),
             }
         }
+        // Whoever looks deeper finds it, too.
+        for deeper in [Level::Hash, Level::Replay].into_iter().filter(|deeper| *deeper > level) {
+            assert!(!report(&archive, deeper, None).await.faults.is_empty(), "{what}: not found at {deeper:?}");
+        }
         let found = report(&archive, level, None).await;
         let told: Vec<String> = found.faults.iter().map(Fault::to_string).collect();
         assert!(!told.is_empty(), "{what}: nothing was found");
@@ -578,6 +582,69 @@ async fn a_writer_that_is_killed_at_any_moment_goes_on_without_a_hole() {
         calls += if calls < 16 { 1 } else { 4 };
     }
     assert!(kills > 20, "it was killed {kills} times only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_that_is_full_is_told_holds_the_log_and_is_gone_on_from() {
+    let mut backup = Backup::start().await;
+    let inner = Arc::new(InMemory::new());
+    let whole = ArchiveStore::over(inner.clone(), "whole");
+    let full = Arc::new(Dying { inner, left: AtomicU64::new(u64::MAX) });
+    let mut writer = backup.writer(ArchiveStore::over(full.clone(), "full"));
+    while writer.step().await.unwrap() {}
+    let (told, before) = (writer.told(), backup.index());
+    assert_eq!((told.needs_after(), told.trouble()), (before, None));
+
+    full.left.store(0, Ordering::SeqCst);
+    backup.enrol(1..4).await;
+    let writing = tokio::spawn(writer.run());
+    let until = async |what: &str, is: &dyn Fn() -> bool| {
+        for _ in 0..1000 {
+            if is() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what} did not come about");
+    };
+    until("trouble", &|| told.trouble().is_some()).await;
+    assert!(told.trouble().unwrap().contains("it is dead"), "{:?}", told.trouble());
+    // What is applied goes on, and the log is needed from where the archive ends.
+    backup.enrol(4..8).await;
+    assert_eq!(told.needs_after(), before);
+
+    full.left.store(u64::MAX, Ordering::SeqCst);
+    until("an archive that has caught up", &|| told.needs_after() == backup.index()).await;
+    assert_eq!(told.trouble(), None);
+    writing.abort();
+    let found = sound(&whole).await;
+    assert_eq!((found.index, found.holes.len()), (backup.index(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_by_size_counts_what_was_written_before_a_restart() {
+    const SIZE: u64 = 20_000;
+    let mut backup = Backup::start().await;
+    let archive = in_directory(backup.directory.path());
+    // Each run of the writer writes a part of it only.
+    for n in 1..40_u8 {
+        let mut writer = backup.writer(archive.clone());
+        backup.enrol([n]).await;
+        writer.step().await.unwrap();
+    }
+    let segments = objects(&archive).await.into_iter().filter(|(name, _)| name.starts_with("segments/"));
+    assert!(segments.map(|(_, bytes)| bytes.len() as u64).sum::<u64>() > SIZE);
+    assert_eq!(catalog::generations(&archive).await.unwrap().len(), 1);
+    let mut writer = backup.writer_with(archive.clone(), Settings { base_every_bytes: SIZE, ..settings() });
+    // Far less than the size, if nothing of before counted.
+    for n in 40..44_u8 {
+        backup.enrol([n]).await;
+        writer.step().await.unwrap();
+        // The base's files are sent ahead by a task.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(catalog::generations(&archive).await.unwrap().len(), 2, "no base by size was made");
+    assert_eq!(sound(&archive).await.index, backup.index());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use kura_cluster::ClusterId;
 use kura_cluster::apply::Summary;
@@ -49,6 +50,9 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether there is something to do.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// The folder of segments.
+const SEGMENTS: &str = "segments";
 
 /// Why a round failed.
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +211,12 @@ impl Writer {
         }
     }
 
+    /// What it tells of itself.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> Arc<ArchiveTold> {
+        self.told.clone()
+    }
+
     /// Writes for ever, or until that is of no use.
     pub async fn run(mut self) {
         let mut backoff = BACKOFF_MIN;
@@ -303,11 +313,24 @@ impl Writer {
         }
         let expired = base.base().map(|base| base.expired.clone()).unwrap_or_default();
         let (begun_ms, sha256) = (base.at_ms, found.sha256);
-        // Of the generation's earlier segments only the base's age is known after a restart.
-        let position = Position { manifest, sha256, ledger, begun_ms, segment_bytes: 0, expired };
+        let segment_bytes = self.segment_bytes(base.index(), manifest.index()).await?;
+        let position = Position { manifest, sha256, ledger, begun_ms, segment_bytes, expired };
         self.tell(&position);
         self.position = Some(position);
         Ok(())
+    }
+
+    /// Bytes of the segments of a generation: what lies after its base, by their names.
+    async fn segment_bytes(&self, base: u64, last: u64) -> Result<u64, WriteError> {
+        let mut listed = self.archive.list(SEGMENTS);
+        let mut total = 0;
+        while let Some((name, bytes)) = listed.try_next().await? {
+            let segment = ObjectName::parse(&name);
+            if matches!(segment, Some(ObjectName::Segment { first, .. }) if first > base && first <= last) {
+                total += bytes;
+            }
+        }
+        Ok(total)
     }
 
     fn tell(&self, position: &Position) {

@@ -41,6 +41,8 @@ pub enum Exit {
     Partly = 9,
     /// 10: proposed; it is not done before a second person confirms it.
     Proposed = 10,
+    /// 11: the backup or the archive is further behind than asked, or nobody knows how far.
+    Behind = 11,
 }
 
 impl Exit {
@@ -58,6 +60,7 @@ Exit codes:
   8  it contradicts what is there already
   9  the rest was done, but something was refused or set aside: see the report
   10  proposed: it is not done before another registrar confirms it
+  11  the backup or the archive is further behind than the given limit, or how far is UNKNOWN
 
 Times are shown as Japan reads them, with their offset (+09:00), and days are Japan's; with --json they are
 milliseconds since 1970 (UTC). Tables fit the terminal, or 120 columns; a digest that ends in … goes on, --json has
@@ -281,6 +284,7 @@ mod tests {
             (Exit::Conflict, 8),
             (Exit::Partly, 9),
             (Exit::Proposed, 10),
+            (Exit::Behind, 11),
         ];
         for (exit, code) in table {
             assert_eq!(exit as u8, code);

@@ -1,5 +1,7 @@
 //! `kura member …`: who belongs to the cluster.
 
+mod scrub;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -35,6 +37,8 @@ pub enum Command {
     RenewKey(NameArguments),
     /// Replace a member by another in one membership change; shows how the new one catches up.
     Replace(ReplaceArguments),
+    /// Have a member check its own files now, and wait for what it finds. One that finds damage stops.
+    Scrub(ScrubArguments),
     /// Hand leadership to another voter.
     HandOver(HandOverArguments),
 }
@@ -77,6 +81,18 @@ pub struct ReplaceArguments {
     client: ClientOption,
 }
 
+/// Options of `kura member scrub`.
+#[derive(Debug, Args)]
+pub struct ScrubArguments {
+    /// The member: one of the cluster, or NAME=HOST:PORT.
+    name: String,
+    /// Only have it begin.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
 /// Options of `kura member hand-over`.
 #[derive(Debug, Args)]
 pub struct HandOverArguments {
@@ -113,6 +129,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             follow(operations.replace_member(&arguments.old, &arguments.new).await?, &arguments.new).await?;
             status::print_members(&operations.status().await?, output)
         }
+        Command::Scrub(arguments) => scrub::run(&arguments.client, &arguments.name, !arguments.no_wait, output).await,
         Command::HandOver(arguments) => {
             let operations = arguments.client.connect().await?.operations();
             let leader = operations.transfer_leader(arguments.name.as_deref()).await?;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 
-use super::exit::{Failure, chain};
+use super::exit::{Exit, Failure, chain};
 use crate::config::NodeConfig;
+use crate::serve::ServeError;
 
 /// How often a child looks whether its parent still lives.
 const PARENT_LOOK: Duration = Duration::from_millis(200);
@@ -32,7 +33,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(parent) = arguments.exit_with_parent {
         watch_parent(parent);
     }
-    crate::serve::serve(config).await.map_err(|error| Failure::failed(chain(&error)))
+    crate::serve::serve(config).await.map_err(|error| match &error {
+        // Starting again mends nothing.
+        ServeError::Damaged(_) => Failure::new(Exit::Damaged, chain(&error)),
+        _ => Failure::failed(chain(&error)),
+    })
 }
 
 /// A thread, not a task: it must also end a process whose runtime is stuck. The parent names itself,

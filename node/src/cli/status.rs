@@ -1,16 +1,25 @@
 //! `kura status`: how the cluster is.
+//!
+//! Invariant: what is not known at this moment is UNKNOWN, and null with a reason in `--json`; never a number of
+//! before.
+
+mod json;
+mod lag;
+pub(super) mod scrub;
 
 use std::time::Duration;
 
 use clap::Args;
 use kura_client::operations::Operations;
-use kura_client::{Client, now_ms, wire};
-use serde::Serialize;
+use kura_client::{Client, Config, Endpoint, now_ms, wire};
 use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
 use super::output::{Output, Progress, bytes, hexadecimal, moment, note, short, table};
+use crate::clock::in_japan;
+
+use json::{Member, Told};
 
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(300);
@@ -38,29 +47,61 @@ pub struct Arguments {
     /// Also the rows and digests of each table.
     #[arg(long)]
     tables: bool,
+    /// Ask this member alone: one of the client configuration, or NAME=HOST:PORT.
+    #[arg(long, value_name = "MEMBER", conflicts_with = "wait")]
+    at: Option<String>,
+    /// End with code 11 if the backup is further behind than this (as 30s, 5m, 1h), if nobody knows how far, or
+    /// if there is none.
+    #[arg(long, value_name = "TIME", value_parser = lag::time)]
+    fail_if_lag: Option<Duration>,
+    /// The same, of the archive.
+    #[arg(long, value_name = "TIME", value_parser = lag::time)]
+    fail_if_archive_lag: Option<Duration>,
     #[command(flatten)]
     client: ClientOption,
 }
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    // Who waits also waits for the first node to listen.
-    let client = match arguments.wait {
-        true => Client::connect_lazily(arguments.client.config()?).await?,
-        false => arguments.client.connect().await?,
-    };
-    let operations = client.operations();
-    let reply = if arguments.wait {
-        settled(&operations, Duration::from_secs(arguments.timeout)).await?
-    } else {
-        operations.status().await?
-    };
-    if output.json {
-        return output.line(&Told::from(&reply));
+    let reply = ask(&arguments).await?;
+    print(&reply, arguments.tables, output)?;
+    lag::judge(&reply, arguments.fail_if_lag, arguments.fail_if_archive_lag)
+}
+
+async fn ask(arguments: &Arguments) -> Result<wire::StatusReply, Failure> {
+    let mut config = arguments.client.config()?;
+    if let Some(at) = &arguments.at {
+        let endpoint = endpoint(&config, at).ok_or_else(|| {
+            Failure::usage(format!("{at} is not in the client configuration")).next("write --at NAME=HOST:PORT")
+        })?;
+        let name = endpoint.name.clone();
+        config.endpoints = vec![endpoint];
+        return Ok(Client::connect(config).await?.operations().status_of(&name).await?);
     }
-    print_head(&reply, output)?;
-    print_members(&reply, output)?;
-    if arguments.tables {
+    // Who waits also waits for the first node to listen.
+    if arguments.wait {
+        let client = Client::connect_lazily(config).await?;
+        return settled(&client.operations(), Duration::from_secs(arguments.timeout)).await;
+    }
+    Ok(Client::connect(config).await?.operations().status().await?)
+}
+
+/// A member as people name it: one of the configuration, or `NAME=HOST:PORT`. Its certificate proves the name,
+/// wherever it is said to be.
+pub(super) fn endpoint(config: &Config, at: &str) -> Option<Endpoint> {
+    match at.split_once('=') {
+        Some((name, address)) => Some(Endpoint { name: name.to_owned(), address: address.to_owned() }),
+        None => config.endpoints.iter().find(|endpoint| endpoint.name == at).cloned(),
+    }
+}
+
+fn print(reply: &wire::StatusReply, with_tables: bool, output: Output) -> Result<(), Failure> {
+    if output.json {
+        return output.line(&Told::from(reply));
+    }
+    print_head(reply, output)?;
+    print_members(reply, output)?;
+    if with_tables {
         let mut rows = table(&["table", "rows", "digest"]);
         for one in &reply.tables {
             rows.add_row([one.name.clone(), one.rows.to_string(), short(&one.digest)]);
@@ -140,10 +181,11 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         ("leader", leader),
         ("committed", committed),
         ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
-        ("replication point", replication(reply.replication_point.as_ref())),
-        ("archive point", archived(reply.archive_point.as_ref())),
+        ("replication point", lag::Point::replication(reply).in_words("backup")),
+        ("archive point", lag::Point::archive(reply).in_words("archive")),
         ("last drill", drilled(reply.drill.as_ref())),
-        ("told by", reply.node.clone()),
+        ("told by", own(reply)),
+        ("shares", if reply.shares.is_empty() { UNKNOWN.into() } else { reply.shares.clone() }),
     ];
     output.thing(&(), &fields)?;
     if let Some(drill) = reply.drill.as_ref().filter(|drill| !drill.failed.is_empty()) {
@@ -153,33 +195,24 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
     Ok(())
 }
 
-fn replication(point: Option<&wire::ReplicationPoint>) -> String {
-    match point {
-        Some(point) if point.state == 1 => format!(
-            "index {}, {} entries, {}, {} s behind",
-            point.index,
-            point.entries_behind,
-            bytes(point.bytes_behind),
-            point.seconds_behind
-        ),
-        Some(point) if point.state == 3 => "no backup".into(),
-        _ => UNKNOWN.into(),
-    }
+/// The answering member: how far it is itself, and its clock.
+fn own(reply: &wire::StatusReply) -> String {
+    let offset = match reply.clock_offset_ms {
+        Some(offset_ms) => format!("{offset_ms:+} ms from the voters' median"),
+        None => format!("{UNKNOWN} against the voters' median"),
+    };
+    let applied = match reply.applied_index {
+        0 => "nothing applied yet".to_owned(),
+        index => format!("applied up to index {index} of {}", in_japan(reply.applied_at_ms)),
+    };
+    format!("{}, {applied}; its clock {}, {offset}", reply.node, in_japan(reply.clock_ms))
 }
 
-fn archived(point: Option<&wire::ArchivePoint>) -> String {
-    match point {
-        Some(point) if point.state == 1 => format!(
-            "index {}, {} entries, {}, {} s behind; by {}",
-            point.index,
-            point.entries_behind,
-            bytes(point.bytes_behind),
-            point.seconds_behind,
-            point.member
-        ),
-        Some(point) if point.state == 3 => "no archive".into(),
-        Some(point) if point.index > 0 => format!("UNKNOWN; index {} by {}", point.index, point.member),
-        _ => "UNKNOWN".into(),
+/// What was heard of a member that does not answer now.
+fn last_contact(member: &wire::MemberStatus, started_ms: u64) -> String {
+    match member.last_heard_ms {
+        0 => format!("none since {}", in_japan(started_ms)),
+        at_ms => format!("{}, at index {}", in_japan(at_ms), member.last_applied_index),
     }
 }
 
@@ -198,11 +231,11 @@ fn drilled(drill: Option<&wire::DrillPoint>) -> String {
 /// Prints the members: how they follow, what they are, and what troubles them.
 pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> {
     if output.json {
-        return reply.members.iter().try_for_each(|member| output.line(&Member::from(member)));
+        return reply.members.iter().try_for_each(|one| output.line(&Member::of(one, reply.started_ms)));
     }
     let known = |member: &wire::MemberStatus, text: String| if member.reachable { text } else { UNKNOWN.into() };
     let mut following = table(&["member", "id", "role", "state", "applied", "lag", "digest", "agrees"]);
-    let mut machines = table(&["member", "address", "disk", "free", "certificate", "clock", "version"]);
+    let mut machines = table(&["member", "address", "disk", "free", "certificate", "clock", "version", "files"]);
     for member in &reply.members {
         following.add_row([
             member.name.clone(),
@@ -222,10 +255,19 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
             known(member, format!("{} days", member.certificate_not_after_ms.saturating_sub(now_ms()) / DAY_MS)),
             known(member, format!("{:+} ms", member.clock_offset_ms)),
             known(member, member.version.clone()),
+            known(member, scrub::in_words(member.scrub.as_ref())),
         ]);
     }
     output.table(following)?;
     output.table(machines)?;
+    let mut silent = reply.members.iter().filter(|member| !member.reachable);
+    silent.try_for_each(|member| {
+        let mut told = last_contact(member, reply.started_ms);
+        if let Some(scrub) = member.scrub.as_ref().filter(|scrub| scrub.result == scrub::DAMAGED) {
+            told = format!("{told}; its files are DAMAGED: {}", scrub.words);
+        }
+        output.text(&format!("NO ANSWER from {}: last contact {told}", member.name))
+    })?;
     let mut troubled = reply.members.iter().filter(|member| !member.trouble.is_empty());
     troubled.try_for_each(|member| output.text(&format!("TROUBLE at {}: {}", member.name, member.trouble)))
 }
@@ -255,172 +297,6 @@ fn state(member: &wire::MemberStatus) -> &'static str {
         (true, true, _) => "leads",
         (true, false, true) => "follows",
         (true, false, false) => "follows, sealed",
-    }
-}
-
-/// The status for programs. Names are those of the protocol; digests in hexadecimal.
-#[derive(Debug, Serialize)]
-struct Told {
-    cluster_name: String,
-    cluster_id: String,
-    timeline: u64,
-    node: String,
-    leader_id: u64,
-    term: u64,
-    committed_index: u64,
-    journal_size: u64,
-    journal_root: String,
-    replication_point: Option<Point>,
-    archive_point: Option<Point>,
-    last_drill: Option<Drill>,
-    alarms: Vec<String>,
-    members: Vec<Member>,
-    tables: Vec<TableTold>,
-}
-
-#[derive(Debug, Serialize)]
-struct Point {
-    state: &'static str,
-    index: u64,
-    entries_behind: u64,
-    bytes_behind: u64,
-    seconds_behind: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Drill {
-    state: &'static str,
-    at_ms: u64,
-    milliseconds: u64,
-    index: u64,
-    failed: String,
-    member: String,
-}
-
-#[derive(Debug, Serialize)]
-struct TableTold {
-    name: String,
-    rows: u64,
-    digest: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Member {
-    raft_id: u64,
-    name: String,
-    address: String,
-    role: &'static str,
-    reachable: bool,
-    leader: bool,
-    unsealed: bool,
-    applied_index: u64,
-    synced_index: u64,
-    lag_entries: i64,
-    state_digest: String,
-    digest_index: u64,
-    agreement: &'static str,
-    agreement_index: u64,
-    different_tables: Vec<String>,
-    disk_bytes: u64,
-    disk_free_bytes: u64,
-    certificate_not_after_ms: u64,
-    version: String,
-    clock_offset_ms: i64,
-    trouble: String,
-    key_sha256: String,
-}
-
-impl From<&wire::MemberStatus> for Member {
-    fn from(member: &wire::MemberStatus) -> Self {
-        Self {
-            raft_id: member.raft_id,
-            name: member.name.clone(),
-            address: member.address.clone(),
-            role: role(member.role),
-            reachable: member.reachable,
-            leader: member.leader,
-            unsealed: member.unsealed,
-            applied_index: member.applied_index,
-            synced_index: member.synced_index,
-            lag_entries: member.lag_entries,
-            state_digest: hexadecimal(&member.state_digest),
-            digest_index: member.digest_index,
-            agreement: match member.agreement {
-                0 => "asked",
-                1 => "equal",
-                2 => "different",
-                _ => "unknown",
-            },
-            agreement_index: member.agreement_index,
-            different_tables: member.different_tables.clone(),
-            disk_bytes: member.disk_bytes,
-            disk_free_bytes: member.disk_free_bytes,
-            certificate_not_after_ms: member.certificate_not_after_ms,
-            version: member.version.clone(),
-            clock_offset_ms: member.clock_offset_ms,
-            trouble: member.trouble.clone(),
-            key_sha256: hexadecimal(&member.key_sha256),
-        }
-    }
-}
-
-impl From<&wire::StatusReply> for Told {
-    fn from(reply: &wire::StatusReply) -> Self {
-        let point = |point: &wire::ReplicationPoint| Point {
-            state: match point.state {
-                1 => "known",
-                3 => "no-backup",
-                _ => "unknown",
-            },
-            index: point.index,
-            entries_behind: point.entries_behind,
-            bytes_behind: point.bytes_behind,
-            seconds_behind: point.seconds_behind,
-        };
-        let archive_point = |point: &wire::ArchivePoint| Point {
-            state: match point.state {
-                1 => "known",
-                3 => "no-archive",
-                _ => "unknown",
-            },
-            index: point.index,
-            entries_behind: point.entries_behind,
-            bytes_behind: point.bytes_behind,
-            seconds_behind: point.seconds_behind,
-        };
-        let table = |one: &wire::TableStatus| TableTold {
-            name: one.name.clone(),
-            rows: one.rows,
-            digest: hexadecimal(&one.digest),
-        };
-        Self {
-            cluster_name: reply.cluster_name.clone(),
-            cluster_id: hexadecimal(&reply.cluster_id),
-            timeline: reply.timeline,
-            node: reply.node.clone(),
-            leader_id: reply.leader_id,
-            term: reply.term,
-            committed_index: reply.committed_index,
-            journal_size: reply.journal_size,
-            journal_root: hexadecimal(&reply.journal_root),
-            replication_point: reply.replication_point.as_ref().map(point),
-            archive_point: reply.archive_point.as_ref().map(archive_point),
-            last_drill: reply.drill.as_ref().map(|drill| Drill {
-                state: match drill.state {
-                    1 => "known",
-                    3 => "none",
-                    _ => "unknown",
-                },
-                at_ms: drill.at_ms,
-                milliseconds: drill.milliseconds,
-                index: drill.index,
-                failed: drill.failed.clone(),
-                member: drill.member.clone(),
-            }),
-            alarms: reply.alarms.clone(),
-            members: reply.members.iter().map(Member::from).collect(),
-            tables: reply.tables.iter().map(table).collect(),
-        }
     }
 }
 

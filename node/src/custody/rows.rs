@@ -79,6 +79,20 @@ impl Known {
         self.sets.iter().filter(leads).map(|known| known.set.clone()).collect()
     }
 
+    /// Which shares restore the present root key, in words.
+    pub fn in_words(&self) -> String {
+        let Some(root) = self.root_check_value else { return "UNKNOWN: no keyring was applied here yet".into() };
+        let of_root = self.sets.iter().filter(|known| known.set.root_check_value == root);
+        let words: Vec<String> = of_root
+            .map(|known| {
+                let (need, all) = (known.set.threshold, known.set.holders());
+                let state = if known.is_confirmed() { "verified" } else { "waiting for a registrar" };
+                format!("any {need} of {all} holders, {state}")
+            })
+            .collect();
+        if words.is_empty() { "none for the present root key".into() } else { words.join("; ") }
+    }
+
     /// What people have to do about it, in words; empty: nothing.
     pub fn alarms(&self) -> Vec<String> {
         let mut alarms = Vec::new();

@@ -36,13 +36,13 @@ pub fn level(database: &Database) -> Result<ServiceLevel, DatabaseError> {
 
 /// What people have to do about a level.
 pub fn alarm(level: ServiceLevel) -> Option<String> {
-    Some(match level {
+    let words = match level {
         ServiceLevel::Closed => "nothing is served to applications since the recovery: kura recover open emergency",
         ServiceLevel::Emergency => "only emergencies are served since the recovery: kura recover open reads",
         ServiceLevel::Reads => "only reads are served since the recovery: kura recover open writes",
         ServiceLevel::Writes => return None,
-    })
-    .map(str::to_owned)
+    };
+    Some(words.to_owned())
 }
 
 /// The level that something permitted needs.

@@ -96,7 +96,7 @@ impl Warnings {
 }
 
 /// The first database file named in one of RocksDB's messages.
-pub(super) fn file_in(message: &str) -> Option<String> {
+pub(crate) fn file_in(message: &str) -> Option<String> {
     message
         .split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';' | '(' | ')' | '[' | ']'))
         .filter_map(|word| word.rsplit('/').next())
@@ -104,6 +104,7 @@ pub(super) fn file_in(message: &str) -> Option<String> {
             let digits = |stem: &str| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit());
             word.strip_suffix(".log").is_some_and(digits)
                 || word.strip_suffix(".sst").is_some_and(digits)
+                || word.strip_suffix(".blob").is_some_and(digits)
                 || word.strip_prefix("MANIFEST-").is_some_and(digits)
         })
         .map(str::to_owned)

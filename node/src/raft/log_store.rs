@@ -26,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::codec;
 use super::database::{Database, Limits};
+use super::log_copy::LogCopy;
 use super::log_disk::{Change, Disk, RocksDisk};
 use super::log_memory::{Memory, Part};
 use super::log_writer::{Queue, Queued, Reports, Waiter, Writer};
@@ -435,6 +436,19 @@ impl LogWatch {
     /// RocksDB's, or the file system's.
     pub fn clear_purged(&self) -> io::Result<Option<u64>> {
         super::log_clear::clear_purged(&self.database)
+    }
+
+    /// Where its database lies.
+    pub fn directory(&self) -> &Path {
+        self.database.path()
+    }
+
+    /// Makes a copy of the log's tables at `into`, which must not exist: hard links. Blocking.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn checkpoint(&self, into: &Path) -> io::Result<LogCopy> {
+        LogCopy::make(&self.database, into)
     }
 
     /// How often the log was synced since it was opened, as RocksDB counts it.

@@ -3,10 +3,11 @@
 
 pub mod channels;
 pub mod codec;
-mod database;
+pub(crate) mod database;
 pub mod gate;
 pub mod leading;
 mod log_clear;
+mod log_copy;
 pub mod log_disk;
 pub mod log_memory;
 pub mod log_store;

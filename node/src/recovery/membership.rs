@@ -186,7 +186,8 @@ pub async fn begin_timeline(
     let database = store.database();
     let (applied, former_members, mut summary) = database.progress()?;
     let former = applied.ok_or(RewriteError::Form("last applied entry"))?;
-    let row = ClusterRow { timelines: [&before.timelines[..], &[certificate.clone()]].concat(), ..before.clone() };
+    let row =
+        ClusterRow { timelines: [&before.timelines[..], std::slice::from_ref(certificate)].concat(), ..before.clone() };
     check_successor(Some(&before), &row)?;
     if certificate.began_index != former.index + 1 {
         return Err(RewriteError::Certificate("log index"));
@@ -476,12 +477,14 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let words = refused(&at("unsigned"), &recovery, &root, |certificate, _| certificate.at_ms += 1).await;
         assert!(words.contains("no certificate by the recovery key"), "{words}");
-        let words = refused(&at("other"), &recovery, &root, |certificate, _| {
+        let other_folder = at("other");
+        let words = refused(&other_folder, &recovery, &root, |certificate, _| {
             sign_timeline(&other.keys.timelines, &cluster, certificate);
         });
         let words = words.await;
         assert!(words.contains("no certificate by the recovery key"), "{words}");
-        let words = refused(&at("index"), &recovery, &root, |certificate, _| {
+        let index_folder = at("index");
+        let words = refused(&index_folder, &recovery, &root, |certificate, _| {
             certificate.began_index += 1;
             sign_timeline(&recovery.keys.timelines, &cluster, certificate);
         });

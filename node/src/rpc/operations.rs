@@ -305,6 +305,18 @@ impl Operations for OperationsService {
         Ok(Response::new(v1::OpenServiceReply { former: former.number() }))
     }
 
+    async fn scrub_member(
+        &self,
+        request: Request<v1::ScrubMemberRequest>,
+    ) -> Result<Response<v1::ScrubMemberReply>, Status> {
+        admit(&self.0.tls, Call::ChangeMembership, &request)?;
+        if request.get_ref().name != self.0.config.name {
+            let why = format!("this is {}, not the member that was named", self.0.config.name);
+            return Err(GatewayError::invalid("name", why).into());
+        }
+        Ok(Response::new(v1::ScrubMemberReply { scrub: Some(self.0.scrubbing.ask()) }))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,

@@ -65,7 +65,7 @@ calls! {
     Status: Operator, Recovery, Registrar, Auditor, Voter, Backup;
     /// Approving a member.
     ApproveMember: Operator, Registrar;
-    /// Changing the membership, handing over leadership.
+    /// Changing the membership, handing over leadership, having a member check its files.
     ChangeMembership: Operator;
     /// The custody of the keys: which shares count, what waits.
     KeyStatus: Operator, Recovery, Registrar, Auditor;

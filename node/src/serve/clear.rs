@@ -42,7 +42,9 @@ pub fn cleared(node: &Node) -> Cleared {
     // The archive that is written here counts as a checkpoint: its key ledger must have followed, and no base
     // be in the making.
     let archived = super::archive::cleared(node);
-    let cleared = Cleared { checkpoints: cleared.checkpoints.min(archived), ..cleared };
+    // So does the copy that is being checked.
+    let kept = if super::scrub::has_copies(&node.config.data) { 0 } else { archived };
+    let cleared = Cleared { checkpoints: cleared.checkpoints.min(kept), ..cleared };
     // Whatever arrives may hold anything.
     match reception(&node.config.data) {
         Some(_) => Cleared { checkpoints: 0, ..cleared },

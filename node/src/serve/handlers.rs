@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, clear, heads, majority, rotation, standing};
+use super::{Node, clear, heads, lag, majority, rotation, scrub, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -28,6 +28,8 @@ use crate::snapshot::SnapshotManifest;
 
 /// Replies waiting for one peer.
 const REPLIES_WAITING_MAX: usize = 4096;
+/// Log indexes whose lag one question asks for.
+const BEHIND_ASKED_MAX: usize = 16;
 
 /// See [`PeerHandlers`].
 pub struct Handlers(pub Arc<Node>);
@@ -104,7 +106,11 @@ impl PeerHandlers for Handlers {
 
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
         super::fence::take(&self.0, &request.timeline_certificate);
-        let reply = hello_to(&self.0, request.from);
+        let mut reply = hello_to(&self.0, request.from);
+        let asked = &request.behind_at[..request.behind_at.len().min(BEHIND_ASKED_MAX)];
+        if !asked.is_empty() {
+            reply.behind = lag::behind(&self.0, asked);
+        }
         // What it has promised is kept here too, not by its leader alone: it may ask after any restart, and
         // the leader be gone. Only of the member that the connection's certificate names.
         let is_itself = |member: Member| member.name == caller.name && member.key_sha256[..] == caller.key_sha256[..];
@@ -230,6 +236,9 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             failed: report.failed.clone().unwrap_or_default(),
         }),
         timeline_certificate: super::fence::own(node),
+        applied_at_ms: published.summary.clock_ms,
+        behind: Vec::new(),
+        scrub: Some(scrub::told(node)),
     }
 }
 
@@ -257,6 +266,9 @@ fn trouble(node: &Node) -> String {
     }
     if let Some(why) = node.custody.trouble() {
         words.push(why.to_owned());
+    }
+    if let Some(damage) = node.scrubbing.damage().or_else(|| node.store.database().damage()) {
+        words.push(format!("its files are damaged, it stops: {damage}"));
     }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));

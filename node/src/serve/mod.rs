@@ -12,12 +12,14 @@ mod erasures;
 mod fence;
 mod handlers;
 pub mod heads;
+pub mod lag;
 mod logging;
 pub mod majority;
 pub mod marks;
 pub mod peers;
 mod retention;
 pub mod rotation;
+pub mod scrub;
 mod standing;
 mod unseal;
 
@@ -135,6 +137,12 @@ pub enum ServeError {
     /// The cluster has gone on without it.
     #[error("{0}")]
     Fenced(String),
+    /// Files of this member are not what was once written.
+    #[error(
+        "this member's files are damaged: {0}. It does not serve from them. Rebuild it under a new id: \
+         `kura member replace`. Keep the directory until that is done"
+    )]
+    Damaged(String),
     /// The node cannot go on; its state on disk is as the message says.
     #[error("the node stops: {0}")]
     Fatal(String),
@@ -164,6 +172,10 @@ pub struct Node {
     pub marks: Arc<marks::MarkStore>,
     /// What members said last.
     pub peers: Arc<peers::Peers>,
+    /// How far backup and archive are behind, while this node leads.
+    pub lag: lag::Lag,
+    /// When this node started, milliseconds since 1970.
+    pub started_ms: u64,
     /// When there was a leader last.
     pub last_led: majority::LastLed,
     /// Disk space.
@@ -188,6 +200,8 @@ pub struct Node {
     pub custody: Arc<Custody>,
     /// Why this node is left behind by the cluster, once it was shown that.
     pub fenced: tokio::sync::watch::Sender<Option<String>>,
+    /// Checks of its own files.
+    pub scrubbing: scrub::Scrubbing,
     /// Held by whoever rotates the root key here.
     pub rotating: tokio::sync::Mutex<()>,
 }
@@ -261,6 +275,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     }
     crate::identity::keep_private(&config.data)
         .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
+    let damage = scrub::known_damage(&config.data);
+    if let Some(words) = damage.map_err(|source| ServeError::Io { what: "the note of damage", source })? {
+        return Err(ServeError::Damaged(words));
+    }
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
     let signatures = config.signatures.ca.as_deref().map(Checker::load).transpose()?.unwrap_or_default();
@@ -309,8 +327,11 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     archive::clear_work(&config.data);
     let archive = config.archive.is_some().then(Arc::default);
     let custody = Arc::new(Custody::new(identity.cluster_id, config.root_key.as_ref(), &config.data));
+    scrub::clear_work(&config.data);
+    let scrubbing = scrub::Scrubbing::read(&config.data);
     let node = Arc::new(Node {
         drill: ArcSwapOption::empty(),
+        scrubbing,
         custody,
         rotating: tokio::sync::Mutex::new(()),
         fenced: tokio::sync::watch::Sender::default(),
@@ -325,6 +346,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         channels,
         marks: marks.clone(),
         peers: Arc::new(peers::Peers::default()),
+        lag: lag::Lag::default(),
+        started_ms: crate::clock::now_ms(),
         last_led: majority::LastLed::default(),
         space,
         tls: tls.clone(),
@@ -376,11 +399,14 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(reload_client_tls(client_tls));
     tasks.spawn(peers::follow(node.clone()));
     tasks.spawn(heads::follow(node.clone()));
+    tasks.spawn(lag::follow(node.clone()));
+    tasks.spawn(lag::watch(node.clone()));
     tasks.spawn(standing::check_marks(node.clone()));
     tasks.spawn(standing::stand(node.clone()));
     tasks.spawn(standing::watch_space(node.clone()));
     tasks.spawn(unseal::keep_unsealed(node.clone()));
     tasks.spawn(retention::retain(node.clone()));
+    tasks.spawn(scrub::follow(node.clone()));
     tasks.spawn(clear::follow(node.clone()));
     tasks.spawn(erasures::carry_out(node.clone()));
     tasks.spawn(erasures::forget(node.clone()));
@@ -447,10 +473,13 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
     let metrics = node.raft.metrics();
     // Looked at from time to time: waiting for changes would wake this task with every batch of entries.
     let mut look = tokio::time::interval(RAFT_LOOK_INTERVAL);
+    let damage = scrub::wait_for_damage(node);
+    tokio::pin!(damage);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            words = &mut damage => return Err(ServeError::Damaged(words)),
             stopped = fatal.wait_for(Option::is_some) => {
                 let why = stopped.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the log writer has ended".into());
                 return Err(ServeError::Fatal(format!("the Raft log failed: {why}. After a failed sync nothing more can be promised; check the disk, then restart or replace this member")));
@@ -462,6 +491,10 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
             _ = look.tick() => {
                 let state = metrics.borrow_watched().running_state.clone();
                 if let Err(fatal) = state {
+                    if let Some(words) = node.store.database().damage() {
+                        scrub::keep_damage(&node.config.data, &words);
+                        return Err(ServeError::Damaged(words));
+                    }
                     return Err(ServeError::Fatal(format!("Raft ended: {fatal}")));
                 }
             }

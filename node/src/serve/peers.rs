@@ -1,7 +1,7 @@
 //! What the other members say of themselves: asked each second, and of backups more often while someone
 //! waits for them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,61 +42,40 @@ pub struct Heard {
     pub reply: v1::HelloReply,
     /// When.
     pub at: Instant,
+    /// The same by this node's clock, milliseconds since 1970.
+    pub at_ms: u64,
 }
 
-/// The last answers by Raft id, and where the log ended when.
+/// The last answers by Raft id.
 #[derive(Debug, Default)]
-pub struct Peers {
-    heard: Mutex<BTreeMap<NodeId, Heard>>,
-    ends: Mutex<VecDeque<End>>,
-}
-
-/// Where the log ended at a moment.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    at: Instant,
-    index: u64,
-    bytes: u64,
-}
-
-/// Ends of the log that are remembered, one a second: an hour.
-const ENDS_KEPT: usize = 3600;
+pub struct Peers(Mutex<BTreeMap<NodeId, Heard>>);
 
 impl Peers {
     /// What a member said last.
     pub fn heard(&self, id: NodeId) -> Option<Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
-    }
-
-    /// How far behind a member is that holds the log up to `index`: since when, and by how many bytes of
-    /// commands, from a history of this member's own applied end. `None`: longer than that history.
-    pub fn lag_at(&self, index: u64) -> Option<(Duration, u64)> {
-        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = ends.back()?;
-        // The first moment at which the log was longer than `index`: everything since is missing there.
-        let Some(first) = ends.iter().position(|end| end.index > index) else { return Some((Duration::ZERO, 0)) };
-        let before = first.checked_sub(1).and_then(|at| ends.get(at))?;
-        Some((ends[first].at.elapsed(), last.bytes.saturating_sub(before.bytes)))
-    }
-
-    /// Notes where the log ends now, and how many bytes of commands have been applied.
-    pub fn note_end(&self, index: u64, bytes: u64) {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.back().is_none_or(|before| before.index < index) {
-            ends.push_back(End { at: Instant::now(), index, bytes });
-        }
-        if ends.len() > ENDS_KEPT {
-            ends.pop_front();
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     fn note(&self, id: NodeId, reply: v1::HelloReply) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Heard { reply, at: Instant::now() });
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, Heard { reply, at: Instant::now(), at_ms: clock::now_ms() });
     }
 }
 
 /// Asks one member; also measures how far its clock is from ours.
 pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::HelloReply, String> {
+    hello_asking(node, id, member, Vec::new()).await
+}
+
+/// The same; a leader also says how far these log indexes are behind.
+pub async fn hello_asking(
+    node: &Node,
+    id: NodeId,
+    member: &Member,
+    behind_at: Vec<u64>,
+) -> Result<v1::HelloReply, String> {
     let channel = node.channels.channel(member, Lane::Control)?;
     let mut client = PeerClient::new(channel);
     let mut request = tonic::Request::new(v1::HelloRequest {
@@ -109,6 +88,7 @@ pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::Hello
             _ => Bytes::new(),
         },
         timeline_certificate: fence::own(node),
+        behind_at,
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
@@ -132,6 +112,7 @@ pub async fn announce(node: &Node, member: &Member) {
         clock_ms: clock::now_ms(),
         mark: Bytes::new(),
         timeline_certificate: fence::own(node),
+        behind_at: Vec::new(),
     });
     request.set_timeout(HELLO_TIMEOUT);
     let told = tokio::time::timeout(HELLO_TIMEOUT, PeerClient::new(channel).hello(request)).await;
@@ -187,8 +168,6 @@ pub async fn follow(node: Arc<Node>) {
             tracing::warn!(successor, "this leader's clock is off: handing over leadership");
             let _ = node.raft.trigger().transfer_leader(successor).await;
         }
-        let published = node.store.published();
-        node.peers.note_end(published.index(), published.bytes);
         // Until its clock has been compared, this node neither decides nor stands.
         let compared = node.gateway.clock_offset_ms.load(Ordering::Relaxed) != clock::NOT_COMPARED;
         let next = Instant::now() + if compared { INTERVAL } else { FIRST_INTERVAL };

@@ -1,6 +1,7 @@
 //! The state's RocksDB instance: options, column families, reads by row key.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kura_cluster::apply::{Summary, View};
@@ -10,8 +11,8 @@ use prost::Message;
 use quick_cache::sync::Cache;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, Options, ReadOptions,
+    WriteBatch, WriteOptions,
 };
 
 use crate::raft::codec;
@@ -128,6 +129,8 @@ pub struct Database {
     directory: PathBuf,
     /// Written by the apply path alone.
     headers: Cache<Bytes, RowHeader>,
+    /// The first thing that was read and was not what had been written.
+    damage: OnceLock<String>,
 }
 
 impl std::fmt::Debug for Database {
@@ -152,7 +155,7 @@ impl Database {
         let (options, families) = Self::options(true);
         let db = DB::open_cf_descriptors_read_only(&options, directory, families, false)
             .map_err(|source| DatabaseError::RocksDb { directory: directory.to_owned(), source })?;
-        Ok(Database { db, directory: directory.to_owned(), headers: Cache::new(HEADERS_CACHED) })
+        Ok(Self::of(db, directory))
     }
 
     fn options(compacts: bool) -> (Options, [ColumnFamilyDescriptor; 5]) {
@@ -184,12 +187,18 @@ impl Database {
         let (options, families) = Self::options(compacts);
         let db = DB::open_cf_descriptors(&options, directory, families).map_err(|source| {
             let directory = directory.to_owned();
-            match source.to_string().contains("lock") {
+            // "block checksum mismatch" names no lock.
+            let text: &str = source.as_ref();
+            match text.contains("lock hold by current process") || text.contains("While lock file") {
                 true => DatabaseError::InUse { directory },
                 false => DatabaseError::RocksDb { directory, source },
             }
         })?;
-        Ok(Database { db, directory: directory.to_owned(), headers: Cache::new(HEADERS_CACHED) })
+        Ok(Self::of(db, directory))
+    }
+
+    fn of(db: DB, directory: &Path) -> Database {
+        Database { db, directory: directory.to_owned(), headers: Cache::new(HEADERS_CACHED), damage: OnceLock::new() }
     }
 
     /// Where it lies.
@@ -323,11 +332,20 @@ impl Database {
         of("rocksdb.total-sst-files-size") + of("rocksdb.live-blob-file-size")
     }
 
+    /// What was found damaged by reading here, if anything was.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
+    }
+
     fn failed(&self, source: rocksdb::Error) -> DatabaseError {
+        if source.kind() == ErrorKind::Corruption {
+            let _ = self.damage.set(format!("{}: {source}", self.directory.display()));
+        }
         DatabaseError::RocksDb { directory: self.directory.clone(), source }
     }
 
     fn damaged(&self, what: &'static str) -> DatabaseError {
+        let _ = self.damage.set(format!("{}: {what} is not in a known form", self.directory.display()));
         DatabaseError::Form { directory: self.directory.clone(), what }
     }
 

@@ -1,6 +1,7 @@
 //! The status: the cluster as one node sees it, asked at this moment.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -8,10 +9,13 @@ use kura_cluster::row::Table;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
+use crate::clock;
+use crate::custody::Known;
 use crate::gateway::service;
 use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
-use crate::serve::{Node, heads, majority, peers};
+use crate::serve::peers::Heard;
+use crate::serve::{Node, heads, lag, majority, peers};
 
 const EQUAL: u32 = 1;
 const DIFFERENT: u32 = 2;
@@ -33,9 +37,16 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     let members = metrics.membership_config.membership().nodes().map(|(id, member)| {
         let reply = replies.get(id).and_then(Option::as_ref);
         let status = member_status(*id, member, leader, last, reply);
+        let status = with_last_word(status, node.peers.heard(*id));
         agreements.get(id).map_or(status.clone(), |agreement| with_agreement(status, agreement))
     });
     let published = node.store.published();
+    let (replication_point, archive_point) = lag::points(node, leader, &replies).await;
+    let known = Known::read(&node.store.database());
+    let mut alarms =
+        known.as_ref().map_or_else(|_| vec!["the state of this node cannot be read".into()], Known::alarms);
+    alarms.extend(lag::alarms(&node.config.alarm, &replication_point, &archive_point));
+    alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
     v1::StatusReply {
         cluster_name: node.identity.cluster_name.clone(),
         cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
@@ -45,16 +56,19 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         term: metrics.current_term,
         members: members.collect(),
         committed_index: metrics.local_committed.map_or(0, |id| id.index),
-        replication_point: Some(replication_point(node, &metrics, leader, last, &replies)),
-        archive_point: Some(archive_point(node, &metrics, leader, last, &replies)),
+        replication_point: Some(replication_point),
+        archive_point: Some(archive_point),
         drill: Some(drill(&metrics, &replies)),
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
-        alarms: crate::custody::Known::read(&node.store.database())
-            .map_or_else(|_| vec!["the state of this node cannot be read".into()], |known| known.alarms())
-            .into_iter()
-            .chain(service::level(&node.store.database()).ok().and_then(service::alarm))
-            .collect(),
+        alarms,
+        applied_index: published.index(),
+        applied_at_ms: published.summary.clock_ms,
+        clock_ms: clock::now_ms(),
+        clock_offset_ms: Some(node.gateway.clock_offset_ms.load(Ordering::Relaxed))
+            .filter(|offset_ms| *offset_ms != clock::NOT_COMPARED && is_compared(node)),
+        shares: known.map_or_else(|_| String::new(), |known| known.in_words()),
+        started_ms: node.started_ms,
         tables: Table::ALL
             .iter()
             .map(|table| {
@@ -77,7 +91,7 @@ fn member_status(
     reply: Option<&v1::HelloReply>,
 ) -> v1::MemberStatus {
     let known = reply.cloned().unwrap_or_default();
-    let clock_ms = i64::try_from(crate::clock::now_ms()).unwrap_or(0);
+    let clock_ms = i64::try_from(clock::now_ms()).unwrap_or(0);
     v1::MemberStatus {
         raft_id: id,
         name: member.name.clone(),
@@ -101,7 +115,28 @@ fn member_status(
         clock_offset_ms: reply.map_or(0, |reply| i64::try_from(reply.clock_ms).unwrap_or(0) - clock_ms),
         trouble: known.trouble,
         key_sha256: Bytes::copy_from_slice(&member.key_sha256),
+        scrub: known.scrub,
         ..v1::MemberStatus::default()
+    }
+}
+
+/// Whether this node's clock was held against another voter's in the last seconds, or there is no other.
+fn is_compared(node: &Node) -> bool {
+    let mut voters = peers::others(node).into_iter().filter(|(_, member)| member.role == MemberRole::Voter).peekable();
+    voters.peek().is_none()
+        || voters.any(|(id, _)| node.peers.heard(id).is_some_and(|heard| heard.at.elapsed() < clock::HEARD_MAX))
+}
+
+/// What a member that may not answer now said last.
+fn with_last_word(status: v1::MemberStatus, heard: Option<Heard>) -> v1::MemberStatus {
+    let Some(heard) = heard else { return status };
+    v1::MemberStatus {
+        last_heard_ms: heard.at_ms,
+        last_applied_index: heard.reply.applied_index,
+        last_applied_at_ms: heard.reply.applied_at_ms,
+        // A member that found damage stops: it is not there to say so again.
+        scrub: status.scrub.clone().or(heard.reply.scrub),
+        ..status
     }
 }
 
@@ -115,89 +150,6 @@ fn with_agreement(status: v1::MemberStatus, agreement: &Agreement) -> v1::Member
     };
     let different_tables = tables.iter().map(|word| (*word).to_owned()).collect();
     v1::MemberStatus { agreement, agreement_index, different_tables, ..status }
-}
-
-/// How far the best backup is behind the log; unknown is unknown. What it has beyond the last committed entry
-/// does not count: it may never be.
-fn replication_point(
-    node: &Node,
-    metrics: &RaftMetrics,
-    leader: Option<NodeId>,
-    last: u64,
-    replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
-) -> v1::ReplicationPoint {
-    const KNOWN: u32 = 1;
-    const NOT_KNOWN: u32 = 2;
-    const NO_BACKUP: u32 = 3;
-    let membership = metrics.membership_config.membership();
-    let backups: Vec<NodeId> =
-        membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, _)| *id).collect();
-    if backups.is_empty() {
-        return v1::ReplicationPoint { state: NO_BACKUP, ..v1::ReplicationPoint::default() };
-    }
-    let committed = metrics.local_committed.map_or(0, |id| id.index);
-    let best = backups.iter().filter_map(|id| replies.get(id)?.as_ref()).map(|reply| reply.synced_index).max();
-    // Without a leader nobody knows how long the log is.
-    match best.filter(|_| leader.is_some()) {
-        None => v1::ReplicationPoint { state: NOT_KNOWN, ..v1::ReplicationPoint::default() },
-        Some(index) => match node.peers.lag_at(index) {
-            Some((since, bytes_behind)) => v1::ReplicationPoint {
-                state: KNOWN,
-                index: index.min(committed),
-                entries_behind: last.saturating_sub(index),
-                bytes_behind,
-                seconds_behind: since.as_secs(),
-            },
-            None => v1::ReplicationPoint { state: NOT_KNOWN, index, ..v1::ReplicationPoint::default() },
-        },
-    }
-}
-
-/// How far the best archive is behind the log; unknown is unknown.
-fn archive_point(
-    node: &Node,
-    metrics: &RaftMetrics,
-    leader: Option<NodeId>,
-    last: u64,
-    replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
-) -> v1::ArchivePoint {
-    const KNOWN: u32 = 1;
-    const NOT_KNOWN: u32 = 2;
-    const NO_ARCHIVE: u32 = 3;
-    let membership = metrics.membership_config.membership();
-    let backups: Vec<(NodeId, &Member)> =
-        membership.nodes().filter(|(_, m)| m.role == MemberRole::Backup).map(|(id, member)| (*id, member)).collect();
-    let told = |id: &NodeId| replies.get(id)?.as_ref();
-    let best = backups
-        .iter()
-        .filter_map(|(id, member)| Some((told(id)?.archive?, member)))
-        .filter(|(archive, _)| archive.known)
-        .max_by_key(|(archive, _)| archive.index);
-    let Some((archive, member)) = best else {
-        // A backup that does not answer may well write one.
-        let none = backups.iter().all(|(id, _)| told(id).is_some_and(|reply| reply.archive.is_none()));
-        return v1::ArchivePoint { state: if none { NO_ARCHIVE } else { NOT_KNOWN }, ..v1::ArchivePoint::default() };
-    };
-    let point = v1::ArchivePoint {
-        state: NOT_KNOWN,
-        index: archive.index,
-        at_ms: archive.at_ms,
-        manifests: archive.manifests,
-        ledger_index: archive.ledger_index,
-        member: member.name.clone(),
-        ..v1::ArchivePoint::default()
-    };
-    // Without a leader nobody knows how long the log is.
-    match node.peers.lag_at(archive.index).filter(|_| leader.is_some()) {
-        Some((since, bytes_behind)) => v1::ArchivePoint {
-            state: KNOWN,
-            entries_behind: last.saturating_sub(archive.index),
-            bytes_behind,
-            seconds_behind: since.as_secs(),
-            ..point
-        },
-        None => point,
-    }
 }
 
 /// The newest drill that a member tells of; unknown is unknown.

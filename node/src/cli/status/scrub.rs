@@ -1,0 +1,71 @@
+//! A member's last check of its own files, in words and for programs.
+
+use kura_client::{now_ms, wire};
+use serde::Serialize;
+
+use super::UNKNOWN;
+
+/// `result` of a check that found damage.
+pub(in crate::cli) const DAMAGED: u32 = 2;
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+/// The check for programs.
+#[derive(Debug, Serialize)]
+pub struct Scrub {
+    running: bool,
+    bytes_done: u64,
+    bytes_total: u64,
+    /// `whole`, `damaged`, `not-ended`; null before the first.
+    result: Option<&'static str>,
+    ended_ms: Option<u64>,
+    index: Option<u64>,
+    words: Option<String>,
+}
+
+impl From<&wire::Scrub> for Scrub {
+    fn from(scrub: &wire::Scrub) -> Self {
+        let ended = scrub.ended_ms > 0;
+        Self {
+            running: scrub.running,
+            bytes_done: scrub.bytes_done,
+            bytes_total: scrub.bytes_total,
+            result: word(scrub.result),
+            ended_ms: ended.then_some(scrub.ended_ms),
+            index: ended.then_some(scrub.index),
+            words: Some(scrub.words.clone()).filter(|words| !words.is_empty()),
+        }
+    }
+}
+
+fn word(result: u32) -> Option<&'static str> {
+    match result {
+        1 => Some("whole"),
+        DAMAGED => Some("damaged"),
+        3 => Some("not-ended"),
+        _ => None,
+    }
+}
+
+/// As people read it: what the last check found and when, and how far one is that is under way.
+pub fn in_words(scrub: Option<&wire::Scrub>) -> String {
+    let Some(scrub) = scrub else { return UNKNOWN.into() };
+    let last = match scrub.result {
+        1 => format!("whole {}", ago(now_ms().saturating_sub(scrub.ended_ms))),
+        DAMAGED => format!("DAMAGED: {}", scrub.words),
+        3 => format!("not checked: {}", scrub.words),
+        _ => "not checked yet".into(),
+    };
+    match scrub.running {
+        true => format!("{last}; checking, {} %", scrub.bytes_done * 100 / scrub.bytes_total.max(1)),
+        false => last,
+    }
+}
+
+fn ago(ms: u64) -> String {
+    match ms / HOUR_MS {
+        0 => format!("{} min ago", ms / 60_000),
+        hours if hours < 48 => format!("{hours} h ago"),
+        hours => format!("{} days ago", hours / 24),
+    }
+}
