@@ -345,6 +345,10 @@ vocabulary!(
     Authenticate = 65, "authenticate";
     /// Custody of the root key: shares recorded or confirmed, keys rotated, unsealing by shares.
     Key = 80, "key";
+    /// A timeline was begun: a take-over or a restore.
+    Recover = 90, "recover";
+    /// After a recovery, more was opened to callers.
+    Open = 91, "open";
 });
 
 vocabulary!(

@@ -292,6 +292,23 @@ vocabulary!(
     Authenticate = 65, "authenticate";
     /// Custody of the root key: shares recorded or confirmed, keys rotated, unsealing by shares.
     Key = 80, "key";
+    /// A timeline was begun: a take-over or a restore.
+    Recover = 90, "recover";
+    /// After a recovery, more was opened to callers.
+    Open = 91, "open";
+});
+
+vocabulary!(
+    /// What a recovered cluster serves to applications. Each level has all of those before it.
+    ServiceLevel, "service level", {
+    /// Offices alone: members, keys, the registry, the journal.
+    Closed = 1, "closed";
+    /// Emergencies, too: opening them, and reading under them.
+    Emergency = 2, "emergency";
+    /// All reads, too, and what restricts: revoking, withdrawing, hiding, narrowing, asking for an erasure.
+    Reads = 3, "reads";
+    /// Everything.
+    Writes = 4, "writes";
 });
 
 vocabulary!(

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod raft;
 pub mod random;
 pub mod reach;
+pub mod recovery;
 pub mod rpc;
 pub mod samples;
 pub mod serve;

@@ -81,6 +81,11 @@ impl RowKey {
         RowKey::setting("rotation")
     }
 
+    /// What a recovered cluster serves.
+    pub fn service() -> RowKey {
+        RowKey::setting("service")
+    }
+
     /// A row under one 32-byte keyed hash: facility, user, application, number, card, link, document id.
     pub fn hashed(table: Table, hash: &[u8; 32]) -> RowKey {
         RowKey::build(table, &[hash])

@@ -143,7 +143,15 @@ impl Database {
         Self::open_with(directory, false)
     }
 
-    fn open_with(directory: &Path, compacts: bool) -> Result<Database, DatabaseError> {
+    /// Opens a database for a look that changes none of its files; writing to it fails.
+    pub fn look(directory: &Path) -> Result<Database, DatabaseError> {
+        let (options, families) = Self::options(true);
+        let db = DB::open_cf_descriptors_read_only(&options, directory, families, false)
+            .map_err(|source| DatabaseError::RocksDb { directory: directory.to_owned(), source })?;
+        Ok(Database { db, directory: directory.to_owned(), headers: Cache::new(HEADERS_CACHED) })
+    }
+
+    fn options(compacts: bool) -> (Options, [ColumnFamilyDescriptor; 5]) {
         let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -165,6 +173,11 @@ impl Database {
             options.set_disable_auto_compactions(!compacts);
             ColumnFamilyDescriptor::new(name, options)
         });
+        (options, families)
+    }
+
+    fn open_with(directory: &Path, compacts: bool) -> Result<Database, DatabaseError> {
+        let (options, families) = Self::options(compacts);
         let db = DB::open_cf_descriptors(&options, directory, families).map_err(|source| {
             let directory = directory.to_owned();
             match source.to_string().contains("lock") {

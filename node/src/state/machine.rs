@@ -434,6 +434,24 @@ pub fn current_database(data: &Path) -> Result<PathBuf, DatabaseError> {
     directory.ok_or(DatabaseError::Form { directory: state, what: "CURRENT" })
 }
 
+/// Where the first database of a data directory lies, which a recovery makes there; makes the directory above it.
+///
+/// # Errors
+/// [`DatabaseError::File`].
+pub fn first_database(data: &Path) -> Result<PathBuf, DatabaseError> {
+    let state = data.join("state");
+    make_directory(&state)?;
+    Ok(database_directory(&state, 0))
+}
+
+/// Has a data directory use its first database, durably.
+///
+/// # Errors
+/// [`DatabaseError::File`].
+pub fn use_first_database(data: &Path) -> Result<(), DatabaseError> {
+    write_current(&data.join("state"), 0)
+}
+
 /// Reads the number of the database in use, if there is one yet.
 fn read_current(state: &Path) -> Result<Option<u64>, DatabaseError> {
     let path = state.join("CURRENT");

@@ -18,5 +18,5 @@ pub mod store;
 mod tests;
 
 pub use database::{Database, DatabaseError};
-pub use machine::{StateMachine, current_database};
+pub use machine::{StateMachine, current_database, first_database, use_first_database};
 pub use store::{Published, StateStore};

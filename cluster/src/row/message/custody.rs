@@ -1,5 +1,5 @@
-//! Custody of the root key: sets of shares, and a rotation that is under way. Open: a sealed member needs the
-//! first, and neither helps to find a key or a share.
+//! Custody of the root key: sets of shares, and a rotation that is under way; and what a recovered cluster serves.
+//! Open: a sealed member needs the first, and neither helps to find a key or a share.
 
 use bytes::Bytes;
 use prost::Message;
@@ -59,4 +59,18 @@ pub struct RotationRow {
     /// Check value of the next root key, 8 bytes, once it was drawn and is being handed out.
     #[prost(bytes = "bytes", tag = "6")]
     pub next_check_value: Bytes,
+}
+
+/// What a cluster serves since its timeline began: under the setting `service`. Without the row, everything.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServiceRow {
+    /// [`crate::word::ServiceLevel`].
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
+    /// Who opened it so far, by the certificate's name; at first the name of the member that began the timeline.
+    #[prost(string, tag = "2")]
+    pub by: String,
+    /// When.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
 }
