@@ -395,7 +395,7 @@ async fn replay(
 }
 
 /// The journal's tree as a replayed database holds it.
-struct StoredTree<'s>(&'s Snapshot<'s>);
+pub(crate) struct StoredTree<'s>(pub(crate) &'s Snapshot<'s>);
 
 impl Nodes for StoredTree<'_> {
     type Error = NotThere;
@@ -415,4 +415,4 @@ impl Nodes for StoredTree<'_> {
 
 /// A node of the tree that is not in the database.
 #[derive(Debug, PartialEq)]
-struct NotThere;
+pub(crate) struct NotThere;

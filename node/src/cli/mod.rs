@@ -31,6 +31,7 @@ mod record;
 mod refusal;
 mod registry;
 mod request;
+mod restore;
 mod review;
 mod serve;
 mod setting;
@@ -130,6 +131,9 @@ enum Command {
     /// The archive that a backup member writes: looked at, checked, copied; offline.
     #[command(subcommand)]
     Archive(archive::Command),
+    /// A cluster from its archive, to a moment: on the machine of its first voter, offline.
+    #[command(subcommand)]
+    Restore(restore::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -154,7 +158,11 @@ pub fn run() -> ExitCode {
     };
     let opens_databases = matches!(
         cli.command,
-        Command::Serve(_) | Command::Init(_) | Command::Join(_) | Command::Archive(archive::Command::Verify(_))
+        Command::Serve(_)
+            | Command::Init(_)
+            | Command::Join(_)
+            | Command::Restore(_)
+            | Command::Archive(archive::Command::Verify(_))
     );
     let ended = runtime.block_on(execute(cli));
     match opens_databases {
@@ -209,6 +217,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(command, output).await,
         Command::Review(command) => review::run(command, output).await,
         Command::Archive(command) => archive::run(command, output).await,
+        Command::Restore(command) => restore::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
         Command::Bench(arguments) => bench::run(arguments, output).await,
@@ -315,6 +324,10 @@ mod tests {
             "kura record list - --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record get - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record history - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura restore plan --from a --to-time 2026-04-01T09:30:00+09:00 --into d --head h",
+            "kura restore apply --from a --to-index 7 --into d --config node.toml --without-head none-was-kept",
+            "kura restore apply --from a --config node.toml --head h --reason fire --open reads",
+            "kura restore verify --into d --root-key root.key",
             "kura review list",
             "kura review list --closed --json",
             "kura review show 00112233445566778899aabbccddeeff",

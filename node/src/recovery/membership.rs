@@ -173,7 +173,8 @@ pub async fn begin_timeline(
     let database = store.database();
     let (applied, former_members, mut summary) = database.progress()?;
     let former = applied.ok_or(RewriteError::Form("last applied entry"))?;
-    let row = ClusterRow { timelines: [&before.timelines[..], &[certificate.clone()]].concat(), ..before.clone() };
+    let row =
+        ClusterRow { timelines: [&before.timelines[..], std::slice::from_ref(certificate)].concat(), ..before.clone() };
     check_successor(Some(&before), &row)?;
     if certificate.began_index != former.index + 1 {
         return Err(RewriteError::Certificate("log index"));

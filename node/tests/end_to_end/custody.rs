@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Splits the root key on a voter's machine and answers what each holder wrote down, and the fingerprint.
-    async fn split(&self, voter: &str, threshold: &str, holders: &str) -> (Vec<String>, String) {
+    pub(super) async fn split(&self, voter: &str, threshold: &str, holders: &str) -> (Vec<String>, String) {
         let config = self.cluster.layout().node_config(voter);
         let operator = self.cluster.layout().client(ClientFile::Operator);
         let mut command = self.key(&operator, &["split", "--threshold", threshold, "--holders", holders]);
@@ -66,7 +66,7 @@ impl World {
         tokio::task::spawn_blocking(move || ceremony(command.spawn().unwrap(), holders)).await.unwrap()
     }
 
-    async fn confirm(&self, fingerprint: &str) {
+    pub(super) async fn confirm(&self, fingerprint: &str) {
         let registrar = self.cluster.client(ClientFile::Registrar1).await.unwrap();
         let bytes: Vec<u8> =
             (0..5).map(|at| u8::from_str_radix(&fingerprint[2 * at..2 * at + 2], 16).unwrap()).collect();

@@ -31,6 +31,7 @@ mod records;
 mod refusal;
 mod registry;
 mod replace;
+mod restore;
 mod roles;
 mod skew;
 mod space;

@@ -7,6 +7,8 @@ mod verify;
 
 use clap::{Args, Subcommand};
 
+pub(super) use verify::{sha256, witness};
+
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::archive::catalog::CatalogError;

@@ -57,7 +57,7 @@ pub struct Arguments {
     scratch: Option<PathBuf>,
 }
 
-fn sha256(text: &str) -> Result<[u8; 32], &'static str> {
+pub(in crate::cli) fn sha256(text: &str) -> Result<[u8; 32], &'static str> {
     let digits = text.as_bytes();
     let mut bytes = [0; 32];
     if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -230,7 +230,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
 }
 
-fn witness(path: &Path) -> Result<Witness, Failure> {
+pub(in crate::cli) fn witness(path: &Path) -> Result<Witness, Failure> {
     let head = JournalHead::read(path)
         .map_err(|error| Failure::usage(format!("{} holds no head: {error}", path.display())))?;
     Ok(Witness { index: head.index(), size: head.size(), root: head.root() })

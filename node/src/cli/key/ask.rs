@@ -29,7 +29,7 @@ pub(super) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failure> {
 }
 
 /// Asks for a share.
-pub(super) async fn share(prompt: &str) -> Result<Share, Failure> {
+pub(in crate::cli) async fn share(prompt: &str) -> Result<Share, Failure> {
     let text = text(prompt).await?;
     Share::from_words(&text).map_err(|error| Failure::new(Exit::Damaged, error))
 }

@@ -3,7 +3,7 @@
 //! Invariant: shares come from the terminal without echo, or from a pipe; never from an argument, a file or the
 //! environment; and they go to a terminal or a pipe, never to a file.
 
-mod ask;
+pub(super) mod ask;
 mod split;
 
 use clap::{Args, Subcommand};
