@@ -110,7 +110,7 @@ impl Note {
 pub fn usable(into: &Path) -> Result<(), WorkError> {
     let shown = || into.display().to_string();
     let unfinished = into.join(WORK).join(NOTE).exists();
-    if NodeIdentity::exists(into) && !unfinished {
+    if NodeIdentity::exists(into) {
         return Err(WorkError::Member(shown()));
     }
     let is_empty = match fs::read_dir(into) {
@@ -212,9 +212,10 @@ impl Work {
     pub fn install(self) -> Result<(), WorkError> {
         let result = self.path("result");
         let entries = fs::read_dir(&result).map_err(at(&result))?;
-        let mut names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
-        names.as_mut().map_or((), |names| names.sort_by_key(|name| name == IDENTITY));
-        for name in names.map_err(at(&result))? {
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+        let mut names = names.map_err(at(&result))?;
+        names.sort_by_key(|name| name == IDENTITY);
+        for name in names {
             let (from, to) = (result.join(&name), self.into.join(&name));
             // Left over by a run that was cut just here.
             remove(&to)?;
