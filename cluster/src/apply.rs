@@ -383,6 +383,11 @@ impl<'a, V: View> Batch<'a, V> {
     }
 }
 
+/// The clock of a command, as `apply` takes it; `None` of one that it refuses as malformed.
+pub fn clock_of(encoded: &Bytes) -> Option<u64> {
+    decode(encoded).map(|command| command.at_ms)
+}
+
 /// Decodes a command and checks everything that does not depend on state.
 pub(crate) fn decode(encoded: &Bytes) -> Option<Command> {
     if encoded.len() > COMMAND_BYTES_MAX {

@@ -28,6 +28,7 @@ pub mod raft;
 pub mod random;
 pub mod reach;
 pub mod recovery;
+pub mod restore;
 pub mod rpc;
 pub mod samples;
 pub mod scrub;

@@ -87,6 +87,14 @@ impl Summary {
         &self.tables[table.place()]
     }
 
+    /// Counts a row's change that no command made: of a restore, offline. The table's own revision stays.
+    pub fn replace_row(&mut self, table: Table, key: &[u8], before: Option<RowHeader>, after: Option<&StoredRow>) {
+        let counted = &mut self.tables[table.place()];
+        let revision = counted.revision;
+        counted.replace(key, before, after);
+        counted.revision = revision;
+    }
+
     pub(super) fn take_limits(&mut self, row: &ClusterRow) {
         if row.request_window_ms != 0 {
             self.request_window_ms = row.request_window_ms;

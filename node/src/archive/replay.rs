@@ -117,8 +117,13 @@ pub async fn get(
     }
 }
 
-/// Streams an object to a file and compares its hash.
-async fn fetch(store: &ArchiveStore, name: &ObjectName, path: &Path, tell: Tell<'_>) -> Result<(), ReplayError> {
+/// Streams an object to a file, durably, and compares its hash.
+pub(crate) async fn fetch(
+    store: &ArchiveStore,
+    name: &ObjectName,
+    path: &Path,
+    tell: Tell<'_>,
+) -> Result<(), ReplayError> {
     let failed = |source| ReplayError::File { path: path.display().to_string(), source };
     let (_, mut pieces) = match store.stream(&name.to_string()).await {
         Err(error) if error.is_missing() => return Err(Fault::Missing { name: *name }.into()),
@@ -132,6 +137,7 @@ async fn fetch(store: &ArchiveStore, name: &ObjectName, path: &Path, tell: Tell<
         tell(Event::Bytes(piece.len() as u64));
     }
     file.flush().await.map_err(failed)?;
+    file.sync_data().await.map_err(failed)?;
     match Some(<Sha256Hash>::from(hash.finalize())) == name.sha256() {
         true => Ok(()),
         false => Err(Fault::Altered { name: *name }.into()),
@@ -156,6 +162,20 @@ impl Replayed {
         for file in &base.files {
             fetch(store, &ObjectName::File(file.sha256), &directory.join(&file.name), tell).await?;
         }
+        Replayed::settle(store, manifest, base, directory, tell).await
+    }
+
+    /// The same, where the base's files lie in the directory already.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub async fn settle(
+        store: &ArchiveStore,
+        manifest: &Manifest,
+        base: &Base,
+        directory: &Path,
+        tell: Tell<'_>,
+    ) -> Result<Replayed, ReplayError> {
         let name = manifest.name();
         let opened = tokio::task::block_in_place(|| Database::open(directory));
         let database = opened.map_err(|error| Fault::Base { name, why: error.to_string() })?;
@@ -168,6 +188,16 @@ impl Replayed {
         }
         replayed.check(manifest)?;
         Ok(replayed)
+    }
+
+    /// Goes on with a replay that was cut: its database, as far as it was durable.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn reopen(directory: &Path) -> Result<Replayed, ReplayError> {
+        let database = Database::open(directory)?;
+        let (applied, membership, summary) = database.progress()?;
+        Ok(Replayed { database, applied, summary, membership, entries: 0 })
     }
 
     /// Replays the segments of the manifest that follows, up to `upto` at most, and holds the state against the
@@ -187,6 +217,11 @@ impl Replayed {
             if next > upto {
                 return Ok(false);
             }
+            if reference.last < next {
+                // Replayed before the cut.
+                tell(Event::Bytes(reference.bytes));
+                continue;
+            }
             let name = reference.name();
             tell(Event::Doing(format!("entries {} to {}", reference.first, reference.last)));
             let bytes = get(store, &name, SEGMENT_BYTES_MAX, tell).await?;
@@ -195,7 +230,7 @@ impl Replayed {
             if (first, last) != (reference.first, reference.last) || segment.timeline != manifest.head.timeline {
                 return Err(Fault::Swapped { name, first, last }.into());
             }
-            if first != next {
+            if first > next {
                 return Err(Fault::Hole { name: manifest.name(), first: next, last: first.saturating_sub(1) }.into());
             }
             tokio::task::block_in_place(|| self.apply(segment, name, upto))?;
@@ -210,10 +245,14 @@ impl Replayed {
     fn apply(&mut self, segment: Segment, name: ObjectName, upto: u64) -> Result<(), ReplayError> {
         let mut run: Vec<ArchivedEntry> = Vec::new();
         let mut bytes = 0;
+        let next = self.applied.map_or(0, |id| id.index + 1);
         for entry in segment {
             let entry = entry.map_err(|source| Fault::Segment { name, source })?;
             if entry.index > upto {
                 break;
+            }
+            if entry.index < next {
+                continue;
             }
             bytes += match &entry.payload {
                 Payload::Command(command) | Payload::Stripped { command, .. } => command.len(),
@@ -396,6 +435,46 @@ pub async fn read_ledger(
         look(bucket)?;
     }
     Ok(sums)
+}
+
+/// Bytes of a manifest's ledger with all of its buckets, each of which is there with its length.
+///
+/// # Errors
+/// [`ReplayError::Fault`] names what is not.
+pub async fn ledger_bytes(store: &ArchiveStore, manifest: &Manifest, tell: Tell<'_>) -> Result<u64, ReplayError> {
+    let name = ObjectName::Keys(manifest.ledger.sha256);
+    let bytes = get(store, &name, LEDGER_BYTES_MAX as u64, tell).await?;
+    let ledger = Ledger::decode(&bytes).map_err(|error| Fault::Ledger { name, why: error.to_string() })?;
+    let mut sum = bytes.len() as u64;
+    for bucket in &ledger.buckets {
+        let (name, expected) = (ObjectName::Keys(bucket.sha256), bucket.bytes);
+        match store.length(&name.to_string()).await? {
+            None => return Err(Fault::Missing { name }.into()),
+            Some(found) if found != expected => return Err(Fault::CutOff { name, expected, found }.into()),
+            Some(found) => sum += found,
+        }
+    }
+    Ok(sum)
+}
+
+/// The newest row of the keyring in a manifest's ledger.
+///
+/// # Errors
+/// [`ReplayError`]; a ledger without a keyring is a fault.
+pub async fn newest_keyring(
+    store: &ArchiveStore,
+    manifest: &Manifest,
+    tell: Tell<'_>,
+) -> Result<StoredRow, ReplayError> {
+    let name = ObjectName::Keys(manifest.ledger.sha256);
+    let broken = |why: String| ReplayError::from(Fault::Ledger { name, why });
+    let bytes = get(store, &name, LEDGER_BYTES_MAX as u64, tell).await?;
+    let ledger = Ledger::decode(&bytes).map_err(|error| broken(error.to_string()))?;
+    let keyring = ledger.buckets.iter().find(|bucket| bucket.number == 0);
+    let keyring = keyring.ok_or_else(|| broken("it has no keyring".into()))?;
+    let bytes = get(store, &ObjectName::Keys(keyring.sha256), BUCKET_BYTES_MAX as u64, tell).await?;
+    let bucket = Bucket::decode(&bytes, 0).map_err(|error| broken(error.to_string()))?;
+    bucket.rows.into_iter().next_back().map(|(_, row)| row).ok_or_else(|| broken("it has no keyring".into()))
 }
 
 /// Whether a ledger's rows are those that a manifest's digests count.

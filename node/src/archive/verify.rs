@@ -399,7 +399,7 @@ pub fn goes_on_from(replayed: &Replayed, witness: &Witness) -> bool {
 }
 
 /// The journal's tree as a replayed database holds it.
-struct StoredTree<'s>(&'s Snapshot<'s>);
+pub(crate) struct StoredTree<'s>(pub(crate) &'s Snapshot<'s>);
 
 impl Nodes for StoredTree<'_> {
     type Error = NotThere;
@@ -419,4 +419,4 @@ impl Nodes for StoredTree<'_> {
 
 /// A node of the tree that is not in the database.
 #[derive(Debug, PartialEq)]
-struct NotThere;
+pub(crate) struct NotThere;

@@ -33,6 +33,7 @@ mod recover;
 mod refusal;
 mod registry;
 mod request;
+mod restore;
 mod review;
 mod serve;
 mod setting;
@@ -137,6 +138,9 @@ enum Command {
     /// Take a cluster over from what survives of it, and open it step by step; most of it offline (recovery staff).
     #[command(subcommand)]
     Recover(recover::Command),
+    /// A cluster from its archive, to a moment: on the machine of its first voter, offline.
+    #[command(subcommand)]
+    Restore(restore::Command),
     /// Bring a facility's existing records in.
     #[command(subcommand)]
     Import(import::Command),
@@ -165,6 +169,7 @@ pub fn run() -> ExitCode {
             | Command::Init(_)
             | Command::Join(_)
             | Command::Recover(_)
+            | Command::Restore(_)
             | Command::Archive(archive::Command::Verify(_))
     );
     let ended = runtime.block_on(execute(cli));
@@ -221,6 +226,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(command, output).await,
         Command::Review(command) => review::run(command, output).await,
         Command::Archive(command) => archive::run(command, output).await,
+        Command::Restore(command) => restore::run(command, output).await,
         Command::Import(command) => import::run(command, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
         Command::Drill(arguments) => drill::run(arguments, output).await,
@@ -329,6 +335,10 @@ mod tests {
             "kura record list - --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record get - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record history - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
+            "kura restore plan --from a --to-time 2026-04-01T09:30:00+09:00 --into d --head h",
+            "kura restore apply --from a --to-index 7 --into d --config node.toml --without-head none-was-kept",
+            "kura restore apply --from a --config node.toml --head h --reason fire --open reads",
+            "kura restore verify --into d --root-key root.key",
             "kura review list",
             "kura review list --closed --json",
             "kura review show 00112233445566778899aabbccddeeff",

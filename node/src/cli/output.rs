@@ -234,6 +234,15 @@ impl Progress {
         Self::with("{spinner} {elapsed:>4} {bytes} {bytes_per_sec} {msg}")
     }
 
+    /// Bytes of so many, with their rate and the time that remains.
+    pub fn transfer(total: u64) -> Self {
+        const TEMPLATE: &str =
+            "{spinner} {elapsed:>4} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}";
+        let progress = Self::drawn(TEMPLATE, ProgressDrawTarget::stderr());
+        progress.total(total);
+        progress
+    }
+
     /// A bar over things that are counted; its end is known once [`Progress::total`] tells it.
     /// Nothing is drawn unless `shown`.
     pub fn counted(shown: bool) -> Self {

@@ -72,6 +72,11 @@ impl<'g> Attempt<'g> {
         })
     }
 
+    /// The cluster's fence number: 0 until it was first recovered or restored.
+    pub fn timeline(&self) -> u64 {
+        self.published.summary.timeline
+    }
+
     /// A fresh nonce.
     pub fn nonce(&mut self) -> Nonce {
         self.nonces.take()

@@ -17,7 +17,7 @@ use super::caller::CallerRows;
 use super::emergency::{Episode, episode_id};
 use super::limits::{ATTEMPTS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use super::participant::{Known, number};
-use super::read::{load_manifest, summary};
+use super::read::{load_manifest, summary, there};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 use crate::state::database::Snapshot;
@@ -207,6 +207,7 @@ impl Gather<'_> {
                 let control = open_control(self.attempt, &key, &stored, home)?;
                 let record_id = record_of(&key)?;
                 after = Some(key);
+                let Some(control) = there(self.attempt, home, &record_id, Arc::new(control))? else { continue };
                 let wanted = pass.takes(control.class) && wanted(self.request, &control);
                 if !wanted || visible(self.facts, Some(RecordFacts { control: &control })).is_err() {
                     continue;

@@ -211,15 +211,21 @@ pub(super) fn decide_read(
         let home = attempt.home(known, &asked.record_id)?.pseudonym;
         let key = RowKey::record_control(&home, &asked.record_id);
         let control = attempt.load_of::<RecordControl>(&key, &home)?.value;
+        let control = match control {
+            Some(control) => there(attempt, &home, &asked.record_id, control)?,
+            None => None,
+        };
         // A version that was never written is no record; the one read names the class.
         let control = control.filter(|control| asked.version <= control.version);
         // The control row tells of the newest version. An earlier one is decided on by what it is itself: else
         // a further version of another class or day would open what came before it.
         let control = match control {
             Some(control) if asked.version != 0 && asked.version < control.version => {
-                let (_, manifest) = load_manifest(attempt, &home, &asked.record_id, asked.version)?;
-                let (class, clinical_day) = (manifest.class, manifest.clinical_day);
-                Some(Arc::new(RecordControl { class, clinical_day, ..(*control).clone() }))
+                // One that a restore took away is no record, either.
+                find_manifest(attempt, &home, &asked.record_id, asked.version)?.map(|(_, manifest)| {
+                    let (class, clinical_day) = (manifest.class, manifest.clinical_day);
+                    Arc::new(RecordControl { class, clinical_day, ..(*control).clone() })
+                })
             }
             control => control,
         };
@@ -262,12 +268,50 @@ pub fn load_manifest(
     record: &RecordId,
     version: u32,
 ) -> Result<(ManifestOpen, Manifest), GatewayError> {
+    find_manifest(attempt, pseudonym, record, version)?.ok_or(GatewayError::Damaged { what: "record" })
+}
+
+/// The same; `None` if there is no such version.
+fn find_manifest(
+    attempt: &Attempt<'_>,
+    pseudonym: &Pseudonym,
+    record: &RecordId,
+    version: u32,
+) -> Result<Option<(ManifestOpen, Manifest)>, GatewayError> {
     let key = RowKey::record(pseudonym, record, version);
-    let stored = attempt.database.row(&key).map_err(broken)?.ok_or(GatewayError::Damaged { what: "record" })?;
+    let Some(stored) = attempt.database.row(&key).map_err(broken)? else { return Ok(None) };
     let opened = body::open_manifest(&key, &attempt.vault.cluster_id(), &stored, |context, sealed| {
         attempt.open_data(pseudonym, context, sealed)
     });
-    opened.ok_or_else(|| super::attempt::damaged(&key))
+    opened.map(Some).ok_or_else(|| super::attempt::damaged(&key))
+}
+
+/// A record's control row as of its newest version that is there; `None` if none is. After a restore records go
+/// back and control rows do not: these count versions that are no more, which are never issued again.
+pub(super) fn there(
+    attempt: &Attempt<'_>,
+    pseudonym: &Pseudonym,
+    record: &RecordId,
+    control: Arc<RecordControl>,
+) -> Result<Option<Arc<RecordControl>>, GatewayError> {
+    // Only a restore takes versions away, and it begins a timeline.
+    if attempt.timeline() == 0 {
+        return Ok(Some(control));
+    }
+    let mut version = control.version;
+    while version > 0 {
+        let key = RowKey::record(pseudonym, record, version);
+        if attempt.database.header(&key).map_err(broken)?.is_some() {
+            break;
+        }
+        version -= 1;
+    }
+    if version == control.version || version == 0 {
+        return Ok((version > 0).then_some(control));
+    }
+    let (_, manifest) = load_manifest(attempt, pseudonym, record, version)?;
+    let (class, clinical_day) = (manifest.class, manifest.clinical_day);
+    Ok(Some(Arc::new(RecordControl { version, class, clinical_day, ..(*control).clone() })))
 }
 
 /// What a caller is told of a record beside its body.

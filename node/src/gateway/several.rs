@@ -27,7 +27,7 @@ use super::consents::told;
 use super::emergency::{Episode, episode_id};
 use super::limits::SEVERAL_RECORDS_MAX;
 use super::participant::number;
-use super::read::{Permitted, Question, Reading, ReadingClock};
+use super::read::{Permitted, Question, Reading, ReadingClock, there};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
@@ -140,7 +140,10 @@ pub(super) fn decide_several(
         for record in records {
             let pseudonym = attempt.home(known, record)?.pseudonym;
             let key = RowKey::record_control(&pseudonym, record);
-            let control = attempt.load_of::<RecordControl>(&key, &pseudonym)?.value;
+            let control = match attempt.load_of::<RecordControl>(&key, &pseudonym)?.value {
+                Some(control) => there(attempt, &pseudonym, record, control)?,
+                None => None,
+            };
             let shown = visible(&facts, control.as_deref().map(|control| RecordFacts { control }));
             let answer = shown.and_then(|_| {
                 let control = control.ok_or(Denial::NoSuchRecord)?;

@@ -481,6 +481,16 @@ impl Snapshot<'_> {
         Ok(())
     }
 
+    /// Rows with `from ≤ key < to`, one after the other; as for [`Snapshot::walk`].
+    pub fn cursor(&self, from: &[u8], to: &[u8]) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        options.fill_cache(false);
+        let mut iterator = self.snapshot.raw_iterator_cf_opt(self.database.family_of(from), options);
+        iterator.seek(from);
+        Cursor { database: self.database, iterator }
+    }
+
     /// Last applied id at this view.
     pub fn applied(&self) -> Result<Option<LogId>, DatabaseError> {
         let found = self.snapshot.get(APPLIED_KEY).map_err(|source| self.database.failed(source))?;
@@ -564,6 +574,36 @@ impl Snapshot<'_> {
         }
         iterator.status().map_err(|source| self.database.failed(source))?;
         Ok(rows)
+    }
+}
+
+/// Walks rows of a [`Snapshot`] at the caller's pace.
+pub struct Cursor<'a> {
+    database: &'a Database,
+    iterator: rocksdb::DBRawIteratorWithThreadMode<'a, DB>,
+}
+
+impl Cursor<'_> {
+    /// The present row's key and header; `None` at the end.
+    pub fn item(&self) -> Result<Option<(Bytes, RowHeader)>, DatabaseError> {
+        let Some((key, value)) = self.iterator.item() else {
+            self.iterator.status().map_err(|source| self.database.failed(source))?;
+            return Ok(None);
+        };
+        let header = StoredRow::decode_header(value).map_err(|_| self.database.damaged("a row"))?;
+        Ok(Some((Bytes::copy_from_slice(key), header)))
+    }
+
+    /// The present row whole; `None` at the end.
+    pub fn row(&self) -> Result<Option<StoredRow>, DatabaseError> {
+        let value = self.iterator.value();
+        let row = value.map(|value| StoredRow::decode(&Bytes::copy_from_slice(value)));
+        row.transpose().map_err(|_| self.database.damaged("a row"))
+    }
+
+    /// Goes on to the next row.
+    pub fn advance(&mut self) {
+        self.iterator.next();
     }
 }
 

@@ -34,6 +34,7 @@ mod recovery;
 mod refusal;
 mod registry;
 mod replace;
+mod restore;
 mod roles;
 mod scrub;
 mod skew;

@@ -1,0 +1,265 @@
+//! Two replayed states become one: of the tables that go back the rows of the old one, of all others those of the
+//! new one.
+//!
+//! Both lie sorted, so that two cursors beside each other are enough. Left out of the old rows are
+//!
+//! - uploads that were under way, and their blocks: nobody will end them;
+//! - what belongs to a participant of whom the new state has no data key. Records and blocks have the pseudonym in
+//!   their key; document ids and inbox rows have it sealed, and are opened if the new state does not have them.
+//!
+//! Remembered requests are forgotten: what they answered may not be there any more.
+//!
+//! Invariants
+//! - It can be done again: what was merged before a cut is found to be as it should.
+//! - Rows keep their revision, so that what is sealed under it opens. Their table's digest is counted along.
+
+use bytes::Bytes;
+use kura_cluster::Pseudonym;
+use kura_cluster::apply::Summary;
+use kura_cluster::row::{DocumentIdRow, InboxRow, RowHeader, RowKey, StoredRow, Table};
+use kura_cluster::seal::{RowContext, RowName, open_row, row};
+use prost::Message;
+
+use crate::archive::replay::{Event, Tell};
+use crate::raft::types::LogId;
+use crate::state::database::{Cursor, Progress, Snapshot};
+use crate::state::{Database, DatabaseError};
+use crate::vault::Vault;
+
+/// Rows written at a time.
+const ROWS_MAX: usize = 4096;
+/// Bytes of them, about.
+const BYTES_MAX: usize = 8 << 20;
+/// Row key of an inbox entry without what `apply` completed: table, facility.
+const INBOX_PREFIX_BYTES: usize = 33;
+/// Bytes of a row key up to and including pseudonym and content id.
+const CONTENT_PREFIX_BYTES: usize = 33;
+
+/// What became of the rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Rows that are there afterwards.
+    pub kept: u64,
+    /// Rows that are newer than the target, and left out.
+    pub newer: u64,
+    /// Rows that came back.
+    pub back: u64,
+    /// Rows that did not: of participants whose keys are gone.
+    pub erased: u64,
+    /// Rows of uploads that were under way.
+    pub unfinished: u64,
+}
+
+/// By table, of those that go back.
+pub type Merged = Vec<(Table, Counted)>;
+
+/// The state that is being put together.
+pub struct Merger<'m> {
+    /// The new state, which is changed.
+    pub new: &'m Database,
+    /// The old state; `None`: records do not go back.
+    pub old: Option<&'m Database>,
+    /// Opens what the pseudonym has to be read in.
+    pub vault: &'m Vault,
+    /// Last applied entry of the new state.
+    pub applied: LogId,
+    /// Its summary.
+    pub summary: Summary,
+}
+
+impl Merger<'_> {
+    /// Merges. Answers what became of it.
+    ///
+    /// # Errors
+    /// The databases'.
+    pub fn run(mut self, tell: Tell<'_>) -> Result<(Summary, Merged), DatabaseError> {
+        let new = self.new.snapshot();
+        let old = self.old.map(Database::snapshot);
+        let mut merged = Merged::new();
+        for table in Table::ALL.into_iter().filter(|table| table.goes_back()) {
+            tell(Event::Doing(format!("rows of {}", table.word())));
+            let counted = self.table(table, &new, old.as_ref().unwrap_or(&new))?;
+            merged.push((table, counted));
+        }
+        self.forget_requests(&new)?;
+        self.new.flush()?;
+        Ok((self.summary, merged))
+    }
+
+    fn table(&mut self, table: Table, new: &Snapshot<'_>, old: &Snapshot<'_>) -> Result<Counted, DatabaseError> {
+        let range = ([table.number()], [table.number() + 1]);
+        let (mut there, mut then) = (new.cursor(&range.0, &range.1), old.cursor(&range.0, &range.1));
+        let mut counted = Counted::default();
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut known = Known::default();
+        loop {
+            let (now, was) = (there.item()?, then.item()?);
+            let order = match (&now, &was) {
+                (None, None) => break,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some((now, _)), Some((was, _))) => now.cmp(was),
+            };
+            let in_new = now.filter(|_| order.is_le());
+            let in_old = was.filter(|_| order.is_ge());
+            let fate = match &in_old {
+                None => Fate::Newer,
+                Some((key, _)) => self.fate(table, key, in_new.is_some(), &then, old, &mut known)?,
+            };
+            match (fate, &in_new, &in_old) {
+                (Fate::Stays, Some((_, now)), Some((_, was))) if now == was => counted.kept += 1,
+                (Fate::Stays, now, Some((key, _))) => {
+                    counted.kept += 1;
+                    counted.back += 1;
+                    if let Some(row) = then.row()? {
+                        bytes += row.value.len();
+                        batch.push((key.clone(), now.as_ref().map(|(_, header)| *header), Some(row)));
+                    }
+                }
+                (fate, Some((key, header)), _) => {
+                    counted.count(fate);
+                    batch.push((key.clone(), Some(*header), None));
+                }
+                (fate, None, _) => counted.count(fate),
+            }
+            if order.is_le() {
+                there.advance();
+            }
+            if order.is_ge() {
+                then.advance();
+            }
+            if batch.len() >= ROWS_MAX || bytes >= BYTES_MAX {
+                self.write(table, std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.write(table, batch)?;
+        Ok(counted)
+    }
+
+    /// Whether a row of the old state stays.
+    fn fate(
+        &self,
+        table: Table,
+        key: &Bytes,
+        is_in_new: bool,
+        then: &Cursor<'_>,
+        old: &Snapshot<'_>,
+        known: &mut Known,
+    ) -> Result<Fate, DatabaseError> {
+        let pseudonym = match table {
+            Table::Staging => return Ok(Fate::Unfinished),
+            Table::Block if known.is_unfinished(key, old)? => return Ok(Fate::Unfinished),
+            Table::DocumentId | Table::Inbox if is_in_new => return Ok(Fate::Stays),
+            Table::DocumentId | Table::Inbox => match then.row()? {
+                Some(row) => self.named(table, key, &row),
+                None => None,
+            },
+            _ => key.get(1..17).and_then(|bytes| bytes.try_into().ok()).map(Pseudonym),
+        };
+        // One whose participant cannot be told does not come back.
+        let Some(pseudonym) = pseudonym else { return Ok(Fate::Erased) };
+        Ok(if known.has_key(&pseudonym, self.new)? { Fate::Stays } else { Fate::Erased })
+    }
+
+    /// The participant in a row that only the registry key opens.
+    fn named(&self, table: Table, key: &Bytes, stored: &StoredRow) -> Option<Pseudonym> {
+        let epoch = self.vault.epoch(row::peek_header(&stored.value).ok()?.key_version)?;
+        let name = match table {
+            Table::Inbox => RowName::Prefix(key.get(..INBOX_PREFIX_BYTES)?),
+            _ => RowName::Full(key),
+        };
+        let context = RowContext {
+            cluster_id: &self.vault.cluster_id(),
+            name,
+            supersedes: stored.header.replaced,
+            open_part_sha256: None,
+        };
+        let plain = open_row(&epoch.registry, epoch.epoch, &context, &stored.value).ok()?;
+        let pseudonym = match table {
+            Table::Inbox => InboxRow::decode(&plain[..]).ok()?.pseudonym,
+            _ => DocumentIdRow::decode(&plain[..]).ok()?.pseudonym,
+        };
+        Pseudonym::from_slice(&pseudonym).ok()
+    }
+
+    fn forget_requests(&mut self, new: &Snapshot<'_>) -> Result<(), DatabaseError> {
+        let number = Table::Request.number();
+        let mut rows = new.cursor(&[number], &[number + 1]);
+        let mut batch = Vec::new();
+        while let Some((key, header)) = rows.item()? {
+            batch.push((key, Some(header), None));
+            rows.advance();
+            if batch.len() >= ROWS_MAX {
+                self.write(Table::Request, std::mem::take(&mut batch))?;
+            }
+        }
+        self.write(Table::Request, batch)
+    }
+
+    fn write(
+        &mut self,
+        table: Table,
+        rows: Vec<(Bytes, Option<RowHeader>, Option<StoredRow>)>,
+    ) -> Result<(), DatabaseError> {
+        for (key, before, after) in &rows {
+            self.summary.replace_row(table, key, *before, after.as_ref());
+        }
+        let progress = Progress { applied: Some(self.applied), membership: None, summary: &self.summary };
+        self.new.write(rows.iter().map(|(key, _, row)| (key, row)), &progress)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Fate {
+    Stays,
+    Newer,
+    Erased,
+    Unfinished,
+}
+
+impl Counted {
+    fn count(&mut self, fate: Fate) {
+        match fate {
+            Fate::Stays => self.kept += 1,
+            Fate::Newer => self.newer += 1,
+            Fate::Erased => self.erased += 1,
+            Fate::Unfinished => self.unfinished += 1,
+        }
+    }
+}
+
+/// What was looked up last: rows of one participant, and of one body, follow each other.
+#[derive(Default)]
+struct Known {
+    participant: Option<(Pseudonym, bool)>,
+    content: Option<(Bytes, bool)>,
+}
+
+impl Known {
+    fn has_key(&mut self, pseudonym: &Pseudonym, new: &Database) -> Result<bool, DatabaseError> {
+        if let Some((known, has)) = &self.participant
+            && known == pseudonym
+        {
+            return Ok(*has);
+        }
+        let has = !new.snapshot().keys(&RowKey::participant_keys(pseudonym), 1)?.is_empty();
+        self.participant = Some((*pseudonym, has));
+        Ok(has)
+    }
+
+    /// Whether a block belongs to an upload that was under way in the old state.
+    fn is_unfinished(&mut self, block: &Bytes, old: &Snapshot<'_>) -> Result<bool, DatabaseError> {
+        let Some(prefix) = block.get(..CONTENT_PREFIX_BYTES) else { return Ok(false) };
+        if let Some((known, is)) = &self.content
+            && known == prefix
+        {
+            return Ok(*is);
+        }
+        let staging = [&[Table::Staging.number()], &prefix[1..]].concat();
+        let is = !old.keys(&RowKey::from_bytes(staging.into()), 1)?.is_empty();
+        self.content = Some((block.slice(..CONTENT_PREFIX_BYTES), is));
+        Ok(is)
+    }
+}
