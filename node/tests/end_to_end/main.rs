@@ -13,6 +13,7 @@ mod certificates;
 mod clock;
 mod custody;
 mod emergency;
+mod enrolled;
 mod erasure;
 mod export;
 mod handover;

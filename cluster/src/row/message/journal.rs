@@ -96,6 +96,10 @@ pub struct JournalEntry {
     /// Records that were asked for in the same access and refused: 16 bytes each.
     #[prost(bytes = "bytes", repeated, tag = "20")]
     pub refused_record_ids: Vec<Bytes>,
+    /// The actor was permitted and told nothing about the subject: its own list does not name the subject either, since
+    /// it would name nobody for a number that is not enrolled.
+    #[prost(bool, tag = "21")]
+    pub found_nothing: bool,
 }
 
 /// What a client needs to be told again about a remembered request.
