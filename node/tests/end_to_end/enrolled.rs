@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Buf, BufMut, Bytes};
-use kura_client::{Consent, ParticipantNumber, wire};
+use kura_client::{ParticipantNumber, wire};
 use kura_node::dev::ClientFile;
 use prost::Message;
 use tonic::client::Grpc;
@@ -137,7 +137,7 @@ async fn answer(channel: &Channel, call: &str, message: Vec<u8>) -> String {
         while let Some(body) = replies.message().await? {
             bodies.push(body);
         }
-        Ok(bodies)
+        Ok::<_, Status>(bodies)
     };
     let answer = tokio::time::timeout(CALL_LIMIT, calling).await.expect("an answer in time");
     match answer {
@@ -347,7 +347,7 @@ fn probes(call: &str, role: &str) -> Vec<Probe> {
         }
         ("Consents/Alias", "registrar") => {
             let ask = |evidence: &'static str| {
-                move |_, participant: String| wire::AliasRequest {
+                move |_: Option<Actor>, participant: String| wire::AliasRequest {
                     request: request(),
                     participant,
                     duplicate: number(1).reveal().into(),
@@ -510,10 +510,15 @@ async fn whoever_enrols_is_told_no_more_than_that_a_number_is_taken() {
         world.person(number).withdraw().await.unwrap();
     }
     world.person(leaving).ask_erasure().await.unwrap();
-    let consent = || Consent::signed_on("2020-01-01".parse().unwrap()).evidence("an old form");
     let mut told = BTreeSet::new();
     for number in [here, left, leaving] {
-        told.insert(world.doctor(OUTSIDER).enrol(&number, consent()).await.unwrap_err().to_string());
+        let enrol = wire::EnrolRequest {
+            actor: raw::doctor(OUTSIDER),
+            request: raw::request(),
+            participant: number.reveal().into(),
+            consent: Some(terms("an old form")),
+        };
+        told.insert(answer(&raw::application(&world), "Consents/Enrol", enrol.encode_to_vec()).await);
     }
     assert!(told.len() == 1 && told.first().unwrap().contains("already-enrolled"), "{told:?}");
 }
