@@ -3,7 +3,7 @@
 mod act;
 mod setting;
 
-pub use act::{Act, Difference, Proposal};
+pub use act::{Act, Alias, Difference, Proposal};
 pub use setting::{Disaster, Settings};
 
 use std::sync::Arc;
@@ -279,9 +279,10 @@ impl Registry {
         self.run_settings(after, Some(before), &self.reason).await
     }
 
-    /// Makes a duplicate enrolment an alias of the participant who stays, on evidence that both are one
-    /// person. Both numbers then name the one who stays, whose consent and grants decide; facilities that
-    /// were named only under the duplicate have to be named anew. It cannot be undone.
+    /// Proposes that a duplicate enrolment becomes an alias of the participant who stays, on evidence that both are
+    /// one person: it takes a second registrar. Both numbers then name the one who stays, whose consent and grants
+    /// decide; facilities that were named only under the duplicate, or revoked under either number, have to be named
+    /// anew. It cannot be undone.
     ///
     /// # Errors
     /// [`RegistryError::Denied`], with the reason `same-participant` if one is the other already.
@@ -290,7 +291,7 @@ impl Registry {
         stays: &ParticipantNumber,
         duplicate: &ParticipantNumber,
         evidence: &str,
-    ) -> Result<Receipt, RegistryError> {
+    ) -> Result<Registered, RegistryError> {
         limit::text("evidence", evidence).map_err(RegistryError::from_invalid)?;
         let (shared, id) = (&self.shared, RequestId::new());
         let attempt = |channel| {
@@ -300,7 +301,7 @@ impl Registry {
                 duplicate: duplicate.reveal().to_owned(),
                 evidence: evidence.to_owned(),
             };
-            async move { shared.receipt(consents(channel).alias(ask).await?.into_inner()) }
+            async move { Registered::from_wire(shared, consents(channel).alias(ask).await?.into_inner()) }
         };
         shared.call(None, attempt).await.map_err(|failed| RegistryError::from_failed(failed, id))
     }

@@ -42,8 +42,10 @@ pub struct Review {
     pub reason: String,
     /// The emergency, if it is one.
     pub emergency: Option<EmergencyId>,
-    /// The facility that was granted; empty for an emergency.
+    /// The facility that was granted; empty for an emergency and an alias.
     pub granted: String,
+    /// The number that became an alias of the participant's, if that is what it is about.
+    pub duplicate: Option<ParticipantNumber>,
     /// The verdict, if one was given.
     pub verdict: Option<Verdict>,
 }
@@ -90,6 +92,10 @@ impl Review {
             reason: wire.reason,
             emergency: EmergencyId::from_wire(&wire.episode_id),
             granted: wire.facility,
+            duplicate: match &wire.duplicate[..] {
+                "" => None,
+                number => Some(number.parse().map_err(|_| Failure::broken("a malformed participant number"))?),
+            },
             verdict: match wire.verdict {
                 0 => None,
                 number => Some(Verdict {

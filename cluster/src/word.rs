@@ -322,6 +322,8 @@ vocabulary!(
     Settings = 3, "settings";
     /// A disaster is declared.
     Disaster = 4, "disaster";
+    /// A duplicate enrolment becomes an alias.
+    Alias = 5, "alias";
 });
 
 vocabulary!(
@@ -342,6 +344,12 @@ vocabulary!(
     OwnGrant = 1, "own-grant";
     /// An emergency.
     Emergency = 2, "emergency";
+    /// A duplicate enrolment that became an alias.
+    Alias = 3, "alias";
+    /// A grant entered by a facility for another one whose users entered some for it.
+    MutualGrant = 4, "mutual-grant";
+    /// A grant entered by a facility that does not know the participant.
+    StrangerGrant = 5, "stranger-grant";
 });
 
 vocabulary!(

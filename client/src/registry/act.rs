@@ -10,7 +10,7 @@ use super::{Application, Disaster, Facility, Registry, Settings, unknown};
 use crate::client::registry;
 use crate::error::{Family, RegistryError, WriteFamily};
 use crate::fault::Failure;
-use crate::id::{ActId, RequestId};
+use crate::id::{ActId, ParticipantNumber, RequestId};
 use crate::limit;
 use crate::pages::{Listing, Page};
 use crate::receipt::Receipt;
@@ -61,8 +61,40 @@ pub enum Proposal {
     Application { before: Option<Application>, after: Application },
     /// The settings.
     Settings { before: Option<Box<Settings>>, after: Box<Settings> },
+    /// A duplicate enrolment becomes an alias.
+    Alias(Alias),
     /// A disaster.
     Disaster { before: Option<Disaster>, after: Disaster },
+}
+
+/// That two enrolments are of one person.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The number that stays; none once its participant is erased.
+    pub stays: Option<ParticipantNumber>,
+    /// The number that becomes its alias.
+    pub duplicate: Option<ParticipantNumber>,
+    /// Reference to the evidence.
+    pub evidence: String,
+}
+
+impl Alias {
+    fn from_wire(participant: &str, duplicate: &str, payload: v1::AliasProposal) -> Result<Self, Failure> {
+        let number = |text: &str| match text {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| Failure::broken("a malformed participant number")),
+        };
+        Ok(Self { stays: number(participant)?, duplicate: number(duplicate)?, evidence: payload.evidence })
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        let told = |number: &Option<ParticipantNumber>| number.map(|n| n.reveal().to_owned()).unwrap_or_default();
+        vec![
+            ("stays".into(), told(&self.stays)),
+            ("duplicate".into(), told(&self.duplicate)),
+            ("evidence".into(), self.evidence.clone()),
+        ]
+    }
 }
 
 /// One field that an act changes, in words for people.
@@ -84,16 +116,18 @@ impl Act {
             Proposal::Application { .. } => ActKind::Application,
             Proposal::Settings { .. } => ActKind::Settings,
             Proposal::Disaster { .. } => ActKind::Disaster,
+            Proposal::Alias(_) => ActKind::Alias,
         }
     }
 
-    /// The facility's id, the application's name, the disaster's name; empty for the settings.
+    /// The facility's id, the application's name, the disaster's name, the duplicate number; empty for the settings.
     pub fn object(&self) -> &str {
         match &self.proposal {
             Proposal::Facility { after, .. } => &after.id,
             Proposal::Application { after, .. } => &after.name,
             Proposal::Settings { .. } => "",
             Proposal::Disaster { after, .. } => &after.name,
+            Proposal::Alias(alias) => alias.duplicate.as_ref().map_or("", ParticipantNumber::reveal),
         }
     }
 
@@ -106,6 +140,7 @@ impl Act {
                 differ(before.as_ref().map(|before| before.fields()), after.fields())
             }
             Proposal::Disaster { before, after } => differ(before.as_ref().map(Disaster::fields), after.fields()),
+            Proposal::Alias(alias) => differ(None, alias.fields()),
         }
     }
 
@@ -132,6 +167,11 @@ impl Act {
                 before: decoded(before)?.map(Disaster::from_wire).transpose()?,
                 after: Disaster::from_wire(decoded(payload)?.ok_or_else(malformed)?)?,
             },
+            ActKind::Alias => Proposal::Alias(Alias::from_wire(
+                &wire.participant,
+                &wire.duplicate,
+                decoded(payload)?.ok_or_else(malformed)?,
+            )?),
         };
         let name = |actor: Option<v1::Actor>| actor.map(|actor| actor.name).unwrap_or_default();
         Ok(Self {

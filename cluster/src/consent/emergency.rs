@@ -8,25 +8,51 @@
 
 use super::participant::taking_part;
 use super::{Basis, Denial, Emergency, EmergencyCounters, Facts, Ground, Ruling, caller};
-use crate::row::{CounterRow, DisasterRow, Facility, User};
+use crate::row::{CounterRow, CounterSlice, DisasterRow, Facility, User};
 use crate::word::{Class, Profession};
 
-/// How many a counter holds at a time; a window that is over, and an absent row, hold none.
+/// A counter keeps what it counted in slices of at most this part of its window.
+const SLICES: u64 = 8;
+
+/// How many a counter counted within the last `window_ms`. Slices go as a whole when their newest is too old, so that
+/// a little more may be counted than there was, never less: there is no boundary around which twice as much fits.
 pub fn count_within(counter: Option<&CounterRow>, window_ms: u64, now_ms: u64) -> u32 {
-    counter.filter(|row| now_ms < row.began_ms.saturating_add(window_ms)).map_or(0, |row| row.count)
+    let slices = counter.map_or(&[][..], |row| &row.slices);
+    slices.iter().filter(|slice| is_within(slice, window_ms, now_ms)).fold(0, |sum, s| sum.saturating_add(s.count))
 }
 
-/// A counter after one more.
+/// A counter after one more, without what lies before the window. It has at most one slice more than [`SLICES`] and
+/// those that a longer window left.
 pub fn count_after(counter: Option<&CounterRow>, window_ms: u64, now_ms: u64) -> CounterRow {
-    match (counter, count_within(counter, window_ms, now_ms)) {
-        (Some(row), count) if count > 0 => CounterRow { began_ms: row.began_ms, count: count.saturating_add(1) },
-        _ => CounterRow { began_ms: now_ms, count: 1 },
+    let slices = counter.map_or(&[][..], |row| &row.slices);
+    let mut slices: Vec<_> = slices.iter().filter(|slice| is_within(slice, window_ms, now_ms)).cloned().collect();
+    match slices.last_mut().filter(|slice| now_ms < slice.began_ms.saturating_add(window_ms / SLICES)) {
+        Some(slice) => {
+            slice.last_ms = slice.last_ms.max(now_ms);
+            slice.count = slice.count.saturating_add(1);
+        }
+        None => slices.push(CounterSlice { began_ms: now_ms, last_ms: now_ms, count: 1 }),
     }
+    CounterRow { slices }
+}
+
+fn is_within(slice: &CounterSlice, window_ms: u64, now_ms: u64) -> bool {
+    now_ms < slice.last_ms.saturating_add(window_ms)
 }
 
 /// Whether a disaster is declared at a time, and not ended.
 pub fn is_in_force(disaster: &DisasterRow, now_ms: u64) -> bool {
     disaster.ended_by.is_none() && (disaster.from_ms..disaster.until_ms).contains(&now_ms)
+}
+
+/// Whether a disaster that was declared is not over: it may have yet to begin.
+pub fn is_open(disaster: &DisasterRow, now_ms: u64) -> bool {
+    disaster.ended_by.is_none() && now_ms < disaster.until_ms
+}
+
+/// Whether a disaster lets a facility open emergencies, by its id or its kind.
+pub fn names_facility(disaster: &DisasterRow, facility: &Facility) -> bool {
+    disaster.facilities.contains(&facility.id) || disaster.facility_kinds.contains(&facility.kind)
 }
 
 /// Whether records of a class come first in a listing under an emergency.
@@ -66,14 +92,17 @@ pub fn enter(facts: &Facts<'_>, facility: &Facility, user: &User, emergency: &Em
     if facts.participant.is_none_or(|p| p.number != episode.number) {
         return Err(Denial::EmergencyUnknown);
     }
-    taking_part(facts)?;
+    // It ended with the consent under which it was opened, for good: not even that there is another is told.
+    if episode.opened_ms < taking_part(facts)?.entered_ms {
+        return Err(Denial::Withdrawn);
+    }
     Ok(Ground { basis: Basis::Emergency, valid_until_ms: earliest(&[entitled, episode.expires_ms]) })
 }
 
 /// Ends the declared disaster, also before it has begun.
 pub fn end_disaster(facts: &Facts<'_>) -> Result<(), Denial> {
     match facts.disaster {
-        Some(disaster) if disaster.ended_by.is_none() && facts.now_ms < disaster.until_ms => Ok(()),
+        Some(disaster) if is_open(disaster, facts.now_ms) => Ok(()),
         _ => Err(Denial::NoDisaster),
     }
 }
@@ -83,9 +112,8 @@ fn entitled(facts: &Facts<'_>, facility: &Facility, user: &User) -> Result<u64, 
     let disaster = in_force(facts);
     let mut until_ms = 0;
     if !facility.emergency {
-        let widened = disaster
-            .filter(|d| d.facilities.contains(&facility.id) || d.facility_kinds.contains(&facility.kind))
-            .ok_or(Denial::EmergencyFacility)?;
+        let widened =
+            disaster.filter(|disaster| names_facility(disaster, facility)).ok_or(Denial::EmergencyFacility)?;
         until_ms = widened.until_ms;
     }
     if user.profession != Profession::Physician.number() {
@@ -100,12 +128,13 @@ fn entitled(facts: &Facts<'_>, facility: &Facility, user: &User) -> Result<u64, 
     Ok(until_ms)
 }
 
-/// Whether user, facility and application have some left; the end of the disaster if only it gives more.
+/// Whether user, credential, facility and application have some left; the end of the disaster if only it gives more.
 fn within_caps(facts: &Facts<'_>, counters: &EmergencyCounters<'_>) -> Result<u64, Denial> {
     let settings = facts.settings;
     let mut until_ms = 0;
     for (counter, most) in [
         (counters.user, settings.emergency_user_max),
+        (counters.credential, settings.emergency_user_max),
         (counters.facility, settings.emergency_facility_max),
         (counters.application, settings.emergency_application_max),
     ] {

@@ -22,20 +22,19 @@ pub fn ask(facts: &Facts<'_>, erasure: Option<&ErasureRow>) -> Result<(), Denial
 
 /// Approves it: a registrar, never who asked.
 pub fn approve(facts: &Facts<'_>, erasure: Option<&ErasureRow>) -> Result<(), Denial> {
-    has_left(facts)?;
+    // Before anything about the participant: of somebody about whom nothing was asked for, nothing is told.
     let erasure = erasure.filter(|erasure| is(erasure, ErasureState::Asked)).ok_or(Denial::ErasureState)?;
-    match erasure.asked_by.as_ref().is_none_or(|by| is_same_person(by, facts.person)) {
-        true => Err(Denial::SamePerson),
-        false => Ok(()),
+    if erasure.asked_by.as_ref().is_none_or(|by| is_same_person(by, facts.person)) {
+        return Err(Denial::SamePerson);
     }
+    has_left(facts)
 }
 
 /// Stops it: the participant or any registrar, as long as the keys are there.
 pub fn stop(facts: &Facts<'_>, erasure: Option<&ErasureRow>) -> Result<(), Denial> {
-    enrolled(facts)?;
     let on_its_way = |erasure: &ErasureRow| is(erasure, ErasureState::Asked) || is(erasure, ErasureState::Approved);
     match erasure.is_some_and(on_its_way) {
-        true => Ok(()),
+        true => enrolled(facts).map(|_| ()),
         false => Err(Denial::ErasureState),
     }
 }

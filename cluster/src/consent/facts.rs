@@ -63,6 +63,8 @@ pub struct Related<'a> {
 pub struct EmergencyCounters<'a> {
     /// By the user.
     pub user: Option<&'a CounterRow>,
+    /// With the user's credential, under whatever user ids and at whatever facilities.
+    pub credential: Option<&'a CounterRow>,
     /// By the facility's users.
     pub facility: Option<&'a CounterRow>,
     /// Through the application.
@@ -74,6 +76,17 @@ pub struct EmergencyCounters<'a> {
 pub struct Emergency<'a> {
     /// The episode of the id that was given, if there is one.
     pub episode: Option<&'a EpisodeRow>,
+}
+
+/// How a second registrar confirms an act.
+#[derive(Debug, Clone, Copy)]
+pub struct Confirmation<'a> {
+    /// The act, if there is one.
+    pub act: Option<&'a ActRow>,
+    /// Present revision of the row for which it was proposed.
+    pub base: Revision,
+    /// SHA-256 of what the second registrar was shown.
+    pub payload_sha256: &'a [u8],
 }
 
 /// What is to be done.
@@ -115,6 +128,8 @@ pub enum Act<'a> {
         duplicate: Option<&'a Participant>,
         /// Reference to the evidence that both are one person.
         evidence: &'a str,
+        /// The second registrar's confirmation of what another proposed; none: it is proposed.
+        second: Option<Confirmation<'a>>,
     },
     /// Name a facility that may see the records.
     Grant {
@@ -122,11 +137,15 @@ pub enum Act<'a> {
         beneficiary: Option<&'a Facility>,
         /// Reference to the evidence; a participant needs none.
         evidence: &'a str,
-        /// Grants that the actor's facility entered for itself lately; looked at only then.
+        /// Grants that the actor's facility entered lately and that are counted.
         own_grants: Option<&'a CounterRow>,
+        /// Grants that the beneficiary's users entered lately for the actor's facility.
+        returned: Option<&'a CounterRow>,
     },
     /// Take a grant back.
     Revoke {
+        /// The facility whose grant it is.
+        named: &'a str,
         /// Reference to the evidence; a participant needs none.
         evidence: &'a str,
     },
@@ -222,14 +241,7 @@ pub enum Act<'a> {
         change: Change<'a>,
     },
     /// Confirm what another registrar proposed: it is done at once.
-    Confirm {
-        /// The act, if there is one.
-        act: Option<&'a ActRow>,
-        /// Present revision of the row that it would replace.
-        base: Revision,
-        /// SHA-256 of what the second registrar was shown.
-        payload_sha256: &'a [u8],
-    },
+    Confirm(Confirmation<'a>),
     /// Reject what was proposed, or take it back.
     Reject {
         /// The act, if there is one.

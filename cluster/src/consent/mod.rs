@@ -7,8 +7,10 @@
 //!
 //! Invariants
 //! - What is not permitted by a rule is denied; the first rule that fails names the reason.
-//! - The checks run from the caller inwards: application, facility, user, purpose, then participant,
-//!   then record. A caller that is not entitled learns nothing of the participant.
+//! - The checks run from the caller inwards: application, facility, user, purpose and everything else that the
+//!   caller sent, then participant, then record. So a caller that is not entitled learns nothing of the participant:
+//!   what is wrong with the call itself is answered whoever the number is, and the first reason that depends on the
+//!   participant is a uniform one ([`Denial::is_uniform`]), unless the caller may know.
 //! - No rule depends on anything but the facts: whatever it used can be expected by the command.
 //! - A permit that rests on something that ends names the earliest such end.
 
@@ -23,8 +25,8 @@ mod registry;
 mod settings;
 
 pub use emergency::{count_after, is_in_force, is_urgent};
-pub use facts::{Act, Actor, ConsentTerms, Emergency, EmergencyCounters, Facts, RecordFacts, Related};
-pub use participant::{is_granted, present_consent};
+pub use facts::{Act, Actor, Confirmation, ConsentTerms, Emergency, EmergencyCounters, Facts, RecordFacts, Related};
+pub use participant::{is_granted, present_consent, review_of_grant};
 pub use reason::{Basis, Denial};
 pub use record::visible;
 pub use registry::{Change, is_same_person};
@@ -102,16 +104,17 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
     }
     match facts.act {
         Act::Enrol { terms, erasure } => participant::enrol(facts, &terms, erasure),
-        Act::Link => participant::link(facts),
-        Act::Relink { reason } => participant::relink(facts, reason),
+        Act::Link => participant::link(facts, facility),
+        Act::Relink { reason } => participant::relink(facts, facility, reason),
         // Its own ids, its own inbox, its own grants: what the facility knows anyway.
         Act::Resolve | Act::ReverseResolve | Act::Inbox | Act::ListGranted => Ok(Basis::OwnFacility.into()),
-        Act::IssueCard { taken, evidence } => participant::issue_card(facts, taken, evidence, Basis::Enrolment),
+        Act::IssueCard { taken, evidence } => participant::issue_card_at(facts, facility, taken, evidence),
         Act::ResolveCard { card } => participant::resolve_card(card),
-        Act::Grant { beneficiary, evidence, own_grants } => {
-            participant::grant_by_facility(facts, facility, beneficiary, evidence, own_grants)
+        Act::Grant { beneficiary, evidence, own_grants, returned } => {
+            participant::grant_by_facility(facts, facility, (beneficiary, evidence), own_grants, returned)
         }
-        Act::Revoke { evidence } | Act::Withdraw { evidence } => participant::restrict_by_facility(facts, evidence),
+        Act::Revoke { named, evidence } => participant::revoke_by_facility(facts, facility, named, evidence),
+        Act::Withdraw { evidence } => participant::withdraw_by_facility(facts, evidence),
         Act::ShowConsent => participant::granted(facts, facility).map(|_| Basis::Grant.into()),
         Act::Write { class, clinical_day, addressees, earlier, related } => {
             record::write(facts, facility, class, clinical_day, addressees)?;
@@ -134,9 +137,16 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
 
 fn participant(facts: &Facts<'_>) -> Ruling {
     caller::application(facts)?;
+    match facts.act {
+        Act::Grant { beneficiary, .. } => participant::may_benefit(beneficiary).map(|_| ())?,
+        Act::List | Act::ReadSeveral | Act::Read { .. } => record::may_read_own(facts)?,
+        Act::Revoke { .. } | Act::Withdraw { .. } | Act::ShowConsent | Act::ListAccesses => {}
+        Act::AskErasure { .. } | Act::StopErasure { .. } => {}
+        _ => return Err(Denial::ActorMayNot),
+    }
     participant::oneself(facts)?;
     match facts.act {
-        Act::Grant { beneficiary, .. } => participant::grant_by_participant(facts, beneficiary),
+        Act::Grant { .. } => participant::taking_part(facts).map(|_| Basis::Own.into()),
         Act::Revoke { .. } | Act::Withdraw { .. } => participant::taking_part(facts).map(|_| Basis::Own.into()),
         // Who looked stays visible after a withdrawal; so does the consent itself.
         Act::ShowConsent | Act::ListAccesses => participant::enrolled(facts).map(|_| Basis::Own.into()),
@@ -153,18 +163,18 @@ fn participant(facts: &Facts<'_>) -> Ruling {
 
 fn registrar(facts: &Facts<'_>) -> Ruling {
     match facts.act {
-        Act::Register { change } => registry::register(&change)?,
+        Act::Register { change } => registry::register(facts, &change)?,
         Act::Propose { .. } | Act::ListRegistry | Act::ListActs => {}
-        Act::Confirm { act, base, payload_sha256 } => return registry::confirm(facts, act, base, payload_sha256),
+        Act::Confirm(confirmation) => return registry::confirm(facts, confirmation),
         Act::Reject { act } => registry::reject(act)?,
         Act::EndDisaster => emergency::end_disaster(facts)?,
-        Act::IssueCard { taken, evidence } => return participant::issue_card(facts, taken, evidence, Basis::Registrar),
-        Act::Alias { duplicate, evidence } => participant::alias(facts, duplicate, evidence)?,
+        Act::IssueCard { taken, evidence } => participant::issue_card(facts, taken, evidence)?,
+        Act::Alias { duplicate, evidence, second } => return participant::alias(facts, duplicate, evidence, second),
         Act::Hold { record, evidence } => record::hold(facts, record, evidence)?,
         Act::Release { record, evidence } => record::release(facts, record, evidence)?,
         Act::AskErasure { erasure, evidence } => {
-            erasure::ask(facts, erasure)?;
             participant::has_evidence(evidence)?;
+            erasure::ask(facts, erasure)?;
         }
         Act::ApproveErasure { erasure } => erasure::approve(facts, erasure)?,
         Act::StopErasure { erasure } => erasure::stop(facts, erasure)?,

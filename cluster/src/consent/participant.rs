@@ -2,8 +2,9 @@
 
 use super::caller::active;
 use super::emergency::count_within;
-use super::{Basis, ConsentTerms, Denial, Facts, Ground, Ruling, erasure, japan_day};
+use super::{Basis, Confirmation, ConsentTerms, Denial, Facts, Ruling, Settings, erasure, japan_day, registry};
 use crate::row::{CardRow, CounterRow, ErasureRow, Facility, Participant, ParticipationConsent};
+use crate::word::ReviewKind;
 
 /// The consent under which a participant takes part now, if any. A duplicate that became an alias has
 /// none: the other enrolment's counts.
@@ -14,6 +15,44 @@ pub fn present_consent(participant: &Participant) -> Option<&ParticipationConsen
 /// Whether a facility is among those that a participant names now.
 pub fn is_granted(participant: &Participant, facility: &str) -> bool {
     participant.grants.iter().any(|g| g.facility == facility && g.revoked_ms == 0)
+}
+
+/// Whether a facility knows a participant: it is named, or its user entered the consent under which they take
+/// part, before anybody was named.
+fn knows(facility: &str, participant: &Participant) -> bool {
+    present_consent(participant)
+        .is_some_and(|consent| consent.entered_by == facility || is_granted(participant, facility))
+}
+
+/// Why a grant that a facility's user enters is looked at afterwards, and counted. None: the facility knows the
+/// participant, and names another one that did not name it.
+///
+/// `returned` counts the grants that the beneficiary's users entered for the facility.
+pub fn review_of_grant(
+    participant: &Participant,
+    (facility, beneficiary): (&str, &str),
+    returned: Option<&CounterRow>,
+    settings: &Settings,
+    now_ms: u64,
+) -> Option<ReviewKind> {
+    if let Some(kind) = gains((facility, beneficiary), returned, settings, now_ms) {
+        return Some(kind);
+    }
+    if knows(facility, participant) { None } else { Some(ReviewKind::StrangerGrant) }
+}
+
+/// Whether a facility gains by a grant that its user enters: it is named itself, or gets one for one.
+fn gains(
+    (facility, beneficiary): (&str, &str),
+    returned: Option<&CounterRow>,
+    settings: &Settings,
+    now_ms: u64,
+) -> Option<ReviewKind> {
+    if beneficiary == facility {
+        return Some(ReviewKind::OwnGrant);
+    }
+    let returned = count_within(returned, settings.own_grants_window_ms, now_ms);
+    if returned > 0 { Some(ReviewKind::MutualGrant) } else { None }
 }
 
 /// The participant, whether they still take part or have left.
@@ -52,18 +91,8 @@ pub fn has_evidence(evidence: &str) -> Result<(), Denial> {
 
 /// Enrols, or takes part again.
 pub fn enrol(facts: &Facts<'_>, terms: &ConsentTerms<'_>, erasure: Option<&ErasureRow>) -> Ruling {
-    if facts.participant.is_some_and(|p| present_consent(p).is_some() || !p.alias_of.is_empty()) {
-        return Err(Denial::AlreadyEnrolled);
-    }
-    // An erasure on its way is stopped first, or it would destroy what is written from now on.
-    erasure::is_idle(erasure)?;
     if terms.signed_day > japan_day(facts.now_ms) {
         return Err(Denial::FutureDate);
-    }
-    // Taking part again begins anew: an old form cannot undo a withdrawal.
-    let left_ms = facts.participant.and_then(|p| p.consents.last()).map_or(0, |c| c.withdrawn_ms);
-    if left_ms != 0 && terms.signed_day < japan_day(left_ms) {
-        return Err(Denial::BeforeWithdrawal);
     }
     has_evidence(terms.evidence)?;
     if !terms.proxy.is_empty() && terms.proxy_relation.is_empty() {
@@ -72,31 +101,50 @@ pub fn enrol(facts: &Facts<'_>, terms: &ConsentTerms<'_>, erasure: Option<&Erasu
     if terms.own_records || terms.secondary_use {
         return Err(Denial::PurposeReserved);
     }
+    if facts.participant.is_some_and(|p| present_consent(p).is_some() || !p.alias_of.is_empty()) {
+        return Err(Denial::AlreadyEnrolled);
+    }
+    // An erasure on its way is stopped first, or it would destroy what is written from now on.
+    erasure::is_idle(erasure).map_err(|_| Denial::ErasureBegun)?;
+    // Taking part again begins anew: an old form cannot undo a withdrawal.
+    let left_ms = facts.participant.and_then(|p| p.consents.last()).map_or(0, |c| c.withdrawn_ms);
+    if left_ms != 0 && terms.signed_day < japan_day(left_ms) {
+        return Err(Denial::BeforeWithdrawal);
+    }
     Ok(Basis::Enrolment.into())
 }
 
-/// Links a facility's own id, also before the facility is named.
-pub fn link(facts: &Facts<'_>) -> Ruling {
-    taking_part(facts).map(|_| Basis::Enrolment.into())
+/// Links a facility's own id: of one whom the facility knows, so that nobody learns by linking who is enrolled.
+pub fn link(facts: &Facts<'_>, facility: &Facility) -> Ruling {
+    known_to(facts, facility).map(|()| Basis::Enrolment.into())
 }
 
 /// Links a facility's own id to another participant: a mistake is put right, and says so.
-pub fn relink(facts: &Facts<'_>, reason: &str) -> Ruling {
-    taking_part(facts)?;
+pub fn relink(facts: &Facts<'_>, facility: &Facility, reason: &str) -> Ruling {
     if reason.is_empty() {
         return Err(Denial::NoReason);
     }
-    Ok(Basis::Enrolment.into())
+    link(facts, facility)
 }
 
-/// Issues a card, or one in the place of another. A serial is never given twice.
-pub fn issue_card(facts: &Facts<'_>, taken: bool, evidence: &str, basis: Basis) -> Ruling {
+/// That the participant takes part and the facility knows them.
+fn known_to(facts: &Facts<'_>, facility: &Facility) -> Result<(), Denial> {
     taking_part(facts)?;
+    if knows(&facility.id, enrolled(facts)?) { Ok(()) } else { Err(Denial::NotGranted) }
+}
+
+/// A registrar issues a card, or one in the place of another. A serial is never given twice.
+pub fn issue_card(facts: &Facts<'_>, taken: bool, evidence: &str) -> Result<(), Denial> {
     has_evidence(evidence)?;
-    if taken {
-        return Err(Denial::CardInUse);
-    }
-    Ok(basis.into())
+    taking_part(facts)?;
+    if taken { Err(Denial::CardInUse) } else { Ok(()) }
+}
+
+/// A facility's user does, for one whom the facility knows.
+pub fn issue_card_at(facts: &Facts<'_>, facility: &Facility, taken: bool, evidence: &str) -> Ruling {
+    has_evidence(evidence)?;
+    known_to(facts, facility)?;
+    issue_card(facts, taken, evidence).map(|()| Basis::Enrolment.into())
 }
 
 /// Whoever holds the present card may know the number.
@@ -107,9 +155,16 @@ pub fn resolve_card(card: Option<&CardRow>) -> Ruling {
     }
 }
 
-/// Makes a duplicate an alias. Consent and grants of the one who stays count; whoever has left under
-/// either number has left, so that nothing comes back through the other.
-pub fn alias(facts: &Facts<'_>, duplicate: Option<&Participant>, evidence: &str) -> Result<(), Denial> {
+/// Makes a duplicate an alias: proposed by one registrar, done when another confirms it. Consent and grants of the
+/// one who stays count; whoever has left under either number has left, so that nothing comes back through the other.
+pub fn alias(
+    facts: &Facts<'_>,
+    duplicate: Option<&Participant>,
+    evidence: &str,
+    second: Option<Confirmation<'_>>,
+) -> Ruling {
+    has_evidence(evidence)?;
+    let confirmed = second.map(|second| registry::confirm(facts, second)).transpose()?;
     let stays = enrolled(facts)?;
     let duplicate = duplicate.ok_or(Denial::NotEnrolled)?;
     if duplicate.number == stays.number || !duplicate.alias_of.is_empty() {
@@ -118,42 +173,49 @@ pub fn alias(facts: &Facts<'_>, duplicate: Option<&Participant>, evidence: &str)
     if present_consent(stays).is_none() || present_consent(duplicate).is_none() {
         return Err(Denial::Withdrawn);
     }
-    has_evidence(evidence)
+    confirmed.ok_or(Denial::SecondRegistrar)
 }
 
-/// A participant names a facility.
-pub fn grant_by_participant(facts: &Facts<'_>, beneficiary: Option<&Facility>) -> Ruling {
-    taking_part(facts)?;
-    may_benefit(beneficiary).map(|_| Basis::Own.into())
-}
-
-/// A facility's user enters that a participant names a facility. For the own facility this is capped.
+/// A facility's user enters that a participant names a facility. What the facility gains by, and what it enters for
+/// people whom it does not know, is capped. The cap is held whoever the number is.
 pub fn grant_by_facility(
     facts: &Facts<'_>,
     facility: &Facility,
-    beneficiary: Option<&Facility>,
-    evidence: &str,
+    (beneficiary, evidence): (Option<&Facility>, &str),
     own_grants: Option<&CounterRow>,
+    returned: Option<&CounterRow>,
 ) -> Ruling {
-    taking_part(facts)?;
     has_evidence(evidence)?;
     let beneficiary = may_benefit(beneficiary)?;
     let settings = facts.settings;
-    let entered = count_within(own_grants, settings.own_grants_window_ms, facts.now_ms);
-    if beneficiary.id == facility.id && entered >= settings.own_grants_max {
-        return Err(Denial::OwnGrants);
+    if count_within(own_grants, settings.own_grants_window_ms, facts.now_ms) >= settings.own_grants_max {
+        let gains = gains((&facility.id, &beneficiary.id), returned, settings, facts.now_ms).is_some();
+        if gains || !facts.participant.is_some_and(|participant| knows(&facility.id, participant)) {
+            return Err(Denial::OwnGrants);
+        }
+    }
+    taking_part(facts).map(|_| Basis::Evidence.into())
+}
+
+/// A facility's user enters that a participant takes a grant back. One that is not there is taken back only by
+/// facilities that know the participant: to others it would tell who is enrolled, and change nothing.
+pub fn revoke_by_facility(facts: &Facts<'_>, facility: &Facility, named: &str, evidence: &str) -> Ruling {
+    has_evidence(evidence)?;
+    taking_part(facts)?;
+    if !is_granted(enrolled(facts)?, named) {
+        known_to(facts, facility)?;
     }
     Ok(Basis::Evidence.into())
 }
 
-/// A facility's user enters that a participant takes a grant back, or leaves.
-pub fn restrict_by_facility(facts: &Facts<'_>, evidence: &str) -> Ruling {
-    taking_part(facts)?;
+/// A facility's user enters that a participant leaves.
+pub fn withdraw_by_facility(facts: &Facts<'_>, evidence: &str) -> Ruling {
     has_evidence(evidence)?;
-    Ok(Ground::from(Basis::Evidence))
+    taking_part(facts).map(|_| Basis::Evidence.into())
 }
 
-fn may_benefit(beneficiary: Option<&Facility>) -> Result<&Facility, Denial> {
+/// Only a registered, active facility can be named.
+pub fn may_benefit(beneficiary: Option<&Facility>) -> Result<&Facility, Denial> {
     let beneficiary = beneficiary.ok_or(Denial::BeneficiaryUnknown)?;
     active(beneficiary.status, Denial::BeneficiaryUnknown)?;
     Ok(beneficiary)

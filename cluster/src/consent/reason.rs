@@ -180,6 +180,8 @@ numbered!(
     NoDisaster = 70, "no-disaster";
     /// A participant acts for themselves only.
     AnotherPerson = 71, "another-person";
+    /// An erasure of whoever has this number is on its way or done, so that nobody is enrolled under it.
+    ErasureBegun = 72, "erasure-begun";
     /// A certificate was refused before anything was asked: no rule says so. The journal has the reason.
     Certificate = 90, "certificate";
 });
@@ -199,5 +201,14 @@ impl Denial {
                 // Else a participant could tell whether another number is enrolled.
                 | Denial::AnotherPerson
         )
+    }
+
+    /// The reason that a caller is told in the place of one that it may hear of only in part. Whoever enrols learns
+    /// that a number is taken, since it cannot enrol it; not whether its holder has left, or is being erased.
+    pub fn as_told(self) -> Denial {
+        match self {
+            Denial::BeforeWithdrawal | Denial::ErasureBegun => Denial::AlreadyEnrolled,
+            told => told,
+        }
     }
 }

@@ -15,12 +15,16 @@ pub fn enter(facts: &Facts<'_>, facility: &Facility, user: &User) -> Ruling {
     }
 }
 
-/// Whether the participant may.
-pub fn enter_own(facts: &Facts<'_>) -> Ruling {
+/// Whether participants may read their own records, and this is what for.
+pub fn may_read_own(facts: &Facts<'_>) -> Result<(), Denial> {
     if !facts.settings.participants_read {
         return Err(Denial::ActorMayNot);
     }
-    caller::purpose(facts)?;
+    caller::purpose(facts)
+}
+
+/// Whether the participant may look for records of their own.
+pub fn enter_own(facts: &Facts<'_>) -> Ruling {
     taking_part(facts).map(|_| Basis::Own.into())
 }
 
@@ -86,7 +90,6 @@ pub fn write(
     clinical_day: i32,
     addressees: &[String],
 ) -> Result<(), Denial> {
-    let consent = granted(facts, facility)?;
     match class {
         Class::Personal => return Err(Denial::ClassReserved),
         // Over SSL-VPN laboratory results and prescriptions cannot be uploaded.
@@ -95,12 +98,12 @@ pub fn write(
         }
         _ => {}
     }
-    if clinical_day < consent.signed_day {
-        return Err(Denial::BeforeConsent);
-    }
     // One day of grace: an application's clock may be ahead around midnight.
     if clinical_day > japan_day(facts.now_ms).saturating_add(1) {
         return Err(Denial::FutureDate);
+    }
+    if clinical_day < granted(facts, facility)?.signed_day {
+        return Err(Denial::BeforeConsent);
     }
     addressed(facts, addressees)
 }
@@ -189,23 +192,22 @@ fn authored<'a>(
 
 /// Puts a legal hold on a record, also of a participant who has left: it keeps them from being erased.
 pub fn hold(facts: &Facts<'_>, record: Option<RecordFacts<'_>>, evidence: &str) -> Result<(), Denial> {
+    has_evidence(evidence)?;
     enrolled(facts)?;
     let control = record.ok_or(Denial::NoSuchRecord)?.control;
-    if control.hold {
-        return Err(Denial::HoldState);
-    }
-    has_evidence(evidence)
+    if control.hold { Err(Denial::HoldState) } else { Ok(()) }
 }
 
 /// Releases a legal hold: another registrar than the one who put it.
 pub fn release(facts: &Facts<'_>, record: Option<RecordFacts<'_>>, evidence: &str) -> Result<(), Denial> {
+    has_evidence(evidence)?;
     enrolled(facts)?;
     let control = record.ok_or(Denial::NoSuchRecord)?.control;
     if !control.hold {
         return Err(Denial::HoldState);
     }
-    if control.hold_by.as_ref().is_some_and(|by| is_same_person(by, facts.person)) {
-        return Err(Denial::SamePerson);
+    match control.hold_by.as_ref().is_some_and(|by| is_same_person(by, facts.person)) {
+        true => Err(Denial::SamePerson),
+        false => Ok(()),
     }
-    has_evidence(evidence)
 }

@@ -1,7 +1,7 @@
 //! The registry: what one registrar may change alone, and what takes two.
 
-use super::{Basis, Denial, Facts, Ground, Ruling, Settings};
-use crate::id::Revision;
+use super::emergency::{is_open, names_facility};
+use super::{Basis, Confirmation, Denial, Facts, Ground, Ruling, Settings};
 use crate::row::{ActRow, ActorRow, Application, Facility, ReviewRow};
 use crate::word::{AccessLine, ActState, ReviewState, Status};
 
@@ -33,15 +33,20 @@ pub enum Change<'a> {
     },
     /// A disaster is declared, or a declared one replaced.
     Disaster,
+    /// A duplicate enrolment becomes an alias.
+    Alias,
 }
 
 impl Change<'_> {
     /// Whether it widens access for many, and so takes two registrars. Suspending and narrowing take one,
-    /// and so does what concerns a single facility or user without emergencies.
-    pub fn needs_two(&self) -> bool {
+    /// and so does what concerns a single facility or user without emergencies. Whatever newly lets a facility open
+    /// emergencies takes two, also if it is let in by a disaster that has been declared and is not over.
+    fn needs_two(&self, facts: &Facts<'_>) -> bool {
         match self {
             Change::Facility { before, after } => {
-                let may = |f: &Facility| f.emergency && is_active(f.status);
+                let disaster = facts.disaster.filter(|disaster| is_open(disaster, facts.now_ms));
+                let named = |f: &Facility| disaster.is_some_and(|disaster| names_facility(disaster, f));
+                let may = |f: &Facility| is_active(f.status) && (f.emergency || named(f));
                 let flagged = after.emergency && !before.is_some_and(|b| b.emergency);
                 flagged || (may(after) && !before.is_some_and(may))
             }
@@ -55,7 +60,7 @@ impl Change<'_> {
                 added || line || participants || back
             }
             Change::Settings { before, after } => !before.covers(after),
-            Change::Disaster => true,
+            Change::Disaster | Change::Alias => true,
         }
     }
 }
@@ -75,12 +80,12 @@ pub fn is_same_person(one: &ActorRow, other: &ActorRow) -> bool {
 }
 
 /// A change by one registrar.
-pub fn register(change: &Change<'_>) -> Result<(), Denial> {
-    if change.needs_two() { Err(Denial::SecondRegistrar) } else { Ok(()) }
+pub fn register(facts: &Facts<'_>, change: &Change<'_>) -> Result<(), Denial> {
+    if change.needs_two(facts) { Err(Denial::SecondRegistrar) } else { Ok(()) }
 }
 
 /// The second registrar: another person, in time, on what was proposed and on what it was proposed for.
-pub fn confirm(facts: &Facts<'_>, act: Option<&ActRow>, base: Revision, payload_sha256: &[u8]) -> Ruling {
+pub fn confirm(facts: &Facts<'_>, Confirmation { act, base, payload_sha256 }: Confirmation<'_>) -> Ruling {
     let act = proposed(act)?;
     if facts.now_ms >= act.expires_ms {
         return Err(Denial::ActExpired);
@@ -89,8 +94,7 @@ pub fn confirm(facts: &Facts<'_>, act: Option<&ActRow>, base: Revision, payload_
     if act.proposed_by.as_ref().is_none_or(|by| is_same_person(by, facts.person)) {
         return Err(Denial::SamePerson);
     }
-    let proposed_for = Revision { timeline: act.base_timeline, index: act.base_index };
-    if base != proposed_for || act.payload_sha256 != payload_sha256 {
+    if (base.timeline, base.index) != (act.base_timeline, act.base_index) || act.payload_sha256 != payload_sha256 {
         return Err(Denial::ActStale);
     }
     Ok(Ground { basis: Basis::Registrar, valid_until_ms: act.expires_ms })

@@ -52,6 +52,10 @@ pub enum Domain {
     OwnGrants = 18,
     /// An erased participant's number, or a card's serial: never given out again.
     ErasedNumber = 19,
+    /// The credential with which emergencies are opened.
+    EmergencyCredential = 20,
+    /// A facility whose users enter grants, and the facility that they name.
+    GrantsFor = 21,
 }
 
 /// The keyed hash of `parts` in a domain.
@@ -108,7 +112,7 @@ mod tests {
     use super::super::testing::{hex, key};
     use super::*;
 
-    const DOMAINS: [Domain; 19] = [
+    const DOMAINS: [Domain; 21] = [
         Domain::Number,
         Domain::LinkFacilityLocal,
         Domain::LinkReverse,
@@ -128,6 +132,8 @@ mod tests {
         Domain::Card,
         Domain::OwnGrants,
         Domain::ErasedNumber,
+        Domain::EmergencyCredential,
+        Domain::GrantsFor,
     ];
 
     #[test]

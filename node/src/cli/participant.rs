@@ -65,7 +65,8 @@ pub enum Command {
         #[command(flatten)]
         acting: ActingOptions,
     },
-    /// Make a duplicate enrolment an alias of the participant who stays (registrars). It cannot be undone.
+    /// Propose that a duplicate enrolment becomes an alias of the participant who stays (registrars). Another registrar
+    /// confirms it. It cannot be undone.
     Alias {
         /// The number that stays; `-` reads a line of standard input.
         number: NumberArgument,
@@ -155,7 +156,8 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         }
         Command::Alias { number, duplicate, evidence, client } => {
             let (stays, duplicate) = (number.read()?, duplicate.read()?);
-            receipt::print(&client.connect().await?.registry().alias(&stays, &duplicate, &evidence).await?, output)
+            let registered = client.connect().await?.registry().alias(&stays, &duplicate, &evidence).await?;
+            receipt::print_registered(&registered, output)
         }
         Command::Resolve { local_id, acting } => {
             let number = acting.act(None).await?.resolve(local_id).await?;

@@ -125,8 +125,8 @@ pub const WORDS: &[Word] = &[
     word(
         "already-enrolled",
         Conflict,
-        "the participant takes part already",
-        "nothing is to be done; `kura participant show NUMBER` shows the consent",
+        "the number is taken: its participant takes part already, or cannot take part again on this form",
+        "nothing is to be done if they take part; else ask a registrar",
     ),
     word(
         "beneficiary-unknown",
@@ -165,6 +165,12 @@ pub const WORDS: &[Word] = &[
         Denied,
         "a proxy signed, and it is not said how they stand to the participant",
         "say it with --relation",
+    ),
+    word(
+        "erasure-begun",
+        Denied,
+        "an erasure of whoever has this number is on its way or done",
+        "registrars and the participant can stop an erasure; an erased number is never given out again",
     ),
     word(
         "before-withdrawal",

@@ -13,7 +13,8 @@ use super::receipt;
 /// `kura review …`. With an auditor's client configuration.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Emergencies, and grants that a facility entered for itself: those that wait for a verdict, oldest first.
+    /// Emergencies, aliases, and grants that a facility entered for itself, in return for another's, or for people whom
+    /// it does not know: those that wait for a verdict, oldest first.
     List {
         /// Those that have a verdict.
         #[arg(long)]
@@ -59,6 +60,7 @@ struct Told {
     reason: String,
     emergency: Option<EmergencyId>,
     granted: String,
+    duplicate: String,
     verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accesses: Option<Vec<AccessTold>>,
@@ -85,6 +87,7 @@ impl From<Review> for Told {
             reason: review.reason,
             emergency: review.emergency,
             granted: review.granted,
+            duplicate: review.duplicate.map(|number| number.reveal().to_owned()).unwrap_or_default(),
             verdict: review.verdict.map(|given| Verdict {
                 verdict: given.verdict.word(),
                 by: given.by,

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use kura_cluster::Revision;
-use kura_cluster::consent::{Act, decide};
+use kura_cluster::consent::{Act, Confirmation, decide};
 use kura_cluster::id::ActId;
 use kura_cluster::row::{ActRow, ActorRow, Application, DisasterRow, Facility, JournalEntry, ReceiptRow};
 use kura_cluster::row::{RowKey, SettingsRow, Table};
@@ -22,7 +22,7 @@ use super::list::page;
 use super::register::{Registrable, is_open, oldest_open};
 use super::rows::Loaded;
 use super::transact::{Asked, Verdict};
-use super::{Caller, Gateway, GatewayError};
+use super::{Caller, Gateway, GatewayError, aliases};
 
 /// Acts read at a time.
 const SCAN_ROWS: usize = 64;
@@ -114,24 +114,27 @@ impl Gateway {
             let why = format!("has {} bytes, a SHA-256 has 32", request.payload_sha256.len());
             return Err(GatewayError::invalid("payload_sha256", why));
         }
+        let mut restrictive = false;
         let done = self
             .transact(caller, Action::Confirm, Some(&asked), |attempt| {
                 let rows = CallerRows::load(attempt, caller)?;
                 let found = load_act(attempt, &id)?;
-                let confirming = Confirming { caller, rows: &rows, found: &found, sha256: &request.payload_sha256 };
                 let kind = found.value.as_ref().map(|act| ActKind::from_number(act.kind));
+                restrictive = matches!(kind, Some(Ok(ActKind::Alias)));
+                let confirming = Confirming { caller, rows: &rows, found: &found, sha256: &request.payload_sha256 };
                 let verdict = match kind {
                     None => confirming.decide(attempt, Revision::ABSENT, |_| Ok(()))?,
                     Some(Ok(ActKind::Facility)) => confirming.confirm::<Facility>(attempt)?,
                     Some(Ok(ActKind::Application)) => confirming.confirm::<Application>(attempt)?,
                     Some(Ok(ActKind::Settings)) => confirming.confirm::<SettingsRow>(attempt)?,
                     Some(Ok(ActKind::Disaster)) => confirming.confirm::<DisasterRow>(attempt)?,
+                    Some(Ok(ActKind::Alias)) => confirming.confirm_alias(attempt)?,
                     Some(Err(_)) => return Err(damaged(&RowKey::act(&id))),
                 };
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
-        Ok(self.receipt(&done, &asked, false).await)
+        Ok(self.receipt(&done, &asked, restrictive).await)
     }
 
     /// Rejects what was proposed, or takes it back.
@@ -171,21 +174,30 @@ fn load_act(attempt: &mut Attempt<'_>, id: &ActId) -> Result<Loaded<ActRow>, Gat
 }
 
 /// A confirmation under way.
-struct Confirming<'c> {
-    caller: &'c Caller,
-    rows: &'c CallerRows,
-    found: &'c Loaded<ActRow>,
-    sha256: &'c [u8],
+pub struct Confirming<'c> {
+    /// Who confirms.
+    pub caller: &'c Caller,
+    /// The caller's side.
+    pub rows: &'c CallerRows,
+    /// The act.
+    pub found: &'c Loaded<ActRow>,
+    /// SHA-256 of what the second registrar was shown.
+    pub sha256: &'c [u8],
 }
 
 impl Confirming<'_> {
+    /// As rules look at it, for a row that is at a revision now.
+    pub fn confirmation(&self, base: Revision) -> Confirmation<'_> {
+        Confirmation { act: self.found.value.as_deref(), base, payload_sha256: self.sha256 }
+    }
+
     fn decide(
         &self,
         attempt: &mut Attempt<'_>,
         base: Revision,
         write: impl FnOnce(&mut Attempt<'_>) -> Result<(), GatewayError>,
     ) -> Result<Verdict<()>, GatewayError> {
-        let act = Act::Confirm { act: self.found.value.as_deref(), base, payload_sha256: self.sha256 };
+        let act = Act::Confirm(self.confirmation(base));
         Verdict::of(decide(&self.rows.facts(attempt.now_ms, act, None, None)), |_| write(attempt))
     }
 
@@ -205,7 +217,8 @@ impl Confirming<'_> {
     }
 }
 
-fn close(
+/// Closes an act.
+pub fn close(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
     found: &Loaded<ActRow>,
@@ -232,10 +245,15 @@ fn told(attempt: &Attempt<'_>, act: &ActRow) -> Result<v1::Act, GatewayError> {
         Ok(ActKind::Application) => Some(present::<Application>(attempt, act)?),
         Ok(ActKind::Settings) => Some(present::<SettingsRow>(attempt, act)?),
         Ok(ActKind::Disaster) => Some(present::<DisasterRow>(attempt, act)?),
+        Ok(ActKind::Alias) => Some((aliases::present(attempt, act)?, Bytes::new())),
         Err(_) => return Err(GatewayError::Damaged { what: "act" }),
     };
     let proposed_for = Revision { timeline: act.base_timeline, index: act.base_index };
     let stale = present.as_ref().is_some_and(|(revision, _)| *revision != proposed_for);
+    let (participant, duplicate) = match ActKind::from_number(act.kind) {
+        Ok(ActKind::Alias) => aliases::numbers(attempt, act)?,
+        _ => Default::default(),
+    };
     let before = present.filter(|_| !stale).map(|(_, row)| row).unwrap_or_default();
     Ok(v1::Act {
         id: act.id.clone(),
@@ -252,6 +270,8 @@ fn told(attempt: &Attempt<'_>, act: &ActRow) -> Result<v1::Act, GatewayError> {
         reason: act.reason.clone(),
         expired: proposed && attempt.now_ms >= act.expires_ms,
         stale,
+        participant,
+        duplicate,
     })
 }
 

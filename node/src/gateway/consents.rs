@@ -5,7 +5,7 @@ use kura_cluster::consent::{Act, Basis, ConsentTerms, Denial, decide, is_granted
 use kura_cluster::id::{FacilityId, UNSEEN, is_blank, is_unseen};
 use kura_cluster::row::{Grant, GrantIndexRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey};
 use kura_cluster::seal::Domain;
-use kura_cluster::word::Action;
+use kura_cluster::word::{Action, ReviewKind};
 use kura_cluster::{ParticipantNumber, Pseudonym, Revision};
 use kura_proto::v1;
 
@@ -14,7 +14,7 @@ use super::caller::{CallerRows, load_facility};
 use super::consent_history::{self, End, end_consent, end_grants};
 use super::limits::{CONSENT_DAY_FIRST, CONSENTS_MAX, GRANTS_MAX, TEXT_BYTES_MAX};
 use super::links::links_of;
-use super::own_grants::OwnGrants;
+use super::own_grants::EnteredGrants;
 use super::participant::{Known, number};
 use super::transact::{Asked, Done, Verdict};
 use super::{Caller, Gateway, GatewayError};
@@ -97,28 +97,31 @@ impl Gateway {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
                 let beneficiary = load_facility(attempt, named.reveal())?;
-                let own = OwnGrants::load(attempt, caller, &named)?;
+                let counted = EnteredGrants::load(attempt, caller, &named)?;
                 let act = Act::Grant {
                     beneficiary: beneficiary.as_deref(),
                     evidence: &request.evidence,
-                    own_grants: own.as_ref().and_then(OwnGrants::counter),
+                    own_grants: counted.as_ref().and_then(EnteredGrants::own),
+                    returned: counted.as_ref().and_then(EnteredGrants::returned),
                 };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
                     if is_granted(&known.row, named.reveal()) {
                         return Ok(());
                     }
-                    let review_id = own
+                    let settings = subject.rows.settings();
+                    let review = counted
                         .as_ref()
-                        .map(|own| own.enter(attempt, caller, subject.rows.settings(), known, &request.evidence));
+                        .and_then(|counted| counted.enter(attempt, caller, settings, known, &request.evidence));
+                    let by_beneficiary = matches!(review, Some((ReviewKind::OwnGrant, _)));
                     let entered = Grant {
                         facility: named.reveal().into(),
                         granted_ms: attempt.now_ms,
                         entered_by: subject.facility_id().into(),
                         entered_by_user: subject.user_id().into(),
-                        by_beneficiary: own.is_some(),
+                        by_beneficiary,
                         evidence: request.evidence.clone(),
-                        review_id: review_id.unwrap_or_default(),
+                        review_id: review.map(|(_, id)| id).unwrap_or_default(),
                         ..Grant::default()
                     };
                     grant(attempt, known, &named, entered)
@@ -139,7 +142,7 @@ impl Gateway {
             .transact(caller, Action::Revoke, Some(&asked), |attempt| {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
-                let act = Act::Revoke { evidence: &request.evidence };
+                let act = Act::Revoke { named: named.reveal(), evidence: &request.evidence };
                 let mut receipt = ReceiptRow::default();
                 let (verdict, _) = decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
@@ -329,7 +332,7 @@ pub fn bounded(field: &'static str, text: &str) -> Result<(), GatewayError> {
     }
 }
 
-/// Whether a denial may be told to the caller as it is.
+/// What a caller is told of a denial; none: the uniform refusal.
 pub fn told(reason: Denial) -> Option<&'static str> {
-    (!reason.is_uniform()).then(|| reason.word())
+    (!reason.is_uniform()).then(|| reason.as_told().word())
 }

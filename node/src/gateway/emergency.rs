@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Emergency, EmergencyCounters, count_after, decide};
+use kura_cluster::consent::{Act, Emergency, EmergencyCounters, count_after, decide, present_consent};
 use kura_cluster::id::EpisodeId;
 use kura_cluster::row::{CounterRow, EpisodeRow, JournalEntry, ReceiptRow, ReviewRow, RowKey};
-use kura_cluster::seal::Domain;
+use kura_cluster::seal::{Domain, index_hash};
 use kura_cluster::word::{Action, Purpose, ReviewKind};
 use kura_cluster::{ParticipantNumber, Revision};
 use kura_proto::v1;
@@ -118,6 +118,8 @@ fn open(
     let decision = decide(&facts);
     Verdict::of(decision, |_| {
         let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
+        // The consent may have been entered by a gateway whose clock is a little ahead of this one.
+        let entered_ms = present_consent(&known.row).map_or(0, |consent| consent.entered_ms);
         counters.count(attempt, rows.settings().emergency_window_ms);
         let (id, actor) = (episode_of(attempt, caller, asked), caller.journalled());
         let id = Bytes::copy_from_slice(&id.0);
@@ -141,7 +143,7 @@ fn open(
             user: actor.name,
             application: actor.application,
             reason: reason.into(),
-            opened_ms: attempt.now_ms,
+            opened_ms: attempt.now_ms.max(entered_ms),
             expires_ms: attempt.now_ms.saturating_add(rows.settings().emergency_ms),
             review_id,
         };
@@ -151,7 +153,8 @@ fn open(
     })
 }
 
-/// The counters of the actor's user, facility and application, in this order; none for other actors.
+/// The counters of the actor's user, facility, application and, if one was used, credential, in this order; none for
+/// other actors. By the credential one person is known under several user ids.
 struct Counters(Vec<(RowKey, Loaded<CounterRow>)>);
 
 impl Counters {
@@ -160,11 +163,15 @@ impl Counters {
         if caller.facility().is_none() {
             return Ok(Counters(Vec::new()));
         }
-        let hashes = [
+        let mut hashes = vec![
             attempt.hash(Domain::EmergencyUser, &[&actor.facility, &actor.name]),
             attempt.hash(Domain::EmergencyFacility, &[&actor.facility]),
             attempt.hash(Domain::EmergencyApplication, &[&actor.application]),
         ];
+        if !actor.credential_sha256.is_empty() {
+            let index_key = &attempt.vault.keyring().index;
+            hashes.push(index_hash(index_key, Domain::EmergencyCredential, &[&actor.credential_sha256]));
+        }
         let load = |hash: &[u8; 32]| {
             let key = RowKey::counter(hash);
             let loaded = attempt.load(&key)?;
@@ -175,7 +182,7 @@ impl Counters {
 
     fn facts(&self) -> EmergencyCounters<'_> {
         let nth = |nth: usize| self.0.get(nth).and_then(|(_, loaded)| loaded.value.as_deref());
-        EmergencyCounters { user: nth(0), facility: nth(1), application: nth(2) }
+        EmergencyCounters { user: nth(0), facility: nth(1), application: nth(2), credential: nth(3) }
     }
 
     fn count(&self, attempt: &mut Attempt<'_>, window_ms: u64) {

@@ -263,7 +263,8 @@ impl<'s> Journal<'s> {
                     access.denial = UNIFORM_WORD.into();
                     (access.class, access.version) = (0, 0);
                 }
-                Some(_) => {}
+                Some(denial) => access.denial = denial.as_told().word().into(),
+                None if entry.found_nothing => {}
                 None => access.participant = self.number(&entry.pseudonym)?,
             },
             View::Auditor => {

@@ -114,9 +114,13 @@ impl Gateway {
                 let known = attempt.participant(&number)?;
                 let participant = known.as_ref().map(|known| &*known.row);
                 let facts = rows.facts(attempt.now_ms, Act::ReverseResolve, participant, None);
-                let verdict = Verdict::of(decide(&facts), |_| match (&known, rows.facility()) {
-                    (Some(known), Some(facility)) => links_of(attempt, known, Some(&facility.id)),
-                    _ => Ok(Vec::new()),
+                let verdict = Verdict::of(decide(&facts), |_| {
+                    let links = match (&known, rows.facility()) {
+                        (Some(known), Some(facility)) => links_of(attempt, known, Some(&facility.id))?,
+                        _ => Vec::new(),
+                    };
+                    attempt.entry.found_nothing = links.is_empty();
+                    Ok(links)
                 })?;
                 Ok((verdict, ReceiptRow::default()))
             })

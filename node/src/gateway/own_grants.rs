@@ -1,8 +1,10 @@
-//! Grants that a facility's user enters for the user's own facility: counted within a window, marked, and
-//! queued for review.
+//! Grants that a facility's users enter: those by which the facility gains, and those for people whom it does not
+//! know, are counted within a window, and queued for review.
+//!
+//! Invariant: which grants these are, [`review_of_grant`] says alone, here as in the decision.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Settings, count_after};
+use kura_cluster::consent::{Settings, count_after, review_of_grant};
 use kura_cluster::id::FacilityId;
 use kura_cluster::row::{CounterRow, ReviewRow, RowKey};
 use kura_cluster::seal::Domain;
@@ -13,33 +15,48 @@ use super::participant::Known;
 use super::rows::Loaded;
 use super::{Caller, GatewayError, reviews};
 
-/// The counter of a facility that is about to be named by its own user.
-pub struct OwnGrants {
-    key: RowKey,
-    counter: Loaded<CounterRow>,
+/// The counters of a facility whose user is about to name a facility.
+pub struct EnteredGrants {
+    facility: String,
+    named: String,
+    own_key: RowKey,
+    own: Loaded<CounterRow>,
+    /// What is entered for another facility, and what that one entered for this one.
+    mutual: Option<(RowKey, Loaded<CounterRow>, Loaded<CounterRow>)>,
 }
 
-impl OwnGrants {
-    /// Loads the counter and expects it, if the facility named is the actor's own.
+impl EnteredGrants {
+    /// Loads the counters and expects them, if a facility's user acts.
     pub fn load(
         attempt: &mut Attempt<'_>,
         caller: &Caller,
         named: &FacilityId,
-    ) -> Result<Option<OwnGrants>, GatewayError> {
-        if caller.facility() != Some(named) {
-            return Ok(None);
+    ) -> Result<Option<EnteredGrants>, GatewayError> {
+        let Some(facility) = caller.facility() else { return Ok(None) };
+        let (facility, named) = (facility.reveal().to_owned(), named.reveal().to_owned());
+        let own_key = RowKey::counter(&attempt.hash(Domain::OwnGrants, &[&facility]));
+        let own = attempt.load(&own_key)?;
+        let mut mutual = None;
+        if facility != named {
+            let made_key = RowKey::counter(&attempt.hash(Domain::GrantsFor, &[&facility, &named]));
+            let returned_key = RowKey::counter(&attempt.hash(Domain::GrantsFor, &[&named, &facility]));
+            let made = attempt.load(&made_key)?;
+            mutual = Some((made_key, made, attempt.load(&returned_key)?));
         }
-        let key = RowKey::counter(&attempt.hash(Domain::OwnGrants, &[named.reveal()]));
-        let counter = attempt.load(&key)?;
-        Ok(Some(OwnGrants { key, counter }))
+        Ok(Some(EnteredGrants { facility, named, own_key, own, mutual }))
     }
 
-    /// What rules look at.
-    pub fn counter(&self) -> Option<&CounterRow> {
-        self.counter.value.as_deref()
+    /// What was counted of the facility.
+    pub fn own(&self) -> Option<&CounterRow> {
+        self.own.value.as_deref()
     }
 
-    /// Counts one more and queues it for review. Answers the id of the review.
+    /// What the facility that is named entered for this one.
+    pub fn returned(&self) -> Option<&CounterRow> {
+        self.mutual.as_ref().and_then(|(.., returned)| returned.value.as_deref())
+    }
+
+    /// Counts one more, and queues it if it is to be looked at. Answers why it is, and the id of the review.
     pub fn enter(
         &self,
         attempt: &mut Attempt<'_>,
@@ -47,19 +64,22 @@ impl OwnGrants {
         settings: &Settings,
         known: &Known,
         evidence: &str,
-    ) -> Bytes {
-        let after = count_after(self.counter(), settings.own_grants_window_ms, attempt.now_ms);
-        attempt.put(&self.key, self.counter.revision, &after);
-        let actor = caller.journalled();
+    ) -> Option<(ReviewKind, Bytes)> {
+        let (window_ms, now_ms) = (settings.own_grants_window_ms, attempt.now_ms);
+        if let Some((key, made, _)) = &self.mutual {
+            attempt.put(key, made.revision, &count_after(made.value.as_deref(), window_ms, now_ms));
+        }
+        let kind = review_of_grant(&known.row, (&self.facility, &self.named), self.returned(), settings, now_ms)?;
+        attempt.put(&self.own_key, self.own.revision, &count_after(self.own(), window_ms, now_ms));
         let review = ReviewRow {
-            kind: ReviewKind::OwnGrant.number(),
+            kind: kind.number(),
             pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
             number: known.row.number.clone(),
-            facility: actor.facility.clone(),
-            actor: Some(actor),
+            facility: self.named.clone(),
+            actor: Some(caller.journalled()),
             reason: evidence.into(),
             ..ReviewRow::default()
         };
-        reviews::queue(attempt, review)
+        Some((kind, reviews::queue(attempt, review)))
     }
 }

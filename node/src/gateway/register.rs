@@ -104,8 +104,16 @@ impl Gateway {
                         attempt.entry.action = Action::Propose.number();
                         attempt.entry.act_id = Bytes::copy_from_slice(&id.0);
                         Verdict::of(decide_on(|change| Act::Propose { change }), |_| {
-                            let until_ms = now_ms.saturating_add(rows.settings().act_ms);
-                            propose(attempt, caller, &id, (&row, found.revision), until_ms, &reason)
+                            let proposal = Proposal {
+                                kind: T::ACT.ok_or(GatewayError::Damaged { what: "act" })?,
+                                object: row.object(),
+                                payload: row.encode_to_vec(),
+                                field: T::FIELD,
+                                base: found.revision,
+                                expires_ms: now_ms.saturating_add(rows.settings().act_ms),
+                                reason: reason.clone(),
+                            };
+                            propose(attempt, caller, &id, proposal)
                         })?
                     }
                     decision => Verdict::of(decision, |_| {
@@ -118,10 +126,14 @@ impl Gateway {
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
-        let proposed = self.is_act(&id)?;
+        let act_id = self.proposed(&id)?;
         let receipt = self.receipt(&done, &asked, false).await;
-        let act_id = if proposed { Bytes::copy_from_slice(&id.0) } else { Bytes::new() };
         Ok(v1::RegisterReply { receipt: Some(receipt), act_id, warnings })
+    }
+
+    /// The id of an act, if a request made one; else empty.
+    pub(super) fn proposed(&self, id: &ActId) -> Result<Bytes, GatewayError> {
+        Ok(if self.is_act(id)? { Bytes::copy_from_slice(&id.0) } else { Bytes::new() })
     }
 
     fn is_act(&self, id: &ActId) -> Result<bool, GatewayError> {
@@ -142,22 +154,33 @@ fn may_replace<T: Registrable>(present: Option<&T>, before: Option<&T>, row: &T)
     }
 }
 
-fn propose<T: Registrable>(
-    attempt: &mut Attempt<'_>,
-    caller: &Caller,
-    id: &ActId,
-    (row, base): (&T, Revision),
-    expires_ms: u64,
-    reason: &str,
-) -> Result<(), GatewayError> {
-    let kind = T::ACT.ok_or(GatewayError::Damaged { what: "act" })?.number();
-    let payload = row.encode_to_vec();
+/// What is proposed to a second registrar.
+pub struct Proposal {
+    /// What kind of act it is.
+    pub kind: ActKind,
+    /// What it is about: of one kind and object one act is open.
+    pub object: String,
+    /// What is confirmed.
+    pub payload: Vec<u8>,
+    /// The field that is too long if the payload is.
+    pub field: &'static str,
+    /// Revision of the row for which it is proposed.
+    pub base: Revision,
+    /// From then on it can no longer be confirmed.
+    pub expires_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Drafts an act.
+pub fn propose(attempt: &mut Attempt<'_>, caller: &Caller, id: &ActId, proposal: Proposal) -> Result<(), GatewayError> {
+    let Proposal { kind, object, payload, field, base, expires_ms, reason } = proposal;
+    let kind = kind.number();
     if payload.len() > ACT_PAYLOAD_BYTES_MAX {
         let why = format!("takes {} bytes, the limit is {ACT_PAYLOAD_BYTES_MAX}", payload.len());
-        return Err(GatewayError::invalid(T::FIELD, why));
+        return Err(GatewayError::invalid(field, why));
     }
     attempt.expect_table(Table::Act);
-    let object = row.object();
     let open = open_acts(attempt)?;
     if let Some(act) = open.iter().find(|act| act.kind == kind && act.object == object) {
         let id = ActId::from_slice(&act.id).map_err(|_| GatewayError::Damaged { what: "act" })?;
@@ -183,7 +206,7 @@ fn propose<T: Registrable>(
         proposed_by: Some(caller.journalled()),
         proposed_ms: attempt.now_ms,
         expires_ms,
-        reason: reason.to_owned(),
+        reason,
         ..ActRow::default()
     };
     attempt.put(&key, Revision::ABSENT, &act);

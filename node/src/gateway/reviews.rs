@@ -162,5 +162,6 @@ fn told(row: &ReviewRow) -> v1::ReviewItem {
         reviewed_ms: row.reviewed_ms,
         verdict: row.verdict,
         note: row.note.clone(),
+        duplicate: row.duplicate.clone(),
     }
 }

@@ -16,7 +16,7 @@ macro_rules! calls {
                 Ok(Response::new(self.gateway.$case(&caller, request.into_inner()).await?))
             })+
 
-            async fn alias(&self, request: Request<v1::AliasRequest>) -> Result<Response<v1::Receipt>, Status> {
+            async fn alias(&self, request: Request<v1::AliasRequest>) -> Result<Response<v1::RegisterReply>, Status> {
                 let caller = self.caller(Call::Alias, &request, |_| None)?;
                 Ok(Response::new(self.gateway.alias(&caller, request.into_inner()).await?))
             }

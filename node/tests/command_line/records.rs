@@ -158,7 +158,13 @@ fn numbers(site: &Site) {
     let both = [NUMBER, OTHER_NUMBER].concat();
     let alias = "participant alias - - --evidence form-9 --client client.toml";
     site.refused(3, app, alias, &both);
-    site.kura_with("registrar", alias, &both);
+    let proposed = site.try_kura("registrar", &format!("{alias} --json"), &both);
+    assert_eq!(proposed.code, 10, "{}", proposed.err);
+    let act = proposed.json()["proposed"].as_str().unwrap().to_owned();
+    let shown = site.kura("second", &format!("act show {act} --json --client client.toml")).json();
+    assert_eq!((&shown["kind"], &shown["changes"][1]["field"]), (&"alias".into(), &"duplicate".into()));
+    site.refused(3, "registrar", &format!("act confirm {act} --client client.toml"), b"");
+    site.kura("second", &format!("act confirm {act} --client client.toml"));
     site.refused(3, "registrar", alias, &both);
     let ids = site.kura_with(app, &format!("participant ids - --json {AS}"), NUMBER).json();
     assert_eq!(ids["local_id"], "00-123-45");

@@ -144,7 +144,10 @@ async fn it_takes_two_people_and_can_be_stopped() {
     // Nobody comes back while it is on its way; whoever stops it can be enrolled again.
     let consent = || Consent::signed_on(kura_client::Date::today()).evidence("paper 2");
     let refused = world.doctor(HOSPITAL).enrol(&number, consent()).await.unwrap_err();
-    assert!(matches!(&refused, ConsentError::Denied(denial) if denial.reason() == Some("erasure-state")), "{refused}");
+    assert!(
+        matches!(&refused, ConsentError::Denied(denial) if denial.reason() == Some("already-enrolled")),
+        "{refused}"
+    );
     let stopped = person.stop_erasure("they stay").await.unwrap();
     assert!(stopped.index() > 0);
     assert_eq!(reason(&first.stop(&number, "again").await.unwrap_err()), "erasure-state");
@@ -248,7 +251,7 @@ async fn nothing_opens_afterwards_on_any_member() {
     // The number is not given out again; the journal stays; the others' records are read as ever.
     let consent = Consent::signed_on(kura_client::Date::today()).evidence("paper 2");
     let again = world.doctor(HOSPITAL).enrol(&gone, consent).request(born_ahead(GRACE_OVER_MS + 1)).await.unwrap_err();
-    assert!(matches!(&again, ConsentError::Denied(denial) if denial.reason() == Some("erasure-state")), "{again}");
+    assert!(matches!(&again, ConsentError::Denied(denial) if denial.reason() == Some("already-enrolled")), "{again}");
     let auditor = world.cluster.client(ClientFile::Auditor).await.unwrap();
     let entries = auditor.journal().list().participant(&gone).stream().take(usize::MAX).await.unwrap();
     assert!(entries.iter().any(|entry| entry.action == Action::Put), "{entries:?}");

@@ -14,6 +14,7 @@ mod clock;
 mod custody;
 mod drill;
 mod emergency;
+mod enrolled;
 mod erasure;
 mod export;
 mod handover;

@@ -191,7 +191,7 @@ async fn a_duplicate_becomes_an_alias_and_its_records_stay_within_reach() {
     assert_eq!(reason(office.alias(&stays, &duplicate, "").await), "no-evidence");
     assert_eq!(reason(office.alias(&stays, &stays, "form 9").await), "same-participant");
     assert_eq!(reason(office.alias(&stays, &number(77), "form 9").await), "");
-    office.alias(&stays, &duplicate, "form 9").await.unwrap();
+    confirm(&world.cluster, office.alias(&stays, &duplicate, "form 9").await.unwrap()).await;
     assert_eq!(reason(office.alias(&stays, &duplicate, "form 9").await), "same-participant");
     assert_eq!(reason(office.alias(&duplicate, &stays, "form 9").await), "same-participant");
 

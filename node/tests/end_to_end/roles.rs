@@ -17,7 +17,7 @@ use super::raw::{self, CALL_LIMIT};
 use super::world::{cluster, folder};
 
 /// Which roles each call is open to. Written down here a second time, on purpose.
-const TABLE: &[(&str, &str)] = &[
+pub const TABLE: &[(&str, &str)] = &[
     ("Records/PutWhole", "application"),
     ("Records/Put", "application"),
     ("Records/Get", "application"),

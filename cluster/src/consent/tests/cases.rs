@@ -36,8 +36,10 @@ struct Case {
     secondary_use: bool,
     emergency: Option<Option<EpisodeRow>>,
     disaster: Option<DisasterRow>,
-    counters: [Option<CounterRow>; 3],
+    counters: [Option<CounterRow>; 4],
     own_grants: Option<CounterRow>,
+    returned: Option<CounterRow>,
+    named: String,
     card: Option<CardRow>,
     taken: bool,
     review: Option<ReviewRow>,
@@ -82,8 +84,10 @@ fn base(act: &str) -> Case {
         secondary_use: false,
         emergency: None,
         disaster: None,
-        counters: [None, None, None],
+        counters: [None, None, None, None],
         own_grants: None,
+        returned: None,
+        named: "F2".into(),
         card: Some(CardRow::default()),
         taken: false,
         review: Some(ReviewRow { state: ReviewState::Open.number(), ..ReviewRow::default() }),
@@ -118,7 +122,7 @@ fn change(case: &mut Case, word: &str) {
         "application" | "facility" | "user" | "person" => change_caller(case, key, value),
         "record" | "related" => change_record(case, key, value),
         "emergency" | "episode" | "disaster" | "opened" => change_emergency(case, key, value),
-        "participant" | "withdrawn" | "revoked" | "grants" | "alias" | "held" => {
+        "participant" | "withdrawn" | "revoked" | "grants" | "alias" | "held" | "consent" => {
             change_participant(case, key, value);
         }
         "act" | "base" | "payload" | "erasure" | "erased" | "members" | "review" | "change" => {
@@ -164,6 +168,8 @@ fn change_participant(case: &mut Case, key: &str, value: &str) {
         }
         "alias" => case.participant.as_mut().unwrap().alias_of = "P9".into(),
         "held" => case.participant.as_mut().unwrap().held_records = 1,
+        "consent.by" => case.participant.as_mut().unwrap().consents[0].entered_by = value.into(),
+        "consent.entered" => case.participant.as_mut().unwrap().consents[0].entered_ms = at(value),
         other => panic!("unknown change {other}"),
     }
 }
@@ -214,7 +220,10 @@ fn change_emergency(case: &mut Case, key: &str, value: &str) {
         "opened.user" => case.counters[0] = Some(world::counter(value.parse().unwrap())),
         "opened.facility" => case.counters[1] = Some(world::counter(value.parse().unwrap())),
         "opened.application" => case.counters[2] = Some(world::counter(value.parse().unwrap())),
-        "opened.since" => case.counters.iter_mut().flatten().for_each(|counter| counter.began_ms = at(value)),
+        "opened.credential" => case.counters[3] = Some(world::counter(value.parse().unwrap())),
+        "opened.since" => {
+            case.counters.iter_mut().flatten().for_each(|row| *row = world::counter_of(row.slices[0].count, at(value)));
+        }
         other => panic!("unknown change {other}"),
     }
 }
@@ -278,7 +287,11 @@ fn change_rest(case: &mut Case, key: &str, value: &str) {
             case.beneficiary.as_mut().unwrap().status = Status::from_word(value).unwrap().number();
         }
         "own-grants" => case.own_grants = Some(world::counter(value.parse().unwrap())),
-        "own-grants.since" => case.own_grants.as_mut().unwrap().began_ms = at(value),
+        "own-grants.since" => {
+            case.own_grants = case.own_grants.take().map(|row| world::counter_of(row.slices[0].count, at(value)));
+        }
+        "returned" => case.returned = Some(world::counter_of(1, at(value))),
+        "named" => case.named = value.into(),
         "duplicate" if value == "none" => case.duplicate = None,
         "duplicate" => case.duplicate.as_mut().unwrap().number = value.into(),
         "duplicate.withdrawn" => case.duplicate.as_mut().unwrap().consents[0].withdrawn_ms = 5,
@@ -308,6 +321,7 @@ fn with_change<T>(name: &str, with: impl FnOnce(Change<'_>) -> T) -> T {
     match what {
         "user" => with(Change::User),
         "disaster" => with(Change::Disaster),
+        "alias" => with(Change::Alias),
         "facility" => {
             let (before, after) = facility_change(how);
             with(Change::Facility { before: before.as_ref(), after: &after })
@@ -337,6 +351,11 @@ fn facility_change(how: &str) -> (Option<Facility>, Facility) {
         "unflag" => (Some(flagged(1)), plain),
         "flagged-suspend" => (Some(flagged(1)), flagged(2)),
         "flagged-back" => (Some(flagged(2)), flagged(1)),
+        "same" => (Some(plain.clone()), plain),
+        "renamed" => (Some(plain.clone()), Facility { name: "new".into(), ..plain }),
+        "back" => (Some(Facility { status: 2, ..plain.clone() }), plain),
+        "becomes-hospital" => (Some(Facility { kind: 2, ..plain.clone() }), plain),
+        "becomes-clinic" => (Some(plain.clone()), Facility { kind: 2, ..plain }),
         other => panic!("unknown change of a facility {other}"),
     }
 }
@@ -390,7 +409,12 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         own_records: case.own_records,
         secondary_use: case.secondary_use,
     };
-    let [user, facility, application] = [0, 1, 2].map(|place: usize| case.counters[place].as_ref());
+    let [user, facility, application, credential] = [0, 1, 2, 3].map(|place: usize| case.counters[place].as_ref());
+    let confirmation = Confirmation {
+        act: case.pending.as_ref(),
+        base: Revision { timeline: 0, index: case.base },
+        payload_sha256: case.payload.as_bytes(),
+    };
     let act = match &case.act[..] {
         "enrol" => Act::Enrol { terms, erasure },
         "link" => Act::Link,
@@ -399,11 +423,15 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         "reverse-resolve" => Act::ReverseResolve,
         "issue-card" => Act::IssueCard { taken: case.taken, evidence },
         "resolve-card" => Act::ResolveCard { card: case.card.as_ref() },
-        "alias" => Act::Alias { duplicate: case.duplicate.as_ref(), evidence },
-        "grant" => {
-            Act::Grant { beneficiary: case.beneficiary.as_ref(), evidence, own_grants: case.own_grants.as_ref() }
-        }
-        "revoke" => Act::Revoke { evidence },
+        "alias" => Act::Alias { duplicate: case.duplicate.as_ref(), evidence, second: None },
+        "confirm-alias" => Act::Alias { duplicate: case.duplicate.as_ref(), evidence, second: Some(confirmation) },
+        "grant" => Act::Grant {
+            beneficiary: case.beneficiary.as_ref(),
+            evidence,
+            own_grants: case.own_grants.as_ref(),
+            returned: case.returned.as_ref(),
+        },
+        "revoke" => Act::Revoke { named: &case.named, evidence },
         "withdraw" => Act::Withdraw { evidence },
         "show" => Act::ShowConsent,
         "accesses" => Act::ListAccesses,
@@ -416,7 +444,9 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         "narrow" => Act::Narrow { record, addressees: &case.addressees },
         "hold" => Act::Hold { record, evidence },
         "release" => Act::Release { record, evidence },
-        "open-emergency" => Act::OpenEmergency { reason, counters: EmergencyCounters { user, facility, application } },
+        "open-emergency" => {
+            Act::OpenEmergency { reason, counters: EmergencyCounters { user, credential, facility, application } }
+        }
         "inbox" => Act::Inbox,
         "granted" => Act::ListGranted,
         "facility-accesses" => Act::ListFacilityAccesses,
@@ -426,11 +456,7 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         "registry" => Act::ListRegistry,
         "register" => Act::Register { change },
         "propose" => Act::Propose { change },
-        "confirm" => Act::Confirm {
-            act: case.pending.as_ref(),
-            base: Revision { timeline: 0, index: case.base },
-            payload_sha256: case.payload.as_bytes(),
-        },
+        "confirm" => Act::Confirm(confirmation),
         "reject" => Act::Reject { act: case.pending.as_ref() },
         "acts" => Act::ListActs,
         "end-disaster" => Act::EndDisaster,

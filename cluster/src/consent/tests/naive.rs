@@ -138,10 +138,6 @@ const FORBIDDEN: &[Forbidden] = &[
         !registered.is_empty() && f.person.credential_sha256 != *registered
     }),
     line(Denial::EmergencyReadOnly, USER, !LOOK, |f| f.emergency.is_some()),
-    line(Denial::AnotherPerson, SELF, ANYTHING, |f| {
-        f.participant
-            .is_some_and(|p| p.number != f.person.name && p.aliases.iter().all(|alias| alias.number != f.person.name))
-    }),
     line(Denial::ActorMayNot, USER, !USERS_ACTS, |_| true),
     line(Denial::ActorMayNot, USER, FACILITY_ACCESSES, |f| !f.user.unwrap().lists_accesses),
     line(Denial::ActorMayNot, SELF, !SELFS_ACTS, |_| true),
@@ -149,6 +145,70 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::NoPurpose, USER | SELF, LOOK | OPEN, |f| f.purpose.is_none()),
     line(Denial::PurposeActor, USER, LOOK | OPEN, |f| f.purpose.unwrap().number() != 1),
     line(Denial::PurposeActor, SELF, LOOK, |f| f.purpose.unwrap().number() != 2),
+    // What else was sent, whoever it is about.
+    line(Denial::FutureDate, USER, ENROL, |f| signed_day(f) > today(f)),
+    line(Denial::NoEvidence, USER, ENROL, |f| matches!(f.act, Act::Enrol { terms, .. } if terms.evidence.is_empty())),
+    line(
+        Denial::ProxyRelation,
+        USER,
+        ENROL,
+        |f| matches!(f.act, Act::Enrol { terms, .. } if !terms.proxy.is_empty() && terms.proxy_relation.is_empty()),
+    ),
+    line(
+        Denial::PurposeReserved,
+        USER,
+        ENROL,
+        |f| matches!(f.act, Act::Enrol { terms, .. } if terms.own_records || terms.secondary_use),
+    ),
+    line(Denial::NoReason, USER, RELINK, |f| matches!(f.act, Act::Relink { reason: "" })),
+    line(Denial::NoEvidence, USER, GRANT | REVOKE | WITHDRAW | CARD, |f| evidence(f).is_empty()),
+    line(Denial::NoEvidence, REGISTRAR, CARD | ALIAS | HOLD | RELEASE | ASK, |f| evidence(f).is_empty()),
+    line(
+        Denial::BeneficiaryUnknown,
+        USER | SELF,
+        GRANT,
+        |f| matches!(f.act, Act::Grant { beneficiary, .. } if beneficiary.is_none_or(|b| b.status != 1)),
+    ),
+    line(Denial::ClassReserved, USER, WRITE, |f| class(f) == 11),
+    line(Denial::AccessLineClass, USER, WRITE, |f| here(f).access_line == 2 && matches!(class(f), 3 | 4)),
+    line(Denial::FutureDate, USER, WRITE, |f| clinical_day(f) > today(f) + 1),
+    // The cap, for nobody's sake but the facility's own; also for people whom it does not know, enrolled or not.
+    line(Denial::OwnGrants, USER, GRANT, |f| {
+        let Act::Grant { own_grants, .. } = f.act else { unreachable!() };
+        let count = counted(own_grants, f.now_ms, f.settings.own_grants_window_ms);
+        let acquainted = f.participant.is_some_and(|p| acquainted(p, &here(f).id));
+        count >= f.settings.own_grants_max.into() && (gains(f) || !acquainted)
+    }),
+    line(Denial::AnotherPerson, SELF, ANYTHING, |f| {
+        f.participant
+            .is_some_and(|p| p.number != f.person.name && p.aliases.iter().all(|alias| alias.number != f.person.name))
+    }),
+    // What a second registrar confirms: an act.
+    line(Denial::ActUnknown, REGISTRAR, REJECT, |f| matches!(f.act, Act::Reject { act: None })),
+    line(Denial::ActClosed, REGISTRAR, REJECT, |f| matches!(f.act, Act::Reject { act: Some(act) } if act.state != 1)),
+    line(Denial::ActUnknown, REGISTRAR, CONFIRM | ALIAS, |f| confirmation(f).is_some_and(|c| c.act.is_none())),
+    line(Denial::ActClosed, REGISTRAR, CONFIRM | ALIAS, |f| confirmation(f).is_some_and(|c| c.act.unwrap().state != 1)),
+    line(Denial::ActExpired, REGISTRAR, CONFIRM | ALIAS, |f| {
+        confirmation(f).is_some_and(|c| c.act.unwrap().expires_ms <= f.now_ms)
+    }),
+    line(Denial::SamePerson, REGISTRAR, CONFIRM | ALIAS, |f| {
+        let proposer = confirmation(f).map(|c| c.act.unwrap().proposed_by.as_ref());
+        proposer.is_some_and(|by| by.is_none() || same(by, f.person))
+    }),
+    line(Denial::ActStale, REGISTRAR, CONFIRM | ALIAS, |f| {
+        confirmation(f).is_some_and(|c| {
+            let act = c.act.unwrap();
+            (c.base.timeline, c.base.index) != (act.base_timeline, act.base_index)
+                || *c.payload_sha256 != act.payload_sha256
+        })
+    }),
+    // The erasure itself, whoever it is of.
+    line(Denial::ErasureState, REGISTRAR, APPROVE, |f| erasure(f).is_none_or(|e| e.state != 1)),
+    line(Denial::ErasureState, SELF | REGISTRAR, STOP, |f| erasure(f).is_none_or(|e| e.state > 2)),
+    line(Denial::SamePerson, REGISTRAR, APPROVE, |f| {
+        let asker = erasure(f).unwrap().asked_by.as_ref();
+        asker.is_none() || same(asker, f.person)
+    }),
     // Emergencies, the caller's side.
     line(Denial::EmergencyUnknown, USER, LOOK, |f| {
         f.emergency.is_some_and(|emergency| match emergency.episode {
@@ -181,29 +241,15 @@ const FORBIDDEN: &[Forbidden] = &[
     // The participant.
     line(Denial::AlreadyEnrolled, USER, ENROL, |f| f.participant.is_some_and(|p| is_in(p) || !p.alias_of.is_empty())),
     line(
-        Denial::ErasureState,
+        Denial::ErasureBegun,
         USER,
         ENROL,
         |f| matches!(f.act, Act::Enrol { erasure: Some(erasure), .. } if erasure.state != 3),
     ),
-    line(Denial::FutureDate, USER, ENROL, |f| signed_day(f) > today(f)),
     line(Denial::BeforeWithdrawal, USER, ENROL, |f| {
         let left = f.participant.map_or(0, |p| p.consents.last().unwrap().withdrawn_ms);
         left > 0 && signed_day(f) < day_of(left)
     }),
-    line(Denial::NoEvidence, USER, ENROL, |f| matches!(f.act, Act::Enrol { terms, .. } if terms.evidence.is_empty())),
-    line(
-        Denial::ProxyRelation,
-        USER,
-        ENROL,
-        |f| matches!(f.act, Act::Enrol { terms, .. } if !terms.proxy.is_empty() && terms.proxy_relation.is_empty()),
-    ),
-    line(
-        Denial::PurposeReserved,
-        USER,
-        ENROL,
-        |f| matches!(f.act, Act::Enrol { terms, .. } if terms.own_records || terms.secondary_use),
-    ),
     line(Denial::CardUnknown, USER, RESOLVE_CARD, |f| match f.act {
         Act::ResolveCard { card: Some(card) } => card.replaced_ms != 0,
         _ => true,
@@ -219,6 +265,10 @@ const FORBIDDEN: &[Forbidden] = &[
         !is_in(duplicate)
     }),
     line(Denial::Withdrawn, ANYBODY, NEEDS_CONSENT, |f| !is_in(f.participant.unwrap())),
+    line(Denial::Withdrawn, USER, LOOK, |f| {
+        let entered_ms = f.participant.unwrap().consents.last().unwrap().entered_ms;
+        f.emergency.is_some_and(|e| e.episode.unwrap().opened_ms < entered_ms)
+    }),
     // A facility is shown the consent of those who take part only; the participant always.
     line(Denial::Withdrawn, USER, SHOW, |f| !is_in(f.participant.unwrap())),
     line(Denial::NotGranted, USER, SHOW | WRITE | LOOK | HIDE | NARROW, |f| {
@@ -226,22 +276,15 @@ const FORBIDDEN: &[Forbidden] = &[
     }),
     line(Denial::StillTakesPart, ANYBODY, ASK | APPROVE | ERASE, |f| is_in(f.participant.unwrap())),
     line(Denial::LegalHold, ANYBODY, ASK | APPROVE | ERASE, |f| f.participant.unwrap().held_records != 0),
-    // What is entered about a participant.
-    line(Denial::NoReason, USER, RELINK, |f| matches!(f.act, Act::Relink { reason: "" })),
-    line(Denial::NoEvidence, USER, GRANT | REVOKE | WITHDRAW | CARD, |f| evidence(f).is_empty()),
-    line(Denial::NoEvidence, REGISTRAR, CARD | ALIAS, |f| evidence(f).is_empty()),
-    line(Denial::CardInUse, USER | REGISTRAR, CARD, |f| matches!(f.act, Act::IssueCard { taken: true, .. })),
-    line(
-        Denial::BeneficiaryUnknown,
-        USER | SELF,
-        GRANT,
-        |f| matches!(f.act, Act::Grant { beneficiary, .. } if beneficiary.is_none_or(|b| b.status != 1)),
-    ),
-    line(Denial::OwnGrants, USER, GRANT, |f| {
-        let Act::Grant { beneficiary: Some(beneficiary), own_grants, .. } = f.act else { unreachable!() };
-        let count = counted(own_grants, f.now_ms, f.settings.own_grants_window_ms);
-        beneficiary.id == here(f).id && count >= f.settings.own_grants_max.into()
+    // What a facility does only for those whom it knows.
+    line(Denial::NotGranted, USER, LINK | RELINK | CARD, |f| !acquainted(f.participant.unwrap(), &here(f).id)),
+    line(Denial::NotGranted, USER, REVOKE, |f| {
+        let Act::Revoke { named, .. } = f.act else { unreachable!() };
+        let p = f.participant.unwrap();
+        !names(p, named) && !acquainted(p, &here(f).id)
     }),
+    line(Denial::CardInUse, USER | REGISTRAR, CARD, |f| matches!(f.act, Act::IssueCard { taken: true, .. })),
+    line(Denial::SecondRegistrar, REGISTRAR, ALIAS, |f| matches!(f.act, Act::Alias { second: None, .. })),
     // Reading a record.
     line(Denial::NoSuchRecord, USER | SELF, READ, |f| record(f).is_none()),
     line(Denial::Hidden, USER, READ, |f| hidden_from_facility(f, record(f).unwrap())),
@@ -250,10 +293,7 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::NotAddressee, USER, READ, |f| f.emergency.is_none() && not_addressed(f, record(f).unwrap())),
     line(Denial::ProfessionClass, USER, READ, |f| unseen_class(f, record(f).unwrap())),
     // Writing.
-    line(Denial::ClassReserved, USER, WRITE, |f| class(f) == 11),
-    line(Denial::AccessLineClass, USER, WRITE, |f| here(f).access_line == 2 && matches!(class(f), 3 | 4)),
     line(Denial::BeforeConsent, USER, WRITE, |f| clinical_day(f) < consent_day(f)),
-    line(Denial::FutureDate, USER, WRITE, |f| clinical_day(f) > today(f) + 1),
     line(Denial::AddresseeNotGranted, USER, WRITE, |f| addressees(f).iter().any(|a| !names(f.participant.unwrap(), a))),
     // The record that is changed: of a further version, hidden, narrowed.
     line(Denial::NoSuchRecord, USER, WRITE | HIDE | NARROW, |f| changed(f) == Some(None)),
@@ -287,33 +327,9 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::HoldState, REGISTRAR, HOLD, |f| record(f).unwrap().hold),
     line(Denial::HoldState, REGISTRAR, RELEASE, |f| !record(f).unwrap().hold),
     line(Denial::SamePerson, REGISTRAR, RELEASE, |f| same(record(f).unwrap().hold_by.as_ref(), f.person)),
-    line(Denial::NoEvidence, REGISTRAR, HOLD | RELEASE, |f| evidence(f).is_empty()),
     // The registry.
     line(Denial::SecondRegistrar, REGISTRAR, REGISTER, |f| match f.act {
-        Act::Register { change } => for_many(&change),
-        _ => unreachable!(),
-    }),
-    line(Denial::ActUnknown, REGISTRAR, CONFIRM | REJECT, |f| {
-        matches!(f.act, Act::Confirm { act: None, .. } | Act::Reject { act: None })
-    }),
-    line(Denial::ActClosed, REGISTRAR, CONFIRM | REJECT, |f| match f.act {
-        Act::Confirm { act: Some(act), .. } | Act::Reject { act: Some(act) } => act.state != 1,
-        _ => unreachable!(),
-    }),
-    line(
-        Denial::ActExpired,
-        REGISTRAR,
-        CONFIRM,
-        |f| matches!(f.act, Act::Confirm { act: Some(act), .. } if act.expires_ms <= f.now_ms),
-    ),
-    line(Denial::SamePerson, REGISTRAR, CONFIRM, |f| match f.act {
-        Act::Confirm { act: Some(act), .. } => act.proposed_by.is_none() || same(act.proposed_by.as_ref(), f.person),
-        _ => unreachable!(),
-    }),
-    line(Denial::ActStale, REGISTRAR, CONFIRM, |f| match f.act {
-        Act::Confirm { act: Some(act), base, payload_sha256 } => {
-            (base.timeline, base.index) != (act.base_timeline, act.base_index) || *payload_sha256 != act.payload_sha256
-        }
+        Act::Register { change } => for_many(f, &change),
         _ => unreachable!(),
     }),
     line(Denial::NoDisaster, REGISTRAR, END_DISASTER, |f| {
@@ -325,15 +341,8 @@ const FORBIDDEN: &[Forbidden] = &[
     }),
     // Erasure.
     line(Denial::ErasureState, SELF | REGISTRAR, ASK, |f| erasure(f).is_some_and(|e| e.state != 3)),
-    line(Denial::ErasureState, REGISTRAR, APPROVE, |f| erasure(f).is_none_or(|e| e.state != 1)),
-    line(Denial::ErasureState, SELF | REGISTRAR, STOP, |f| erasure(f).is_none_or(|e| e.state > 2)),
     line(Denial::ErasureState, CLUSTER, ERASE, |f| erasure(f).is_none_or(|e| e.state != 2)),
     line(Denial::ErasureState, CLUSTER, CERTIFY, |f| erasure(f).is_none_or(|e| e.state != 4)),
-    line(Denial::NoEvidence, REGISTRAR, ASK, |f| evidence(f).is_empty()),
-    line(Denial::SamePerson, REGISTRAR, APPROVE, |f| {
-        let asker = erasure(f).unwrap().asked_by.as_ref();
-        asker.is_none() || same(asker, f.person)
-    }),
     line(Denial::GracePeriod, CLUSTER, ERASE, |f| f.now_ms < erasure(f).unwrap().grace_until_ms),
     line(Denial::ErasureCap, CLUSTER, ERASE, |f| {
         let Act::Erase { day: Some(day), .. } = f.act else { return false };
@@ -383,8 +392,8 @@ pub fn answer(facts: &Facts<'_>) -> Result<(Basis, u64), Denial> {
 /// Everything that ends of what a permit rests on.
 fn ends(facts: &Facts<'_>, what: u64) -> Vec<u64> {
     let mut ends = Vec::new();
-    if let Act::Confirm { act: Some(act), .. } = facts.act {
-        ends.push(act.expires_ms);
+    if what & (CONFIRM | ALIAS) != 0 {
+        ends.extend(confirmation(facts).map(|c| c.act.unwrap().expires_ms));
     }
     if facts.actor == Actor::FacilityUser && in_emergency(facts) && what & (OPEN | LOOK) != 0 {
         ends.extend(facts.emergency.and_then(|emergency| emergency.episode).map(|episode| episode.expires_ms));
@@ -440,7 +449,7 @@ fn act(act: &Act<'_>) -> u64 {
         Act::ListRegistry => REGISTRY,
         Act::Register { .. } => REGISTER,
         Act::Propose { .. } => PROPOSE,
-        Act::Confirm { .. } => CONFIRM,
+        Act::Confirm(_) => CONFIRM,
         Act::Reject { .. } => REJECT,
         Act::ListActs => ACTS,
         Act::EndDisaster => END_DISASTER,

@@ -77,6 +77,11 @@ impl Walk {
                 Some(altered(&participant, |p| p.alias_of = "P9".into())),
                 Some(altered(&participant, |p| p.grants.retain(|g| g.facility == "F2"))),
                 Some(altered(&participant, |p| p.grants[0].revoked_ms = 5)),
+                // Enrolled by the facility, which nobody named yet, after every emergency was opened.
+                Some(altered(&participant, |p| {
+                    p.grants.retain(|g| g.facility == "F2");
+                    (p.consents[0].entered_by, p.consents[0].entered_ms) = ("F1".into(), NOW_MS);
+                })),
                 Some(world::withdrawn()),
                 Some(altered(&world::withdrawn(), |p| p.held_records = 1)),
             ],

@@ -1,8 +1,8 @@
 //! The rows on which the tests decide.
 
 use crate::row::{
-    ActRow, ActorRow, Alias, Application, CounterRow, DisasterRow, EpisodeRow, ErasureReport, ErasureRow, Facility,
-    Grant, Participant, ParticipationConsent, RecordControl, User,
+    ActRow, ActorRow, Alias, Application, CounterRow, CounterSlice, DisasterRow, EpisodeRow, ErasureReport, ErasureRow,
+    Facility, Grant, Participant, ParticipationConsent, RecordControl, User,
 };
 use crate::word::{ActState, Class, ErasureState, Profession};
 
@@ -118,7 +118,12 @@ pub fn erasure(state: ErasureState) -> ErasureRow {
     }
 }
 
-/// A count in a window that began an hour ago.
+/// A count of an hour ago.
 pub fn counter(count: u32) -> CounterRow {
-    CounterRow { began_ms: NOW_MS - 60 * MINUTE_MS, count }
+    counter_of(count, NOW_MS - 60 * MINUTE_MS)
+}
+
+/// A count of some time.
+pub fn counter_of(count: u32, at_ms: u64) -> CounterRow {
+    CounterRow { slices: vec![CounterSlice { began_ms: at_ms - 1, last_ms: at_ms, count }] }
 }

@@ -20,7 +20,8 @@ pub struct ActRow {
     /// [`crate::word::ActState`].
     #[prost(uint32, tag = "3")]
     pub state: u32,
-    /// What it is about: the facility's id, the application's name, the setting's name.
+    /// What it is about: the facility's id, the application's name, the setting's name, the duplicate's pseudonym in
+    /// hexadecimal digits.
     #[prost(string, tag = "4")]
     pub object: String,
     /// The row to be written, encoded; at most [`ACT_PAYLOAD_BYTES_MAX`].
@@ -100,16 +101,45 @@ pub struct ReviewRow {
     /// The reviewer's note.
     #[prost(string, tag = "14")]
     pub note: String,
+    /// Of a duplicate enrolment that became an alias: the number that did. `number` is the one that stays.
+    #[prost(string, tag = "15")]
+    pub duplicate: String,
 }
 
-/// A count within a window: emergencies of a user, a facility, an application; grants that a facility
-/// entered for itself.
+/// What is confirmed of a duplicate enrolment that shall become an alias. By pseudonyms: an act outlives an erasure,
+/// after which no number is kept.
+#[derive(Clone, PartialEq, Message)]
+pub struct AliasProposal {
+    /// The participant who stays, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub stays: Bytes,
+    /// The duplicate enrolment, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub duplicate: Bytes,
+    /// Reference to the evidence that both are one person.
+    #[prost(string, tag = "3")]
+    pub evidence: String,
+}
+
+/// A count within a sliding window, whose length a setting says: emergencies of a user, a credential, a facility, an
+/// application; grants that a facility's users entered. Tags 1 and 2 were a fixed window's.
 #[derive(Clone, PartialEq, Message)]
 pub struct CounterRow {
-    /// When the window began. It lasts as long as the setting says.
+    /// What was counted, oldest first. Each slice spans at most an eighth of the window.
+    #[prost(message, repeated, tag = "3")]
+    pub slices: Vec<CounterSlice>,
+}
+
+/// Part of a count.
+#[derive(Clone, PartialEq, Message)]
+pub struct CounterSlice {
+    /// When its oldest was counted.
     #[prost(uint64, tag = "1")]
     pub began_ms: u64,
-    /// How many in it.
-    #[prost(uint32, tag = "2")]
+    /// When its newest was counted.
+    #[prost(uint64, tag = "2")]
+    pub last_ms: u64,
+    /// How many.
+    #[prost(uint32, tag = "3")]
     pub count: u32,
 }

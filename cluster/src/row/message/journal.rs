@@ -97,6 +97,10 @@ pub struct JournalEntry {
     /// Records that were asked for in the same access and refused, each with its reason.
     #[prost(message, repeated, tag = "21")]
     pub refused_records: Vec<RefusedRecord>,
+    /// The actor was permitted and told nothing about the subject: its own list does not name the subject either, since
+    /// it would name nobody for a number that is not enrolled.
+    #[prost(bool, tag = "22")]
+    pub found_nothing: bool,
 }
 
 /// A record that was refused in an access to several.

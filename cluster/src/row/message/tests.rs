@@ -106,9 +106,13 @@ fn rows_of_two_person_acts_and_reviews_are_frozen() {
         reviewed_ms: 1,
         verdict: 1,
         note: text(),
+        duplicate: text(),
     };
-    assert_eq!(fields(&review), "1b 2v 3v 4v 5b 6b 7b 8b 9b 10b 11b 12v 13v 14b");
-    assert_eq!(fields(&CounterRow { began_ms: 1, count: 1 }), "1v 2v");
+    assert_eq!(fields(&review), "1b 2v 3v 4v 5b 6b 7b 8b 9b 10b 11b 12v 13v 14b 15b");
+    let slice = CounterSlice { began_ms: 1, last_ms: 1, count: 1 };
+    assert_eq!(fields(&slice), "1v 2v 3v");
+    assert_eq!(fields(&CounterRow { slices: vec![slice] }), "3b");
+    assert_eq!(fields(&AliasProposal { stays: bytes(), duplicate: bytes(), evidence: text() }), "1b 2b 3b");
 }
 
 #[test]

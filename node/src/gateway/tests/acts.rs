@@ -3,7 +3,7 @@
 use kura_cluster::Revision;
 use kura_cluster::consent::Denial;
 use kura_cluster::id::ActId;
-use kura_cluster::row::{ActRow, JournalEntry, RowKey};
+use kura_cluster::row::{ActRow, DisasterRow, JournalEntry, RowKey};
 use sha2::Sha256;
 
 use super::super::limits::ACTS_OPEN_MAX;
@@ -330,5 +330,116 @@ async fn expired_acts_are_told_as_such_and_open_ones_are_bounded() {
     let gateway = storehouse.gateway();
     plant(&storehouse, &gateway, ACTS_OPEN_MAX, now_ms + 3_600_000).await;
     assert_eq!(refused_field(gateway.put_application(&registrar("ito"), put(application("lab"), None)).await), "act");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_declared_disaster_newly_lets_in_takes_two() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let now_ms = crate::clock::now_ms();
+    let disaster = DisasterRow {
+        name: "earthquake".into(),
+        from_ms: now_ms,
+        until_ms: now_ms + 3_600_000,
+        facility_kinds: vec![1],
+        ..DisasterRow::default()
+    };
+    storehouse.edit(&RowKey::setting("disaster"), |row: &mut DisasterRow| *row = disaster).await;
+    let facility = |id: &str, kind, status| v1::Facility {
+        id: id.into(),
+        name: "name".into(),
+        kind,
+        status,
+        access_line: 1,
+        ..Default::default()
+    };
+    let put = async |row: v1::Facility, before: Option<v1::Facility>| {
+        let ask = v1::PutFacilityRequest { request: request(), facility: Some(row), before, ..Default::default() };
+        !gateway.put_facility(&registrar("ito"), ask).await.unwrap().act_id.is_empty()
+    };
+    let (clinic, hospital) = (facility("F-1", 2, 1), facility("F-1", 1, 1));
+    assert!(!put(clinic.clone(), None).await, "a kind that the disaster does not name");
+    assert!(put(hospital, Some(clinic)).await, "becomes of a kind that it names");
+    assert!(put(facility("F-2", 1, 1), None).await, "new");
+    assert!(!put(facility("F-3", 1, 2), None).await, "suspended");
+    assert!(put(facility("F-3", 1, 1), Some(facility("F-3", 1, 2))).await, "comes back");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_takes_two_brings_no_revoked_grant_back_and_is_reviewed() {
+    const SECOND: &str = "0043001234567892";
+    const CLINIC: &str = "clinic-02";
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let application = |row: &mut kura_cluster::row::Application| row.participants = true;
+    storehouse.edit_hashed((Table::Application, Domain::Application), &["karte"], application).await;
+    let clinic = |row: &mut kura_cluster::row::Facility| {
+        *row =
+            kura_cluster::row::Facility { id: CLINIC.into(), kind: 2, status: 1, access_line: 1, ..Default::default() }
+    };
+    storehouse.edit_hashed((Table::Facility, Domain::Facility), &[CLINIC], clinic).await;
+    let consent = v1::SignedConsent { signed_day: 18_000, evidence: "paper".into(), ..Default::default() };
+    let enrol =
+        v1::EnrolRequest { request: request(), participant: SECOND.into(), consent: Some(consent), actor: None };
+    gateway.enrol(&doctor(), enrol).await.unwrap();
+    let grant = |number: &str, facility: &str| v1::GrantRequest {
+        actor: None,
+        request: request(),
+        participant: number.into(),
+        facility: facility.into(),
+        evidence: "paper".into(),
+    };
+    // Under one number the clinic is named; under the other it was, and its grant was taken back.
+    gateway.grant(&doctor(), grant(NUMBER, CLINIC)).await.unwrap();
+    gateway.grant(&doctor(), grant(SECOND, CLINIC)).await.unwrap();
+    gateway.grant(&doctor(), grant(SECOND, HOSPITAL)).await.unwrap();
+    let revoke = v1::RevokeRequest {
+        request: request(),
+        participant: SECOND.into(),
+        facility: CLINIC.into(),
+        evidence: "paper".into(),
+        ..Default::default()
+    };
+    gateway.revoke(&doctor(), revoke).await.unwrap();
+
+    let alias = |evidence: &str| v1::AliasRequest {
+        request: request(),
+        participant: NUMBER.into(),
+        duplicate: SECOND.into(),
+        evidence: evidence.into(),
+    };
+    let named = async || {
+        let ask = v1::ShowRequest { participant: NUMBER.into(), ..Default::default() };
+        let shown = gateway.show_consent(&participant(), ask).await.unwrap();
+        let now: Vec<String> = shown.grants.into_iter().filter(|g| g.revoked_ms == 0).map(|g| g.facility).collect();
+        now
+    };
+    let ito = registrar("ito");
+    assert_eq!(denied(gateway.alias(&ito, alias("")).await), Denial::NoEvidence);
+    let proposed = gateway.alias(&ito, alias("form 9")).await.unwrap().act_id;
+    assert!(!proposed.is_empty());
+    assert!(matches!(gateway.alias(&ito, alias("form 9")).await, Err(GatewayError::InUse { field: "act", .. })));
+    assert_eq!(named().await, [HOSPITAL, CLINIC], "nothing has happened yet");
+    let shown = act(&gateway, &proposed).await;
+    assert_eq!((&shown.participant[..], &shown.duplicate[..], shown.kind, shown.stale), (NUMBER, SECOND, 5, false));
+    assert!(!shown.object.contains(SECOND), "an act outlives the number");
+    assert_eq!(denied(confirm(&gateway, &ito, &shown).await), Denial::SamePerson);
+    let other = v1::Act { payload: Bytes::from_static(b"other"), ..shown.clone() };
+    assert_eq!(denied(confirm(&gateway, &second(), &other).await), Denial::ActStale);
+    confirm(&gateway, &second(), &shown).await.unwrap();
+    assert_eq!(denied(confirm(&gateway, &second(), &shown).await), Denial::ActClosed);
+    assert_eq!(named().await, [HOSPITAL]);
+    assert_eq!(denied(gateway.alias(&ito, alias("form 9")).await), Denial::SameParticipant);
+    let queue = gateway.list_reviews(&auditor(), Default::default()).await.unwrap().reviews;
+    let review = queue.last().unwrap();
+    assert_eq!((review.kind, &review.participant[..], &review.duplicate[..]), (3, NUMBER, SECOND));
+    assert_eq!((&review.reason[..], &review.actor.as_ref().unwrap().name[..]), ("form 9", "ueda"));
+    // Both find it in their journal, and the act in it.
+    let entries = storehouse.journalled().await;
+    let confirmed =
+        entries.iter().rev().find(|entry| entry.action == Action::Confirm.number() && entry.denial.is_empty());
+    assert_eq!(confirmed.map(|entry| (&entry.act_id, &entry.participant[..])), Some((&proposed, NUMBER)));
     storehouse.close().await;
 }

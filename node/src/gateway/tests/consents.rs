@@ -1,7 +1,7 @@
 //! Consents on real rows: who entered what, own grants, taking part again, and what a participant's list names.
 
 use kura_cluster::consent::Denial;
-use kura_cluster::row::{Application, CounterRow};
+use kura_cluster::row::{Application, CounterRow, User};
 
 use super::*;
 
@@ -68,7 +68,11 @@ async fn a_grant_by_its_own_beneficiary_is_counted_capped_marked_and_queued() {
     let count = || {
         let attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
         let key = RowKey::counter(&attempt.hash(Domain::OwnGrants, &[HOSPITAL]));
-        attempt.look::<CounterRow>(&key).unwrap().value.map_or(0, |row| row.count)
+        attempt
+            .look::<CounterRow>(&key)
+            .unwrap()
+            .value
+            .map_or(0, |row| row.slices.iter().map(|slice| slice.count).sum())
     };
     let queued = async || gateway.list_reviews(&auditor(), Default::default()).await.unwrap().reviews;
     // The storehouse was set up with one.
@@ -99,6 +103,99 @@ async fn a_grant_by_its_own_beneficiary_is_counted_capped_marked_and_queued() {
     let granted = storehouse.journalled().await;
     let named = granted.iter().filter(|entry| entry.act_id == review.review_id).collect::<Vec<_>>();
     assert!(named.len() == 1 && named[0].action == Action::Grant.number(), "{named:?}");
+    storehouse.close().await;
+}
+
+/// A storehouse in which the clinic has a nurse, whom the application may state.
+async fn two_facilities() -> (Storehouse, Caller) {
+    let storehouse = storehouse().await;
+    let application = |row: &mut Application| row.facilities.push(CLINIC.into());
+    storehouse.edit_hashed((Table::Application, Domain::Application), &["karte"], application).await;
+    let nurse = |row: &mut User| {
+        *row = User { facility: CLINIC.into(), id: "nurse-1".into(), profession: 4, status: 1, ..User::default() }
+    };
+    storehouse.edit_hashed((Table::User, Domain::User), &[CLINIC, "nurse-1"], nurse).await;
+    let actor = v1::Actor { kind: 1, facility: CLINIC.into(), name: "nurse-1".into(), method: 1, ..Default::default() };
+    (storehouse, Caller::parse(identity(Role::Application, "karte"), Some(&actor)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facilities_that_name_one_another_are_counted_and_reviewed_and_so_are_strangers() {
+    let (storehouse, nurse) = two_facilities().await;
+    let gateway = storehouse.gateway();
+    let kinds = async || -> Vec<u32> {
+        let queue = gateway.list_reviews(&auditor(), Default::default()).await.unwrap().reviews;
+        queue.into_iter().map(|review| review.kind).collect()
+    };
+    // The storehouse was set up with a grant of the hospital for itself.
+    assert_eq!(kinds().await, [1]);
+    // One whom nobody at the clinic knows: queued, whomever it names, and never as a matter of course.
+    gateway.enrol(&doctor(), enrol(SECOND, consent(18_000))).await.unwrap();
+    let second = |facility: &str| v1::GrantRequest { participant: SECOND.into(), ..grant(facility) };
+    gateway.grant(&nurse, second(HOSPITAL)).await.unwrap();
+    next_millisecond();
+    assert_eq!(kinds().await, [1, 5]);
+    // The hospital returns it, for somebody whom it knows.
+    gateway.grant(&doctor(), grant(CLINIC)).await.unwrap();
+    next_millisecond();
+    assert_eq!(kinds().await, [1, 5, 4]);
+    let shown = gateway.show_consent(&participant(), show(0)).await.unwrap();
+    assert!(!shown.grants[1].by_beneficiary, "by another one's hand, which is the point");
+    // Both count against the cap.
+    storehouse.set(|settings| settings.own_grants_max = 2).await;
+    gateway.grant(&nurse, second(CLINIC)).await.unwrap();
+    assert_eq!(denied(gateway.grant(&doctor(), second(CLINIC)).await), Denial::OwnGrants);
+    assert_eq!(denied(gateway.grant(&nurse, grant(HOSPITAL)).await), Denial::OwnGrants);
+    let nobody = v1::GrantRequest { participant: "0043001234567000".into(), ..grant(HOSPITAL) };
+    assert_eq!(denied(gateway.grant(&nurse, nobody).await), Denial::OwnGrants, "as of one who is enrolled");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_facilitys_own_list_names_nobody_of_whom_it_was_told_nothing() {
+    let (storehouse, nurse) = two_facilities().await;
+    let lists = |row: &mut User| row.lists_accesses = true;
+    storehouse.edit_hashed((Table::User, Domain::User), &[CLINIC, "nurse-1"], lists).await;
+    let gateway = storehouse.gateway();
+    let left = kura_cluster::consent::japan_day(crate::clock::now_ms());
+    gateway.enrol(&doctor(), enrol(SECOND, consent(18_000))).await.unwrap();
+    let withdraw = v1::WithdrawRequest {
+        request: request(),
+        participant: SECOND.into(),
+        evidence: "paper".into(),
+        ..Default::default()
+    };
+    gateway.withdraw(&doctor(), withdraw).await.unwrap();
+    for number in [NUMBER, SECOND, "0043001234567000"] {
+        let ask = v1::ReverseResolveRequest { participant: number.into(), actor: None };
+        assert!(gateway.reverse_resolve(&nurse, ask).await.unwrap().links.is_empty());
+        let list = v1::ListRequest { participant: number.into(), ..Default::default() };
+        denied(gateway.list(&nurse, list).await);
+    }
+    // Whoever enrols learns that a number is taken, not that its holder has left.
+    for number in [NUMBER, SECOND] {
+        assert!(matches!(
+            denied(gateway.enrol(&nurse, enrol(number, consent(left - 1))).await),
+            Denial::AlreadyEnrolled | Denial::BeforeWithdrawal
+        ));
+    }
+    let page = v1::JournalPage { oldest_first: true, limit: 1_000, ..Default::default() };
+    let ask = v1::FacilityAccessesRequest { page: Some(page), ..Default::default() };
+    let told = gateway.facility_accesses(&nurse, ask).await.unwrap().accesses;
+    let told: Vec<_> = told.iter().map(|a| (a.action, &a.participant[..], &a.basis[..], &a.denial[..])).collect();
+    let asked = Action::ReverseResolve.number();
+    let each = [(asked, "", "own-facility", ""), (Action::List.number(), "", "", "refused")];
+    let enrolling = (Action::Enrol.number(), "", "", "already-enrolled");
+    assert_eq!(told, [&each[..], &each, &each, &[enrolling, enrolling]].concat());
+    // The journal has whom it was about, and why.
+    let entries = storehouse.journalled().await;
+    let of = |action: Action| -> Vec<&str> {
+        let of_nurse = |entry: &&v1::Access| entry.actor.as_ref().is_some_and(|actor| actor.name == "nurse-1");
+        let entries = entries.iter().filter(|entry| entry.action == action.number()).filter(of_nurse);
+        entries.map(|entry| if entry.denial.is_empty() { &entry.participant[..] } else { &entry.denial[..] }).collect()
+    };
+    assert_eq!(of(Action::ReverseResolve), [NUMBER, SECOND, ""]);
+    assert_eq!(of(Action::Enrol), ["already-enrolled", "before-withdrawal"]);
     storehouse.close().await;
 }
 

@@ -101,7 +101,11 @@ impl Scene {
     fn counter(&self, domain: Domain, parts: &[&str]) -> u32 {
         let attempt = Attempt::begin(&self.gateway, &JournalEntry::default()).unwrap();
         let key = RowKey::counter(&attempt.hash(domain, parts));
-        attempt.look::<CounterRow>(&key).unwrap().value.map_or(0, |row| row.count)
+        attempt
+            .look::<CounterRow>(&key)
+            .unwrap()
+            .value
+            .map_or(0, |row| row.slices.iter().map(|slice| slice.count).sum())
     }
 
     fn counters(&self) -> [u32; 3] {
@@ -223,6 +227,62 @@ async fn opening_counts_reading_does_not_and_a_repetition_is_the_same_emergency(
     // What was opened is told again, though no more can be opened now.
     let again = scene.gateway.open_emergency(&physician(), asked).await.unwrap();
     assert_eq!(again.episode_id, first.episode_id);
+    scene.storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_credential_is_one_person_under_whatever_user_ids() {
+    let scene = Scene::new().await;
+    scene.storehouse.set(|settings| settings.emergency_user_max = 3).await;
+    for id in ["doctor-2", "doctor-3"] {
+        let same = |row: &mut User| {
+            *row = User {
+                facility: HOSPITAL.into(),
+                id: id.into(),
+                profession: Profession::Physician.number(),
+                status: 1,
+                credential_sha256: Bytes::copy_from_slice(&CREDENTIAL),
+                ..User::default()
+            }
+        };
+        scene.storehouse.edit_hashed((Table::User, Domain::User), &[HOSPITAL, id], same).await;
+    }
+    for id in [DOCTOR, "doctor-2", "doctor-3"] {
+        scene.gateway.open_emergency(&with_credential(id, CREDENTIAL), opening(REASON)).await.unwrap();
+    }
+    for id in [DOCTOR, "doctor-2", "doctor-3"] {
+        let refused = scene.gateway.open_emergency(&with_credential(id, CREDENTIAL), opening(REASON)).await;
+        assert_eq!(denied(refused), Denial::EmergencyCap, "{id}");
+    }
+    scene.storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emergency_ends_with_the_consent_under_which_it_was_opened() {
+    let scene = Scene::new().await;
+    let gateway = &scene.gateway;
+    let episode = scene.open().await.episode_id;
+    gateway.list(&physician(), listing(&episode)).await.unwrap();
+    let withdraw = v1::WithdrawRequest { request: request(), participant: NUMBER.into(), ..Default::default() };
+    gateway.withdraw(&participant(), withdraw).await.unwrap();
+    next_millisecond();
+    let signed_day = kura_cluster::consent::japan_day(now_ms());
+    let consent = v1::SignedConsent { signed_day, evidence: "paper 2".into(), ..Default::default() };
+    let enrol =
+        v1::EnrolRequest { request: request(), participant: NUMBER.into(), consent: Some(consent), actor: None };
+    gateway.enrol(&physician(), enrol).await.unwrap();
+    let record = &scene.records[0].1;
+    assert_eq!(denied(gateway.list(&physician(), listing(&episode)).await), Denial::Withdrawn);
+    assert_eq!(denied(gateway.read(&physician(), getting(record, &episode)).await), Denial::Withdrawn);
+    // One that is opened now is of use, also if the consent was entered by a clock that is ahead.
+    let mut attempt = Attempt::begin(gateway, &JournalEntry::default()).unwrap();
+    let known = attempt.participant(&crate::gateway::participant::number(NUMBER).unwrap()).unwrap().unwrap();
+    let mut row = (*known.row).clone();
+    row.consents.last_mut().unwrap().entered_ms = now_ms() + 5_000;
+    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+    scene.storehouse.commit(attempt).await;
+    let anew = scene.open().await.episode_id;
+    gateway.list(&physician(), listing(&anew)).await.unwrap();
     scene.storehouse.close().await;
 }
 

@@ -210,7 +210,7 @@ async fn everything_of_a_participant_goes_and_of_nobody_else() {
             ..Default::default()
         };
         let refused = gateway.enrol(&doctor(), enrol).await.unwrap_err();
-        assert!(matches!(refused, GatewayError::Denied { reason: Denial::ErasureState, .. }), "{refused}");
+        assert!(matches!(refused, GatewayError::Denied { reason: Denial::ErasureBegun, .. }), "{refused}");
         let show = v1::ShowErasureRequest { participant: number.into(), ..Default::default() };
         let shown = gateway.show_erasure(&registrar(), show).await.unwrap();
         assert_eq!(shown.erasure.unwrap().id[..], pseudonym.0);

@@ -1,6 +1,6 @@
 //! What the lines of the list ask of the facts.
 
-use super::super::{Act, Change, Facts};
+use super::super::{Act, Change, Confirmation, Facts};
 use crate::row::{ActorRow, CounterRow, DisasterRow, ErasureRow, Facility, Participant, RecordControl};
 use crate::word::Relation;
 
@@ -37,7 +37,7 @@ pub fn consent_day(f: &Facts<'_>) -> i64 {
 pub fn evidence<'a>(f: &Facts<'a>) -> &'a str {
     match f.act {
         Act::Grant { evidence, .. }
-        | Act::Revoke { evidence }
+        | Act::Revoke { evidence, .. }
         | Act::Withdraw { evidence }
         | Act::IssueCard { evidence, .. }
         | Act::Alias { evidence, .. }
@@ -141,21 +141,40 @@ pub fn facility_entitled(f: &Facts<'_>) -> bool {
 }
 
 /// Emergencies opened lately, each with its cap.
-pub fn opened(f: &Facts<'_>) -> [(u64, u64); 3] {
+pub fn opened(f: &Facts<'_>) -> [(u64, u64); 4] {
     let Act::OpenEmergency { counters, .. } = f.act else { unreachable!() };
     let settings = f.settings;
     let count = |row| counted(row, f.now_ms, settings.emergency_window_ms);
     [
         (count(counters.user), settings.emergency_user_max.into()),
+        (count(counters.credential), settings.emergency_user_max.into()),
         (count(counters.facility), settings.emergency_facility_max.into()),
         (count(counters.application), settings.emergency_application_max.into()),
     ]
 }
 
 pub fn counted(row: Option<&CounterRow>, now_ms: u64, window_ms: u64) -> u64 {
-    match row {
-        Some(row) if row.began_ms + window_ms > now_ms => row.count.into(),
-        _ => 0,
+    let Some(row) = row else { return 0 };
+    row.slices.iter().filter(|s| s.last_ms + window_ms > now_ms).map(|s| u64::from(s.count)).sum()
+}
+
+/// Named by the participant who takes part, or the one that entered their consent.
+pub fn acquainted(p: &Participant, facility: &str) -> bool {
+    is_in(p) && (names(p, facility) || p.consents.last().unwrap().entered_by == facility)
+}
+
+/// The facility grants itself, or gets one for one.
+pub fn gains(f: &Facts<'_>) -> bool {
+    let Act::Grant { beneficiary, returned, .. } = f.act else { unreachable!() };
+    beneficiary.unwrap().id == here(f).id || counted(returned, f.now_ms, f.settings.own_grants_window_ms) > 0
+}
+
+/// What a second registrar confirms, if this is a confirmation.
+pub fn confirmation<'a>(f: &Facts<'a>) -> Option<Confirmation<'a>> {
+    match f.act {
+        Act::Confirm(confirmation) => Some(confirmation),
+        Act::Alias { second, .. } => second,
+        _ => unreachable!(),
     }
 }
 
@@ -182,13 +201,19 @@ pub fn same(one: Option<&ActorRow>, other: &ActorRow) -> bool {
     one.kind == other.kind && one.facility == other.facility && one.name == other.name
 }
 
-pub fn for_many(change: &Change<'_>) -> bool {
+pub fn for_many(f: &Facts<'_>, change: &Change<'_>) -> bool {
     match change {
         Change::User => false,
-        Change::Disaster => true,
+        Change::Disaster | Change::Alias => true,
         Change::Facility { before, after } => {
-            let (flagged, used) = before.map_or((false, false), |b| (b.emergency, b.emergency && b.status == 1));
-            after.emergency && (!flagged || (after.status == 1 && !used))
+            let threatens = f.disaster.filter(|d| d.ended_by.is_none() && d.until_ms > f.now_ms);
+            let opens = |x: &Facility| {
+                let listed =
+                    threatens.is_some_and(|d| d.facility_kinds.contains(&x.kind) || d.facilities.contains(&x.id));
+                x.status == 1 && (x.emergency || listed)
+            };
+            let (flagged, opened) = before.map_or((false, false), |b| (b.emergency, opens(b)));
+            (after.emergency && !flagged) || (opens(after) && !opened)
         }
         Change::Application { before, after } => match before {
             None => true,

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{PURPOSES, TEXTS, Walk, altered, as_office, as_participant, check, facts_of, world};
 use crate::id::Revision;
-use crate::row::{ActRow, Application, CardRow, CounterRow, ErasureDayRow, Facility, ReviewRow};
+use crate::row::{ActRow, Application, CardRow, ErasureDayRow, Facility, ReviewRow};
 use crate::word::{Class, ErasureState, Purpose, Relation};
 
 /// Listing and reading.
@@ -27,7 +27,7 @@ pub fn looking() -> Walk {
 pub fn opening() -> Walk {
     let mut walk = Walk::new();
     let counts = |cap: u32| {
-        let over = CounterRow { began_ms: NOW_MS - DAY_MS, count: 2 * cap };
+        let over = world::counter_of(2 * cap, NOW_MS - DAY_MS);
         [None, Some(world::counter(cap - 1)), Some(world::counter(cap)), Some(world::counter(2 * cap)), Some(over)]
     };
     let (users, facilities, applications) = (counts(10), counts(50), counts(200));
@@ -39,6 +39,7 @@ pub fn opening() -> Walk {
                     for reason in TEXTS {
                         let counters = EmergencyCounters {
                             user: user.as_ref(),
+                            credential: None,
                             facility: facility.as_ref(),
                             application: application.as_ref(),
                         };
@@ -49,6 +50,11 @@ pub fn opening() -> Walk {
                 }
             }
         }
+    }
+    for credential in &users {
+        let counters = EmergencyCounters { credential: credential.as_ref(), ..EmergencyCounters::default() };
+        let act = Act::OpenEmergency { reason: "text", counters };
+        as_user!(walk, act, purposes: &PURPOSES[1..2], emergencies: &walk.episodes[..1], disasters: &walk.disasters);
     }
     walk.settings.emergency_credential = true;
     for episode in [1, 2] {
@@ -128,24 +134,27 @@ pub fn consenting() -> Walk {
         Some(world::facility("F3")),
         Some(altered(&world::facility("F1"), |f| f.status = 2)),
     ];
-    let counts = [
-        None,
-        Some(world::counter(99)),
-        Some(world::counter(100)),
-        Some(CounterRow { began_ms: NOW_MS - DAY_MS, count: 100 }),
-    ];
+    let counts =
+        [None, Some(world::counter(99)), Some(world::counter(100)), Some(world::counter_of(100, NOW_MS - DAY_MS))];
     for evidence in TEXTS {
         for beneficiary in beneficiaries.iter().map(Option::as_ref) {
             for own_grants in counts.iter().map(Option::as_ref) {
-                as_user!(walk, Act::Grant { beneficiary, evidence, own_grants });
-                as_participant(&mut walk, Act::Grant { beneficiary, evidence, own_grants });
+                for returned in [None, Some(&counts[1]), Some(&counts[3])].map(|row| row.and_then(Option::as_ref)) {
+                    as_user!(walk, Act::Grant { beneficiary, evidence, own_grants, returned });
+                    as_participant(&mut walk, Act::Grant { beneficiary, evidence, own_grants, returned });
+                }
             }
         }
         for taken in [false, true] {
             as_user!(walk, Act::IssueCard { taken, evidence });
             as_office(&mut walk, Act::IssueCard { taken, evidence });
         }
-        for act in [Act::Revoke { evidence }, Act::Withdraw { evidence }, Act::Relink { reason: evidence }] {
+        for act in [
+            Act::Revoke { named: "F2", evidence },
+            Act::Revoke { named: "F3", evidence },
+            Act::Withdraw { evidence },
+            Act::Relink { reason: evidence },
+        ] {
             as_user!(walk, act);
             as_participant(&mut walk, act);
         }
@@ -182,7 +191,12 @@ pub fn offices() -> Walk {
     ];
     for evidence in TEXTS {
         for duplicate in duplicates.iter().map(Option::as_ref) {
-            as_office(&mut walk, Act::Alias { duplicate, evidence });
+            as_office(&mut walk, Act::Alias { duplicate, evidence, second: None });
+            for act in acts().iter().map(Option::as_ref) {
+                let base = Revision { timeline: 0, index: 7 };
+                let second = Some(Confirmation { act, base, payload_sha256: b"seven" });
+                as_office(&mut walk, Act::Alias { duplicate, evidence, second });
+            }
         }
     }
     walk
@@ -192,17 +206,24 @@ pub fn offices() -> Walk {
 pub fn registry() -> Walk {
     let mut walked = Walk::new();
     let walk = &mut walked;
-    // Neither a participant nor a disaster is looked at.
+    // No participant is looked at, and a disaster only for facilities.
     walk.participants.truncate(2);
-    walk.disasters.truncate(1);
     let mut facilities = Vec::new();
     for status in [1, 2, 3] {
         for emergency in [false, true] {
-            for access_line in [1, 2] {
-                facilities.push(Facility { status, emergency, access_line, ..world::facility("F1") });
+            for kind in [1, 2] {
+                facilities.push(Facility { status, emergency, kind, ..world::facility("F1") });
             }
         }
     }
+    let others = facilities.clone().into_iter().chain([altered(&facilities[0], |f| f.access_line = 2)]);
+    for after in &facilities {
+        for before in others.clone().map(Some).chain([None]) {
+            let change = Change::Facility { before: before.as_ref(), after };
+            as_office(walk, Act::Register { change });
+        }
+    }
+    walk.disasters.truncate(1);
     let mut applications = Vec::new();
     for status in [1, 2] {
         for participants in [false, true] {
@@ -221,11 +242,8 @@ pub fn registry() -> Walk {
         }
     }
     let settings = [9, 10, 11].map(|cap| altered(&Settings::default(), |s| s.emergency_user_max = cap));
-    let mut changes = vec![Change::User, Change::Disaster];
-    for after in &facilities {
-        let before = facilities.iter().map(Some).chain([None]);
-        changes.extend(before.map(|before| Change::Facility { before, after }));
-    }
+    let mut changes = vec![Change::User, Change::Disaster, Change::Alias];
+    changes.push(Change::Facility { before: None, after: &facilities[0] });
     for after in &applications {
         let before = applications.iter().map(Some).chain([None]);
         changes.extend(before.map(|before| Change::Application { before, after }));
@@ -237,6 +255,24 @@ pub fn registry() -> Walk {
         as_office(walk, Act::Register { change });
         as_office(walk, Act::Propose { change });
     }
+    let acts = acts();
+    for act in acts.iter().map(Option::as_ref) {
+        for base in [(0, 7), (0, 8), (1, 7)].map(|(timeline, index)| Revision { timeline, index }) {
+            for payload_sha256 in [&b"seven"[..], b"eight", b""] {
+                as_office(walk, Act::Confirm(Confirmation { act, base, payload_sha256 }));
+            }
+        }
+        as_office(walk, Act::Reject { act });
+    }
+    let reviews = [None, Some(1), Some(2)].map(|state| state.map(|state| ReviewRow { state, ..ReviewRow::default() }));
+    for review in reviews.iter().map(Option::as_ref) {
+        as_office(walk, Act::Review { review });
+    }
+    walked
+}
+
+/// Acts, each in another state.
+fn acts() -> Vec<Option<ActRow>> {
     let mut acts: Vec<Option<ActRow>> = vec![None];
     for state in [1, 2, 3] {
         for expires_ms in [NOW_MS, NOW_MS + 1] {
@@ -249,19 +285,7 @@ pub fn registry() -> Walk {
             }
         }
     }
-    for act in acts.iter().map(Option::as_ref) {
-        for base in [(0, 7), (0, 8), (1, 7)].map(|(timeline, index)| Revision { timeline, index }) {
-            for payload_sha256 in [&b"seven"[..], b"eight", b""] {
-                as_office(walk, Act::Confirm { act, base, payload_sha256 });
-            }
-        }
-        as_office(walk, Act::Reject { act });
-    }
-    let reviews = [None, Some(1), Some(2)].map(|state| state.map(|state| ReviewRow { state, ..ReviewRow::default() }));
-    for review in reviews.iter().map(Option::as_ref) {
-        as_office(walk, Act::Review { review });
-    }
-    walked
+    acts
 }
 
 fn erasure(walk: &mut Walk) {
@@ -322,9 +346,9 @@ pub fn everybody() -> Walk {
         Act::ReverseResolve,
         Act::IssueCard { taken: false, evidence: "text" },
         Act::ResolveCard { card: Some(&card) },
-        Act::Alias { duplicate: Some(&duplicate), evidence: "text" },
-        Act::Grant { beneficiary: Some(&beneficiary), evidence: "text", own_grants: None },
-        Act::Revoke { evidence: "text" },
+        Act::Alias { duplicate: Some(&duplicate), evidence: "text", second: None },
+        Act::Grant { beneficiary: Some(&beneficiary), evidence: "text", own_grants: None, returned: None },
+        Act::Revoke { named: "F2", evidence: "text" },
         Act::Withdraw { evidence: "text" },
         Act::ShowConsent,
         Act::ListAccesses,
@@ -346,7 +370,7 @@ pub fn everybody() -> Walk {
         Act::ListRegistry,
         Act::Register { change },
         Act::Propose { change },
-        Act::Confirm { act, base: Revision { timeline: 0, index: 7 }, payload_sha256: b"seven" },
+        Act::Confirm(Confirmation { act, base: Revision { timeline: 0, index: 7 }, payload_sha256: b"seven" }),
         Act::Reject { act },
         Act::ListActs,
         Act::EndDisaster,
