@@ -4,6 +4,7 @@
 use super::*;
 
 mod cases;
+mod fuzz;
 mod naive;
 mod walk;
 mod world;
@@ -35,4 +36,13 @@ fn a_counter_counts_within_its_window() {
 fn allergies_come_first() {
     let urgent: Vec<_> = crate::word::Class::ALL.iter().filter(|class| is_urgent(**class)).map(|c| c.word()).collect();
     assert_eq!(urgent, ["allergy"]);
+}
+
+#[test]
+fn an_alias_takes_part_under_the_number_that_stays_alone() {
+    let consents = vec![crate::row::ParticipationConsent { signed_day: 1, ..Default::default() }];
+    let stays = crate::row::Participant { consents, ..Default::default() };
+    let alias = crate::row::Participant { alias_of: vec![1; 16].into(), ..stays.clone() };
+    assert!(present_consent(&stays).is_some());
+    assert!(present_consent(&alias).is_none());
 }
