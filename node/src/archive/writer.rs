@@ -305,8 +305,20 @@ impl Writer {
         let (begun_ms, sha256) = (base.at_ms, found.sha256);
         // Of the generation's earlier segments only the base's age is known after a restart.
         let position = Position { manifest, sha256, ledger, begun_ms, segment_bytes: 0, expired };
+        self.tell_generations().await?;
         self.tell(&position);
         self.position = Some(position);
+        Ok(())
+    }
+
+    /// Tells which generations are there: what was deleted since they began lies in them, sealed.
+    async fn tell_generations(&self) -> Result<(), WriteError> {
+        let mut generations = Vec::new();
+        for number in catalog::generations(&self.archive).await? {
+            let base = catalog::manifest(&self.archive, number, number).await?;
+            generations.push((number, base.signed.manifest.index()));
+        }
+        self.told.has(generations);
         Ok(())
     }
 
@@ -532,7 +544,7 @@ impl Writer {
         if swept.objects > 0 {
             tracing::info!(objects = swept.objects, bytes = swept.bytes, "expired generations are deleted");
         }
-        Ok(())
+        self.tell_generations().await
     }
 
     fn manifest(
