@@ -17,3 +17,6 @@ pub mod open;
 pub mod start;
 pub mod types;
 pub mod wire;
+
+#[cfg(test)]
+mod fuzz;
