@@ -5,6 +5,7 @@
 #   make soak                 longer runs of the crash rounds
 #   make chaos [MINUTES=30] [SEED=…] [KINDS=…]
 #                             faults of every kind under load, and a table in the end; needs root
+#   make fuzz [MINUTES=10]    each fuzz target that long; ordinary runs try some thousands of inputs
 #   make lint                 formatting, clippy with warnings denied, purity of the core
 #   make bench                the figures of docs/performance.md
 
@@ -13,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak chaos lint bench build setup
+.PHONY: demo test soak chaos fuzz lint bench build setup
 
 setup:
 	@./setup.sh
@@ -36,6 +37,11 @@ chaos: build
 	@./setup.sh chaos
 	$(CARGO) build --locked --release -p kura-chaos-tests --bins
 	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
+
+# One target after the other; what fails prints its input and the seed that repeats it.
+fuzz: setup
+	BOLERO_RANDOM_ITERATIONS=1000000000000 BOLERO_RANDOM_TEST_TIME_MS=$$(( $(or $(MINUTES),10) * 60000 )) \
+		$(CARGO) test --locked --release --no-fail-fast -p kura-cluster -p kura-client -p kura-node --lib -- --test-threads 2 fuzz
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -103,6 +103,22 @@ pub struct ErasureReport {
     pub at_ms: u64,
     /// All of it, up to what is asked.
     pub complete: bool,
+    /// The archive that the member writes, if it writes one.
+    pub archive: Option<ErasureArchive>,
+}
+
+/// What an archive still has of an erased participant, as the member told that writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureArchive {
+    /// Log index of its last entry.
+    pub index: u64,
+    /// Log index of its key ledger.
+    pub ledger_index: u64,
+    /// Its ledger, the only place of an archive with keys, was written without these keys. Copies of the archive
+    /// (`kura archive export`) are not known here.
+    pub keys_gone: bool,
+    /// Numbers of the generations whose bases and segments may hold sealed rows, which nothing opens any more.
+    pub generations: Vec<u64>,
 }
 
 /// What the journal has of an erasure.
@@ -351,7 +367,7 @@ fn unknown(error: crate::word::UnknownWord) -> Failure {
 }
 
 impl Erasure {
-    fn from_wire(wire: v1::Erasure) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::Erasure) -> Result<Self, Failure> {
         let report = |report: v1::ErasureReport| ErasureReport {
             member: report.member,
             raft_id: report.raft_id,
@@ -361,6 +377,12 @@ impl Erasure {
             checkpoints_gone: report.checkpoints_gone,
             at_ms: report.at_ms,
             complete: report.complete,
+            archive: report.archive.map(|held| ErasureArchive {
+                index: held.index,
+                ledger_index: held.ledger_index,
+                keys_gone: held.keys_gone,
+                generations: held.generations,
+            }),
         };
         Ok(Self {
             id: wire.id[..].try_into().map_err(|_| Failure::broken("an erasure's id of a wrong length"))?,

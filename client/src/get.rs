@@ -180,7 +180,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn from_wire(wire: v1::RecordHeader) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::RecordHeader) -> Result<Self, Failure> {
         let summary = wire.summary.ok_or_else(|| Failure::broken("a header without a summary"))?;
         let header = Self {
             summary: Summary::from_wire(summary)?,

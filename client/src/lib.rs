@@ -97,6 +97,8 @@ pub mod tls;
 mod word;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 /// The messages of the wire, for what is handed through as it is (see [`operations`]).
@@ -110,7 +112,8 @@ pub use consent::{Consent, ConsentChange, Consents, FormerLink, Grant, Link};
 pub use date::{Date, DateError, now_ms};
 pub use emergency::{Emergency, OpenEmergency};
 pub use erasure::{
-    Erasure, ErasureActor, ErasureChange, ErasureEvent, ErasureList, ErasureReport, Erasures, ShownErasure,
+    Erasure, ErasureActor, ErasureArchive, ErasureChange, ErasureEvent, ErasureList, ErasureReport, Erasures,
+    ShownErasure,
 };
 pub use error::{
     ChangeError, ConnectError, ConsentError, EmergencyError, ErasureError, GetError, JournalError, ListError,

@@ -77,7 +77,7 @@ impl fmt::Debug for Verdict {
 }
 
 impl Review {
-    fn from_wire(wire: v1::ReviewItem) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::ReviewItem) -> Result<Self, Failure> {
         let unknown = |error: crate::word::UnknownWord| Failure::broken(error.to_string());
         let actor = wire.actor.ok_or_else(|| Failure::broken("a review without an actor"))?;
         Ok(Self {

@@ -377,7 +377,7 @@ impl<'a, V: View> Batch<'a, V> {
         }
         if all {
             self.summary.forget_from_ms = floor_ms;
-            self.summary.forget_next_ms = self.summary.clock_ms + FORGET_INTERVAL_MS;
+            self.summary.forget_next_ms = self.summary.clock_ms.saturating_add(FORGET_INTERVAL_MS);
         }
         Ok(())
     }
@@ -400,7 +400,9 @@ pub(crate) fn decode(encoded: &Bytes) -> Option<Command> {
     let expects = command.expects.iter().all(|e| is_row(&e.row, 1));
     let writes = command.writes.iter().all(|w| {
         let allowed = table_of(&w.row).is_some_and(|table| match w.kind() {
-            WriteKind::Put | WriteKind::Delete => table.is_written_by_commands(),
+            // A row that `apply` completes is put without looking for it: nobody else may put one.
+            WriteKind::Put => table.is_written_by_commands() && !table.is_appended_by_commands(),
+            WriteKind::Delete => table.is_written_by_commands(),
             WriteKind::Append => table.is_appended_by_commands(),
             WriteKind::Unknown => false,
         });
@@ -453,5 +455,7 @@ pub fn state_digest(summary: &Summary) -> [u8; 32] {
     hash.finalize().into()
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -203,7 +203,8 @@ macro_rules! drawn_id {
             /// Parses 32 hexadecimal digits.
             pub fn from_hex(text: &str) -> Result<Self, IdError> {
                 let wrong = || IdError::Length { field: $field, length: text.len() / 2, expected: 16 };
-                if text.len() != 32 || !text.is_ascii() {
+                // `+f` parses as a number, but is never written.
+                if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(wrong());
                 }
                 let mut bytes = [0; 16];
@@ -387,6 +388,7 @@ mod tests {
         let id = RecordId([7; 16]);
         assert_eq!(RecordId::from_hex(&id.to_hex()), Ok(id));
         assert!(RecordId::from_hex("zz").is_err());
+        assert!(RecordId::from_hex(&"+f".repeat(16)).is_err());
         assert!(RecordId::from_slice(&[1; 15]).is_err());
     }
 

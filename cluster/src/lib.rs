@@ -35,5 +35,8 @@ pub mod timeline;
 pub mod tree;
 pub mod word;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use command::{Command, Outcome};
 pub use id::{ClusterId, ContentId, ParticipantNumber, Pseudonym, RecordId, Revision};

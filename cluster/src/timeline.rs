@@ -223,6 +223,9 @@ mod tests {
             assert_eq!(trust.check_state(Some(&good), timeline), Ok(()));
         }
         assert_eq!(trust.check_state(Some(&good), 2), Err(TimelineError::Uncertified { timeline: 2 }));
+        // A row of another's making says nothing, whatever timelines it names.
+        let unsigned = row(vec![certificate(0, 6), certificate(1, 9)]);
+        assert_eq!(trust.check_state(Some(&unsigned), 0), Err(TimelineError::Uncertified { timeline: 1 }));
         assert_eq!(trust.check_state(None, 0), Ok(()));
         assert_eq!(trust.check_state(None, 1), Err(TimelineError::Uncertified { timeline: 1 }));
     }
@@ -242,5 +245,7 @@ mod tests {
         let mut own_key = row(vec![certificate(0, 6), certificate(1, 9)]);
         own_key.recovery_public_key = Bytes::copy_from_slice(&recovery_public_key(&key(9)));
         assert_eq!(check_successor(Some(&before), &own_key), Err(TimelineError::OtherKey));
+        let other = ClusterRow { recovery_ca_certificate: Bytes::from_static(b"another CA"), ..more };
+        assert_eq!(check_successor(Some(&before), &other), Err(TimelineError::OtherAuthority));
     }
 }

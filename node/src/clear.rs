@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use kura_cluster::row::ErasureReport;
+use kura_cluster::row::{ERASURE_NAMES_MAX, ErasureArchive, ErasureReport};
 
 /// What arrived of a snapshot and has not grown for this long, will not.
 const RECEPTION_AGE_MAX: Duration = Duration::from_secs(60);
@@ -46,12 +46,36 @@ impl Cleared {
             keys_compacted: self.keys >= keys_last_index,
             checkpoints_gone: self.checkpoints >= keys_last_index,
             at_ms,
+            archive: None,
         }
     }
 
     /// Whether nothing of before an index is left anywhere.
     pub fn covers(self, index: u64) -> bool {
         self.purged.min(self.log).min(self.keys).min(self.checkpoints) >= index
+    }
+}
+
+/// What the archive that a member writes holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ArchiveHolds {
+    /// Log index of its last entry.
+    pub index: u64,
+    /// Log index of its key ledger.
+    pub ledger_index: u64,
+    /// Number and base's log index of each generation, ascending.
+    pub generations: Vec<(u64, u64)>,
+}
+
+impl ArchiveHolds {
+    /// What it may still have of rows that were deleted up to an index.
+    pub fn of_rows_until(&self, keys_last_index: u64) -> ErasureArchive {
+        let before = self.generations.iter().filter(|(_, base_index)| *base_index < keys_last_index);
+        ErasureArchive {
+            index: self.index,
+            ledger_index: self.ledger_index,
+            generations: before.map(|(number, _)| *number).take(ERASURE_NAMES_MAX).collect(),
+        }
     }
 }
 

@@ -28,10 +28,12 @@ pub fn in_japan(at_ms: u64) -> String {
     const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
         format_description!("[year]-[month]-[day] [hour]:[minute]:[second]+09:00");
     let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
-    match OffsetDateTime::from_unix_timestamp(seconds) {
-        Ok(at) if at_ms != 0 => at.to_offset(offset!(+9)).format(FORM).unwrap_or_default(),
-        _ => String::new(),
+    if at_ms == 0 {
+        return String::new();
     }
+    let at = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|at| at.checked_to_offset(offset!(+9)));
+    // What no calendar holds is told as it is.
+    at.and_then(|at| at.format(FORM).ok()).unwrap_or_else(|| format!("{at_ms} ms since 1970"))
 }
 
 /// What a voter said of its clock.

@@ -38,3 +38,6 @@ pub mod snapshot;
 pub mod space;
 pub mod state;
 pub mod vault;
+
+#[cfg(test)]
+mod fuzz;

@@ -144,7 +144,7 @@ impl Act {
         }
     }
 
-    fn from_wire(wire: v1::Act) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::Act) -> Result<Self, Failure> {
         let malformed = || Failure::broken("a malformed act");
         // What is shown is read from the very bytes whose hash is confirmed.
         let payload = &wire.payload[..];

@@ -178,7 +178,7 @@ impl Disaster {
         })
     }
 
-    pub(super) fn from_wire(wire: v1::Disaster) -> Result<Self, Failure> {
+    pub(crate) fn from_wire(wire: v1::Disaster) -> Result<Self, Failure> {
         let declared_by = [wire.proposed_by, wire.confirmed_by].into_iter().flatten().map(|actor| actor.name);
         let professions = wire.professions.into_iter().map(Profession::from_number).collect::<Result<_, _>>();
         let kinds = wire.facility_kinds.into_iter().map(FacilityKind::from_number).collect::<Result<_, _>>();

@@ -6,11 +6,11 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{JournalAppend, Request, Write};
+use crate::command::{Expect, JournalAppend, Request, Write};
 use crate::id::{Pseudonym, RequestId};
 
 #[derive(Default)]
-struct Memory(BTreeMap<Bytes, StoredRow>);
+pub(super) struct Memory(pub(super) BTreeMap<Bytes, StoredRow>);
 
 impl View for Memory {
     type Error = Infallible;
@@ -31,14 +31,14 @@ impl View for Memory {
 
 /// A member: rows and summary, applying in batches of any size.
 #[derive(Default)]
-struct Member {
-    rows: Memory,
-    summary: Summary,
+pub(super) struct Member {
+    pub(super) rows: Memory,
+    pub(super) summary: Summary,
     index: u64,
 }
 
 impl Member {
-    fn apply_batch(&mut self, commands: &[Bytes]) -> Vec<Outcome> {
+    pub(super) fn apply_batch(&mut self, commands: &[Bytes]) -> Vec<Outcome> {
         let mut batch = Batch::new(&self.rows, self.summary.clone());
         let outcomes = commands
             .iter()
@@ -202,6 +202,13 @@ fn deletions_of_keys_are_capped_by_day() {
     committed(member.apply(&delete(1, 0, 20)));
     assert_eq!(member.apply(&delete(2, 20, 1)), Outcome::Refused(Refusal::KeyDeletionCap));
     assert_eq!(member.apply(&delete(DAY_MS, 20, 21)), Outcome::Refused(Refusal::KeyDeletionCap));
+    // Only deletions of keys count: not keys that are put, not other rows.
+    let mut others = Command::new(DAY_MS);
+    for n in 0..30 {
+        others.put(&RowKey::participant_key(&Pseudonym([n; 16]), 2), &b"key"[..]);
+        others.delete(&participant(n));
+    }
+    committed(member.apply(&others));
     committed(member.apply(&delete(DAY_MS, 20, 20)));
 }
 
@@ -228,6 +235,126 @@ fn rows_of_apply_and_malformed_commands_are_refused() {
     twice.journal.push(JournalAppend { entry: "e".into(), index: vec![vec![1; 32].into(); 2] });
     assert_eq!(member.apply(&twice), refused);
     assert_eq!(member.summary, Summary::default());
+}
+
+#[test]
+fn a_command_is_taken_up_to_its_bounds_and_not_beyond() {
+    let taken = |change: &dyn Fn(&mut Command)| {
+        let mut command = Command::new(1);
+        change(&mut command);
+        Member::default().apply(&command) != Outcome::Refused(Refusal::Malformed)
+    };
+    let hashes =
+        |count: u8| JournalAppend { entry: "e".into(), index: (0..count).map(|n| vec![n; 32].into()).collect() };
+    let row = |table: Table, length: usize| Bytes::from(vec![table.number(); length]);
+    let expect = |row: Bytes| {
+        move |command: &mut Command| command.expects.push(Expect { row: row.clone(), ..Expect::default() })
+    };
+    let put =
+        |length: usize| move |command: &mut Command| command.put(&RowKey::from_bytes(row(Table::Block, length)), "x");
+
+    for (count, fits) in [(COMMAND_ITEMS_MAX, true), (COMMAND_ITEMS_MAX + 1, false)] {
+        assert_eq!(taken(&|c| c.journal = vec![hashes(0); count]), fits, "{count} entries");
+        assert_eq!(
+            taken(&|c| c.expects = vec![Expect { row: row(Table::Block, 9), ..Expect::default() }; count]),
+            fits
+        );
+        assert_eq!(taken(&|c| (0..count).for_each(|_| put(9)(c))), fits, "{count} writes");
+    }
+    assert!(taken(&|c| c.journal.push(hashes(8))) && !taken(&|c| c.journal.push(hashes(9))));
+    for length in [0, 31, 33] {
+        let index = vec![vec![1; length].into()];
+        assert!(!taken(&|c| c.journal.push(JournalAppend { entry: "e".into(), index: index.clone() })), "{length}");
+    }
+    // Twelve bytes are left for what an append adds.
+    let longest = ROW_KEY_BYTES_MAX - 12;
+    assert!(taken(&expect(row(Table::Block, 1))) && taken(&expect(row(Table::Block, longest))));
+    assert!(!taken(&expect(Bytes::new())) && !taken(&expect(row(Table::Block, longest + 1))));
+    assert!(!taken(&expect(vec![200; 9].into())), "no table has this number");
+    assert!(taken(&put(2)) && taken(&put(longest)) && !taken(&put(1)) && !taken(&put(longest + 1)));
+    for kind in [0, 4, -1] {
+        assert!(!taken(&|c| c.writes.push(Write { kind, row: row(Table::Block, 9), value: Bytes::new() })), "{kind}");
+    }
+    let sound = || request(1, 1);
+    assert!(taken(&|c| c.request = Some(sound())));
+    for odd in [
+        Request { row: row(Table::Block, 41), ..sound() },
+        Request { row: row(Table::Request, 40), ..sound() },
+        Request { row: row(Table::Request, 42), ..sound() },
+        Request { sha256: vec![1; 31].into(), ..sound() },
+    ] {
+        assert!(!taken(&|c| c.request = Some(odd.clone())), "{odd:?}");
+    }
+    assert!(!taken(&|c| c.probe = true), "a probe is about a request");
+    let filled = |bytes: usize| {
+        let mut command = Command::new(1);
+        command.put(&participant(1), vec![0; COMMAND_BYTES_MAX / 2]);
+        let missing = bytes - command.encoded_len();
+        command.writes[0].value = vec![0; COMMAND_BYTES_MAX / 2 + missing].into();
+        assert_eq!(command.encoded_len(), bytes);
+        Member::default().apply(&command) != Outcome::Refused(Refusal::Malformed)
+    };
+    assert!(filled(COMMAND_BYTES_MAX) && !filled(COMMAND_BYTES_MAX + 1));
+}
+
+#[test]
+fn forgetting_is_bounded_and_does_not_depend_on_batches() {
+    let many = 3 * FORGET_ROWS_MAX + 10;
+    let later_ms = 1_000 + Summary::default().request_window_ms + 1;
+    let remembered =
+        (0..many).map(|n| Command { request: Some(request(1_000, u8::try_from(n).unwrap())), ..Command::new(1_000) });
+    let commands: Vec<Bytes> =
+        remembered.chain((0..5).map(|_| Command::new(later_ms))).map(|c| c.encode_to_vec().into()).collect();
+    let (first, last) = commands.split_at(many);
+    // What is remembered is durable, or lies in the same batch as what forgets it.
+    let (mut one, mut other, mut third) = (Member::default(), Member::default(), Member::default());
+    one.apply_batch(first);
+    let kept: Vec<u64> = last
+        .iter()
+        .map(|command| {
+            one.apply_batch(std::slice::from_ref(command));
+            one.summary.table(Table::Request).rows
+        })
+        .collect();
+    assert_eq!(kept, [138, 74, 10, 0, 0], "at most {FORGET_ROWS_MAX} at a time");
+    other.apply_batch(first);
+    other.apply_batch(last);
+    third.apply_batch(&commands);
+    for member in [&other, &third] {
+        assert_eq!((&member.summary, &member.rows.0), (&one.summary, &one.rows.0));
+    }
+    // Then it is looked for old ones again only after a while.
+    assert_eq!(one.summary.forget_next_ms, later_ms + FORGET_INTERVAL_MS);
+}
+
+#[test]
+fn a_summary_of_tables_that_are_not_known_is_refused() {
+    let known = Summary::default().encode();
+    // Field 4, 34 bytes: a table whose own field 4, its digest, is 32 bytes long.
+    let one_more = [&[4 << 3 | 2, 34, 4 << 3 | 2, 32][..], &[0; 32]].concat();
+    assert!(Summary::decode(&known).is_ok());
+    assert_eq!(Summary::decode(&[known, one_more].concat()), Err(SummaryError));
+}
+
+#[test]
+fn what_apply_completes_nobody_puts() {
+    let mut command = Command::new(1);
+    command.put(&RowKey::inbox_entry(&[1; 32], 2, 0), &b"x"[..]);
+    assert_eq!(Member::default().apply(&command), Outcome::Refused(Refusal::Malformed));
+    let mut erased = Command::new(1);
+    erased.delete(&RowKey::inbox_entry(&[1; 32], 2, 0));
+    committed(Member::default().apply(&erased));
+}
+
+#[test]
+fn the_last_moment_of_time_is_a_time() {
+    let mut member = Member::default();
+    committed(member.apply(&Command::new(u64::MAX)));
+    let mut late = Command::new(1);
+    late.request = Some(request(u64::MAX >> 16, 1));
+    assert_eq!(member.apply(&late), Outcome::Expired);
+    committed(member.apply(&Command::new(1)));
+    assert_eq!(member.summary.clock_ms, u64::MAX);
 }
 
 #[test]
@@ -397,6 +524,12 @@ fn the_clusters_row_takes_no_timeline_that_the_recovery_key_has_not_signed() {
     let mut member = Member::default();
     assert_eq!(member.apply(&put(row(&[9]))), refused, "the first row, signed by another key");
     assert!(matches!(member.apply(&put(row(&[6]))), Outcome::Committed(_)));
+    // Its limits hold from then on; 0 leaves what holds.
+    let limited = ClusterRow { request_window_ms: 7, key_deletions_per_day_max: 2, ..row(&[6]) };
+    for limits in [limited, row(&[6])] {
+        committed(member.apply(&put(limits)));
+        assert_eq!((member.summary.request_window_ms, member.summary.key_deletions_per_day_max), (7, 2));
+    }
     let kept = member.rows.0.clone();
     let mut deletes = Command::new(1);
     deletes.delete(&RowKey::cluster());

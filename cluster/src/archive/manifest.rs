@@ -548,4 +548,4 @@ impl TryFrom<&ManifestMessage> for Manifest {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -360,6 +360,9 @@ mod tests {
         let settings = Settings::default();
         let good = DisasterRow { from_ms: 5, until_ms: 6, professions: vec![4], ..DisasterRow::default() };
         assert_eq!(settings.check_disaster(&good), Ok(()));
+        let for_kinds =
+            DisasterRow { facility_kinds: FacilityKind::ALL.iter().map(|k| k.number()).collect(), ..good.clone() };
+        assert_eq!(settings.check_disaster(&for_kinds), Ok(()));
         for (row, expected) in [
             (DisasterRow { until_ms: 5, ..good.clone() }, "until_ms is 5; it must be 6 to 1209600005"),
             (DisasterRow { until_ms: 1_209_600_006, ..good.clone() }, "until_ms is 1209600006; it must be"),

@@ -110,6 +110,10 @@ fn decode_header(bytes: &[u8]) -> Result<(RowHeader, usize), StoredRowError> {
     let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_be_bytes).map_err(|_| StoredRowError);
     let revision = Revision { timeline: number(1)?, index: number(9)? };
     let replaced = if fixed == 33 { Revision { timeline: number(17)?, index: number(25)? } } else { Revision::ABSENT };
+    // Who replaced nothing has the other form: each row has one.
+    if fixed == 33 && replaced.is_absent() {
+        return Err(StoredRowError);
+    }
     if bytes.len() - fixed <= HASH_INLINE_BYTES {
         let value_sha256 = Sha256::digest(&bytes[fixed..]).into();
         return Ok((RowHeader { revision, replaced, value_sha256 }, fixed));
@@ -166,5 +170,8 @@ mod tests {
         assert_eq!(replacing.prefix(), [&[2][..], &two.to_bytes(), &one.to_bytes()].concat());
         assert_eq!(StoredRow::new(one, Revision::ABSENT, Bytes::from(vec![7; 33])).prefix().len(), 49);
         assert_eq!(StoredRow::decode(&Bytes::from_static(&[3; 40])), Err(StoredRowError));
+        // A form that says that it replaced a row, and names none.
+        let none = [&[2][..], &two.to_bytes(), &Revision { timeline: 5, index: 0 }.to_bytes(), b"abc"].concat();
+        assert_eq!(StoredRow::decode(&none.into()), Err(StoredRowError));
     }
 }

@@ -27,7 +27,7 @@ pub mod hash;
 mod key;
 pub mod row;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod wrap;
 
 pub use block::{BlockContext, BlockOpener, BlockSealer, SealedBlock};

@@ -14,6 +14,7 @@ struct State {
     worked: Option<Instant>,
     manifests: u64,
     ledger_index: u64,
+    generations: Vec<(u64, u64)>,
     trouble: Option<String>,
 }
 
@@ -48,6 +49,16 @@ impl ArchiveTold {
         (state.at_ms, state.manifests, state.ledger_index) = (point.at_ms, point.manifests, point.ledger_index);
         state.worked = Some(Instant::now());
         state.trouble = None;
+    }
+
+    /// Its generations, as they were just read or written: number and base's log index, ascending.
+    pub fn has(&self, generations: Vec<(u64, u64)>) {
+        self.state().generations = generations;
+    }
+
+    /// Its generations that have not expired, as far as they were read.
+    pub fn generations(&self) -> Vec<(u64, u64)> {
+        self.state().generations.clone()
     }
 
     /// Something does not work; `why` says what.
@@ -94,6 +105,8 @@ mod tests {
         assert_eq!((told.point(), told.needs_after(), told.trouble()), (Some(point), 7, None));
         told.fails("unreachable".into());
         assert_eq!((told.point(), told.needs_after()), (Some(point), 7), "for a moment");
+        told.has(vec![(1, 4), (9, 40)]);
+        assert_eq!(told.generations(), [(1, 4), (9, 40)]);
         told.state().worked = Instant::now().checked_sub(AGE_MAX);
         assert_eq!((told.point(), told.needs_after()), (None, 7));
     }

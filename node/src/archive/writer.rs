@@ -314,6 +314,7 @@ impl Writer {
         let expired = base.base().map(|base| base.expired.clone()).unwrap_or_default();
         let (begun_ms, sha256) = (base.at_ms, found.sha256);
         let segment_bytes = self.segment_bytes(base.index(), manifest.index()).await?;
+        self.tell_generations().await?;
         let position = Position { manifest, sha256, ledger, begun_ms, segment_bytes, expired };
         self.tell(&position);
         self.position = Some(position);
@@ -331,6 +332,17 @@ impl Writer {
             }
         }
         Ok(total)
+    }
+
+    /// Tells which generations are there: what was deleted since they began lies in them, sealed.
+    async fn tell_generations(&self) -> Result<(), WriteError> {
+        let mut generations = Vec::new();
+        for number in catalog::generations(&self.archive).await? {
+            let base = catalog::manifest(&self.archive, number, number).await?;
+            generations.push((number, base.signed.manifest.index()));
+        }
+        self.told.has(generations);
+        Ok(())
     }
 
     fn tell(&self, position: &Position) {
@@ -555,7 +567,7 @@ impl Writer {
         if swept.objects > 0 {
             tracing::info!(objects = swept.objects, bytes = swept.bytes, "expired generations are deleted");
         }
-        Ok(())
+        self.tell_generations().await
     }
 
     fn manifest(

@@ -208,6 +208,15 @@ struct Report {
     checkpoints_gone: bool,
     at_ms: u64,
     complete: bool,
+    archive: Option<Archive>,
+}
+
+#[derive(Debug, Serialize)]
+struct Archive {
+    index: u64,
+    ledger_index: u64,
+    keys_gone: bool,
+    generations: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -245,6 +254,12 @@ impl From<&Erasure> for Told {
             checkpoints_gone: report.checkpoints_gone,
             at_ms: report.at_ms,
             complete: report.complete,
+            archive: report.archive.as_ref().map(|held| Archive {
+                index: held.index,
+                ledger_index: held.ledger_index,
+                keys_gone: held.keys_gone,
+                generations: held.generations.clone(),
+            }),
         };
         Self {
             id: hexadecimal(&erasure.id),
@@ -282,6 +297,21 @@ impl From<&ErasureEvent> for Event {
     }
 }
 
+/// What is known of the archive that a member writes.
+fn archive(report: &Report) -> Option<String> {
+    let held = report.archive.as_ref()?;
+    let keys = match held.keys_gone {
+        true => format!("the keys are gone from its ledger (archived up to {})", held.index),
+        false => format!("its ledger may still hold the keys (archived up to {})", held.index),
+    };
+    let numbers: Vec<String> = held.generations.iter().map(u64::to_string).collect();
+    let rows = match numbers.is_empty() {
+        true => "no generation has rows of before".to_owned(),
+        false => format!("sealed rows may lie in generation {} until it expires", numbers.join(", ")),
+    };
+    Some(format!("of {}: {keys}; {rows}", report.member))
+}
+
 fn print(shown: &ShownErasure, output: Output) -> Result<(), Failure> {
     let told = Certificate {
         cluster: hexadecimal(&shown.cluster),
@@ -317,6 +347,11 @@ fn print(shown: &ShownErasure, output: Output) -> Result<(), Failure> {
         let exports = if erasure.exports.is_empty() { "not known".into() } else { erasure.exports.join(", ") };
         fields.push(("exports with keys", exports));
         fields.push(("removed, no report", none(&erasure.unreported_members)));
+        let mut archives: Vec<String> = erasure.reports.iter().filter_map(archive).collect();
+        if archives.is_empty() {
+            archives.push("no present member has told of one".into());
+        }
+        fields.push(("archive", archives.join("; ")));
     }
     output.thing(&told, &fields)?;
     if output.json {

@@ -17,7 +17,7 @@ mod fhir;
 mod fhir_patient;
 pub mod hl7;
 mod patient;
-mod recognize;
+pub(crate) mod recognize;
 mod xml;
 
 use std::collections::BTreeMap;

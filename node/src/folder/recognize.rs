@@ -106,7 +106,7 @@ pub fn file(path: &Path) -> io::Result<(Recognized, Metadata)> {
 }
 
 /// Judges a file by its start (or, for text, all of it) and its name.
-pub(super) fn content(bytes: &[u8], name: &str) -> Recognized {
+pub(crate) fn content(bytes: &[u8], name: &str) -> Recognized {
     if starts_with_mark(bytes, b'{') {
         return fhir::recognize(bytes).unwrap_or_else(|| Recognized::of(Form::Other, "document", "application/json"));
     }

@@ -27,7 +27,7 @@ use super::attempt::{Attempt, broken, damaged};
 use super::erasures::{cluster_as_actor, each_erasure};
 use super::limits::{PROPOSE_TIMEOUT, STAGE_COMMAND_ROWS};
 use super::{Gateway, GatewayError};
-use crate::clear::Cleared;
+use crate::clear::{ArchiveHolds, Cleared};
 use crate::raft::types::NodeId;
 
 /// Rows of a whole table looked at in one page.
@@ -55,6 +55,8 @@ pub struct Told {
     pub name: String,
     /// What it has cleared.
     pub cleared: Option<Cleared>,
+    /// The archive that it writes, if it writes one.
+    pub archive: Option<ArchiveHolds>,
 }
 
 /// Why a due erasure waits.
@@ -267,7 +269,10 @@ impl Gateway {
         let mut row = (*before).clone();
         let mut all_just_now = true;
         for told in members {
-            let report = told.cleared.map(|done| done.report(&told.name, told.id, row.keys_last_index, attempt.now_ms));
+            let report = told.cleared.map(|done| ErasureReport {
+                archive: told.archive.as_ref().map(|holds| holds.of_rows_until(row.keys_last_index)),
+                ..done.report(&told.name, told.id, row.keys_last_index, attempt.now_ms)
+            });
             all_just_now &= report.as_ref().is_some_and(|report| report.is_complete(row.keys_last_index));
             take_report(&mut row, told, report);
         }
@@ -410,7 +415,10 @@ fn links_of(attempt: &Attempt<'_>, pseudonym: &Pseudonym) -> Result<Vec<RowKey>,
 /// is known later who was there.
 fn take_report(row: &mut ErasureRow, told: &Told, report: Option<ErasureReport>) {
     let upto = row.keys_last_index;
-    let says = |r: &ErasureReport| (r.purged_index >= upto, r.log_compacted, r.keys_compacted, r.checkpoints_gone);
+    // How far the archive is changes all the time, and is told with what matters.
+    let archive = |r: &ErasureReport| r.archive.as_ref().map(|held| (held.index >= upto, held.generations.clone()));
+    let says =
+        |r: &ErasureReport| (r.purged_index >= upto, r.log_compacted, r.keys_compacted, r.checkpoints_gone, archive(r));
     let known = row.reports.iter_mut().find(|known| known.raft_id == told.id);
     match (known, report) {
         (Some(known), Some(report)) if says(known) != says(&report) => *known = report,

@@ -363,6 +363,12 @@ fn told(row: &ErasureRow, participant: String) -> v1::Erasure {
         checkpoints_gone: report.checkpoints_gone,
         at_ms: report.at_ms,
         complete: row.swept_ms != 0 && report.is_complete(row.keys_last_index),
+        archive: report.archive.as_ref().map(|held| v1::ErasureArchive {
+            index: held.index,
+            ledger_index: held.ledger_index,
+            keys_gone: row.swept_ms != 0 && held.index >= row.keys_last_index,
+            generations: held.generations.clone(),
+        }),
     };
     v1::Erasure {
         id: row.pseudonym.clone(),

@@ -267,7 +267,7 @@ async fn forward(
     }
 }
 
-fn read_reply(reply: v1::ProposeReply) -> Result<Proposed, Failure> {
+pub(crate) fn read_reply(reply: v1::ProposeReply) -> Result<Proposed, Failure> {
     match reply.error {
         0 => {
             let outcome =

@@ -77,7 +77,7 @@ impl Table {
         Table::read(file)
     }
 
-    fn read(input: impl Read) -> Result<Table, TableError> {
+    pub(crate) fn read(input: impl Read) -> Result<Table, TableError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
         // The library's messages can repeat what stands in the file.
         let unread = |_| TableError::Read("it is not CSV in UTF-8 with the same columns in every row".into());

@@ -265,7 +265,7 @@ fn newest_record(file: &File) -> Result<Record, MarksError> {
     newest.ok_or_else(|| unreadable.map_or(MarksError::Damaged, MarksError::Codec))
 }
 
-struct Record {
+pub(super) struct Record {
     slot: u64,
     sequence: u64,
     identity: LogIdentity,
@@ -293,7 +293,7 @@ fn read_slot(file: &File, slot: u64) -> io::Result<Option<Result<Record, CodecEr
     Ok(Some(read_body(slot, body)))
 }
 
-fn read_body(slot: u64, body: &[u8]) -> Result<Record, CodecError> {
+pub(super) fn read_body(slot: u64, body: &[u8]) -> Result<Record, CodecError> {
     let (sequence, rest) = codec::take_u64(FORM, codec::body(FORM, body)?)?;
     let (identity, rest) = LogIdentity::take_fields(FORM, rest)?;
     let (mark, rest) = Mark::take_fields(rest)?;

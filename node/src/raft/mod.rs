@@ -19,3 +19,6 @@ pub mod start;
 pub mod survey;
 pub mod types;
 pub mod wire;
+
+#[cfg(test)]
+mod fuzz;

@@ -323,7 +323,7 @@ fn write_identity(rocks: &DB, identity: LogIdentity) -> Result<(), OpenError> {
     Ok(rocks.write_opt(batch, &options)?)
 }
 
-fn decode_identity(bytes: &[u8]) -> Result<LogIdentity, CodecError> {
+pub(super) fn decode_identity(bytes: &[u8]) -> Result<LogIdentity, CodecError> {
     let (identity, rest) = LogIdentity::take_fields("identity", codec::body("identity", bytes)?)?;
     codec::ended("identity", rest)?;
     Ok(identity)

@@ -13,6 +13,7 @@ use super::Node;
 use crate::archive::writer::{ReadLog, Settings, SignManifests, Source, Writer};
 use crate::archive::{ArchiveStore, ArchiveTold};
 use crate::certificates::ReloadingTls;
+use crate::clear::ArchiveHolds;
 use crate::config::ArchiveConfig;
 use crate::raft::log_store::LogReader;
 use crate::raft::types::Entry;
@@ -30,6 +31,13 @@ pub fn cleared(node: &Node) -> u64 {
     let Some(told) = &node.archive else { return u64::MAX };
     let makes_base = std::fs::read_dir(node.config.data.join(WORK)).is_ok_and(|mut folder| folder.next().is_some());
     told.point().filter(|_| !makes_base).map_or(0, |point| point.index)
+}
+
+/// What the archive that is written here holds. `None`: none is written, or it is not known how far it is.
+pub fn holds(node: &Node) -> Option<ArchiveHolds> {
+    let told = node.archive.as_ref()?;
+    let point = told.point()?;
+    Some(ArchiveHolds { index: point.index, ledger_index: point.ledger_index, generations: told.generations() })
 }
 
 /// Removes what a base was being made from when the node ended: it links files of then.

@@ -11,7 +11,7 @@ use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
 use super::Node;
-use crate::clear::{Cleared, only_clean_checkpoints, reception};
+use crate::clear::{ArchiveHolds, Cleared, only_clean_checkpoints, reception};
 use crate::space::Level;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -64,7 +64,25 @@ pub fn take(node: &Node, request: &v1::ClearRequest) -> v1::ClearReply {
         log_index: cleared.log,
         keys_index: cleared.keys,
         checkpoints_index: cleared.checkpoints,
+        archive: super::archive::holds(node).map(|holds| v1::ArchiveHolds {
+            index: holds.index,
+            ledger_index: holds.ledger_index,
+            generations: holds.generations.into_iter().map(generation).collect(),
+        }),
     }
+}
+
+fn generation((number, base_index): (u64, u64)) -> v1::ArchiveGeneration {
+    v1::ArchiveGeneration { number, base_index }
+}
+
+/// What another member told of its archive.
+pub fn told_archive(reply: &v1::ClearReply) -> Option<ArchiveHolds> {
+    reply.archive.as_ref().map(|holds| ArchiveHolds {
+        index: holds.index,
+        ledger_index: holds.ledger_index,
+        generations: holds.generations.iter().map(|generation| (generation.number, generation.base_index)).collect(),
+    })
 }
 
 /// What another member told.

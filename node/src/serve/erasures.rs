@@ -12,7 +12,6 @@ use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
 
 use super::{Node, clear, peers};
-use crate::clear::Cleared;
 use crate::gateway::GatewayError;
 use crate::gateway::erase::{Step, Told, UnderWay};
 use crate::raft::channels::{Lane, PeerChannels};
@@ -105,19 +104,24 @@ async fn ask_all(node: &Node, index: u64) -> Vec<Told> {
     let others = peers::others(node);
     let answers = join_all(others.iter().map(|(_, member)| ask(node, member, &request))).await;
     let others = others.into_iter().zip(answers);
-    let mut told: Vec<Told> = others.map(|((id, member), cleared)| Told { id, name: member.name, cleared }).collect();
-    let own = clear::told(&clear::take(node, &request));
-    told.push(Told { id: node.id(), name: node.config.name.clone(), cleared: Some(own) });
+    let tells = |id, name, reply: Option<v1::ClearReply>| Told {
+        id,
+        name,
+        cleared: reply.as_ref().map(clear::told),
+        archive: reply.as_ref().and_then(clear::told_archive),
+    };
+    let mut told: Vec<Told> = others.map(|((id, member), reply)| tells(id, member.name, reply)).collect();
+    told.push(tells(node.id(), node.config.name.clone(), Some(clear::take(node, &request))));
     told.sort_by_key(|told: &Told| -> NodeId { told.id });
     told
 }
 
-async fn ask(node: &Node, member: &Member, request: &v1::ClearRequest) -> Option<Cleared> {
+async fn ask(node: &Node, member: &Member, request: &v1::ClearRequest) -> Option<v1::ClearReply> {
     let channel = node.channels.channel(member, Lane::Control).ok()?;
     let mut request = tonic::Request::new(request.clone());
     request.set_timeout(CALL_TIMEOUT);
     let answer = tokio::time::timeout(CALL_TIMEOUT, PeerClient::new(channel).clear(request)).await;
-    Some(clear::told(&answer.ok()?.ok()?.into_inner()))
+    Some(answer.ok()?.ok()?.into_inner())
 }
 
 /// Forgets what was opened of a participant as soon as keys are deleted here, for ever.

@@ -112,7 +112,7 @@ impl MarkStore {
 }
 
 /// The marks in a file, and whether it has to be saved again, or why it is refused.
-fn read_marks(bytes: &[u8]) -> Result<(BTreeMap<NodeId, Mark>, bool), &'static str> {
+pub(crate) fn read_marks(bytes: &[u8]) -> Result<(BTreeMap<NodeId, Mark>, bool), &'static str> {
     const OTHER_FORMAT: &str = "is in a form that this version does not know";
     let old = bytes.starts_with(&START_WITHOUT_CHECKSUM);
     let (content, format) = if old {

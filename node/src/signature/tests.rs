@@ -369,3 +369,32 @@ proptest! {
         }
     }
 }
+
+/// Whatever comes with a record: something is said of it, and nothing is held beyond what it is long.
+#[test]
+fn fuzz_signatures() {
+    let ca = CertificateDer::from_pem_slice(include_bytes!("vectors/ca.pem")).unwrap();
+    let checker = Checker::against(Authorities::of(&[ca]).unwrap());
+    let samples: Vec<Vec<u8>> = [
+        &include_bytes!("vectors/sha256.p7s")[..],
+        include_bytes!("vectors/token.tst"),
+        include_bytes!("vectors/attached.p7m"),
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    // A certificate is decoded, and encoded again to be looked at.
+    let bound = kura_fuzz::Bound { each: 64, once: 64 << 10 };
+    bolero::check!().with_iterations(kura_fuzz::CASES / 4).with_max_len(kura_fuzz::DRAWN_BYTES_MAX).for_each(
+        |drawn: &[u8]| {
+            kura_fuzz::decode_within(bound, drawn, &samples, |bytes| {
+                let bytes = Bytes::copy_from_slice(bytes);
+                for (signature, token) in [(&bytes, &Bytes::new()), (&Bytes::new(), &bytes), (&bytes, &bytes)] {
+                    let Some(mut check) = checker.begin(signature, token) else { continue };
+                    check.update(BODY);
+                    let found = check.finish(NOW_MS);
+                    assert_ne!(found.result, SignatureResult::Valid.number(), "the bytes are others");
+                }
+            });
+        },
+    );
+}

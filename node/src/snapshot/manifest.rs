@@ -307,6 +307,18 @@ mod tests {
         }
     }
 
+    kura_fuzz::target!(
+        /// Only the one encoding of a manifest is taken.
+        fuzz_manifests,
+        vec![manifest().encode()],
+        |bytes| {
+            if let Ok(manifest) = SnapshotManifest::decode(bytes) {
+                assert_eq!(manifest.encode(), bytes);
+                assert!(manifest.files.iter().all(|file| !file.name.as_str().contains('/')));
+            }
+        }
+    );
+
     fn message() -> SnapshotMessage {
         SnapshotMessage::decode(&manifest().encode()[1..]).unwrap()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use prost::Message;
 
 use super::clock::Clock;
 use super::memory::Made;
-use super::world::{HOSPITAL, SOON, World, folder, listed, note, until};
+use super::world::{HOSPITAL, KURA, SOON, World, folder, listed, note, until};
 
 const DAY_MS: i64 = 86_400_000;
 /// One day more than the grace period's default.
@@ -244,6 +245,23 @@ async fn nothing_opens_afterwards_on_any_member() {
     assert_eq!(reported, ["backup-1", "voter-1", "voter-2", "voter-3"]);
     assert!(erasure.reports.iter().all(|report| report.purged_index >= erasure.keys_last_index), "{erasure:?}");
     assert_eq!((erasure.exports.len(), erasure.unreported_members.len()), (0, 0), "{erasure:?}");
+    // What the backup's archive has: no key, and sealed rows in the generation that began before.
+    let archives: Vec<_> = erasure.reports.iter().filter_map(|r| Some((&r.member[..], r.archive.as_ref()?))).collect();
+    let [("backup-1", held)] = archives[..] else { panic!("{archives:?}") };
+    assert!(held.keys_gone && held.index >= erasure.keys_last_index, "{held:?}");
+    assert_eq!(held.generations.first(), Some(&1), "{held:?}");
+    let told = Command::new(KURA)
+        .args(["erasure", "certificate", gone.reveal(), "--json", "--client"])
+        .arg(layout.client(ClientFile::Registrar1))
+        .output()
+        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let reports = told["reports"].as_array().unwrap();
+    let backup = reports.iter().find(|report| report["member"] == "backup-1").unwrap();
+    assert_eq!(backup["archive"]["keys_gone"], true, "{told}");
+    assert!(reports.iter().all(|report| report["archive"].is_null() != (report["member"] == "backup-1")), "{told}");
+    let archived = found_in(&layout.archive("backup-1"), &traces);
+    assert!(!archived.contains_key(&0) && archived.contains_key(&3), "{archived:?}");
     let actions: Vec<Action> = certified.events.iter().map(|event| event.action).collect();
     assert_eq!(actions, [Action::AskErasure, Action::ApproveErasure, Action::Erase, Action::CertifyErasure]);
     assert!(certified.events.iter().all(|event| event.journal_leaf.is_some()));

@@ -8,10 +8,10 @@ use super::*;
 use crate::apply::Summary;
 use crate::id::ClusterId;
 
-pub(in crate::archive) const CLUSTER: ClusterId = ClusterId([7; 16]);
+pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 /// Signs as a backup does, deterministically (RFC 6979).
-pub(in crate::archive) fn sign(manifest: Manifest, n: u8) -> SignedManifest {
+pub(crate) fn sign(manifest: Manifest, n: u8) -> SignedManifest {
     let key = p256::ecdsa::SigningKey::from_slice(&[n; 32]).unwrap();
     let signature: p256::ecdsa::DerSignature = key.sign(&manifest.statement());
     let public_key = key.verifying_key().to_public_key_der().unwrap();
@@ -27,7 +27,7 @@ fn head(timeline: u64, index: u64) -> Head {
 }
 
 /// A base at `index`.
-pub(in crate::archive) fn base(sequence: u64, index: u64, previous: Option<&[u8]>) -> Manifest {
+pub(crate) fn base(sequence: u64, index: u64, previous: Option<&[u8]>) -> Manifest {
     Manifest {
         sequence,
         generation: sequence,
@@ -51,7 +51,7 @@ pub(in crate::archive) fn base(sequence: u64, index: u64, previous: Option<&[u8]
 }
 
 /// One segment after `previous`.
-pub(in crate::archive) fn follow(previous: &Manifest, bytes: &[u8], last: u64) -> Manifest {
+pub(crate) fn follow(previous: &Manifest, bytes: &[u8], last: u64) -> Manifest {
     let (sequence, first) = (previous.sequence + 1, previous.index() + 1);
     Manifest {
         sequence,

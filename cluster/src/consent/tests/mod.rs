@@ -4,6 +4,7 @@
 use super::*;
 
 mod cases;
+mod fuzz;
 mod naive;
 mod walk;
 mod world;
@@ -68,4 +69,13 @@ fn whoever_enrols_is_told_that_a_number_is_taken_and_no_more() {
 fn allergies_come_first() {
     let urgent: Vec<_> = crate::word::Class::ALL.iter().filter(|class| is_urgent(**class)).map(|c| c.word()).collect();
     assert_eq!(urgent, ["allergy"]);
+}
+
+#[test]
+fn an_alias_takes_part_under_the_number_that_stays_alone() {
+    let consents = vec![crate::row::ParticipationConsent { signed_day: 1, ..Default::default() }];
+    let stays = crate::row::Participant { consents, ..Default::default() };
+    let alias = crate::row::Participant { alias_of: vec![1; 16].into(), ..stays.clone() };
+    assert!(present_consent(&stays).is_some());
+    assert!(present_consent(&alias).is_none());
 }

@@ -110,6 +110,24 @@ pub struct ErasureReport {
     /// When.
     #[prost(uint64, tag = "7")]
     pub at_ms: u64,
+    /// The archive that the member writes, if it writes one.
+    #[prost(message, optional, tag = "8")]
+    pub archive: Option<ErasureArchive>,
+}
+
+/// What an archive still has of an erased participant. Sealed rows lie in its bases and segments until these
+/// expire; keys lie in its ledger alone.
+#[derive(Clone, PartialEq, Message)]
+pub struct ErasureArchive {
+    /// Log index of its last entry. From `keys_last_index` on its ledger lacks the keys.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// Log index of its key ledger.
+    #[prost(uint64, tag = "2")]
+    pub ledger_index: u64,
+    /// Numbers of the generations that began before `keys_last_index`, ascending; at most [`ERASURE_NAMES_MAX`].
+    #[prost(uint64, repeated, tag = "3")]
+    pub generations: Vec<u64>,
 }
 
 impl ErasureReport {

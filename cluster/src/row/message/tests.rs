@@ -155,8 +155,10 @@ fn rows_of_erasures_are_frozen() {
         keys_compacted: true,
         checkpoints_gone: true,
         at_ms: 1,
+        archive: Some(ErasureArchive { index: 1, ledger_index: 1, generations: vec![1] }),
     };
-    assert_eq!(fields(&report), "1b 2v 3v 4v 5v 6v 7v");
+    assert_eq!(fields(&report), "1b 2v 3v 4v 5v 6v 7v 8b");
+    assert_eq!(fields(&report.archive.unwrap_or_default()), "1v 2v 3b");
     let erasure = ErasureRow {
         pseudonym: bytes(),
         state: 1,
@@ -172,7 +174,7 @@ fn rows_of_erasures_are_frozen() {
         erased_ms: 1,
         erased_timeline: 1,
         keys_last_index: 1,
-        reports: vec![report],
+        reports: vec![ErasureReport::default()],
         exports: vec![text()],
         unreported_members: vec![text()],
         certified_ms: 1,

@@ -2,8 +2,8 @@
 
 use kura_cluster::consent::Denial;
 use kura_cluster::row::{
-    Alias, CardRow, DocumentIdRow, ErasedNumberRow, ErasureRow, JournalEntry, LinkRow, NumberRow, Participant,
-    ParticipationConsent, RowKey, Table,
+    Alias, CardRow, DocumentIdRow, ErasedNumberRow, ErasureArchive, ErasureRow, JournalEntry, LinkRow, NumberRow,
+    Participant, ParticipationConsent, RowKey, Table,
 };
 use kura_cluster::seal::Domain;
 use kura_cluster::word::ErasureState;
@@ -11,7 +11,7 @@ use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 
 use super::*;
-use crate::clear::Cleared;
+use crate::clear::{ArchiveHolds, Cleared};
 use crate::gateway::erase::{Step, Told, UnderWay};
 use crate::gateway::participant::number;
 
@@ -137,7 +137,7 @@ fn erasure(gateway: &Gateway, pseudonym: &Pseudonym) -> ErasureRow {
 }
 
 fn told(cleared: Option<Cleared>) -> Vec<Told> {
-    vec![Told { id: 1, name: "voter-1".into(), cleared }]
+    vec![Told { id: 1, name: "voter-1".into(), cleared, archive: None }]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +247,7 @@ async fn it_is_certified_on_what_every_present_member_says_now() {
     }
     // One that has reported everything, but does not say so now, holds it up; so does one that is new.
     let mut two = told(Some(upto(last)));
-    two.push(Told { id: 2, name: "voter-2".into(), cleared: None });
+    two.push(Told { id: 2, name: "voter-2".into(), cleared: None, archive: None });
     gateway.report_erasure(&pseudonym, &two).await.unwrap();
     let row = erasure(&gateway, &pseudonym);
     assert!(row.reports[0].is_complete(last) && row.certified_ms == 0, "{row:?}");
@@ -258,13 +258,33 @@ async fn it_is_certified_on_what_every_present_member_says_now() {
     let same = gateway.report_erasure(&pseudonym, &told(None)).await.unwrap();
     assert_eq!((same, storehouse.store.published().index()), (Step::Waits(Denial::ErasureReports), revision));
 
+    // What its archive has is told with the report; that the archive goes on is nothing new.
+    let archives = |index| {
+        let mut one = told(Some(Cleared { purged: last - 1, ..upto(last) }));
+        one[0].archive = Some(ArchiveHolds { index, ledger_index: 3, generations: vec![(1, 2), (4, last)] });
+        one
+    };
+    gateway.report_erasure(&pseudonym, &archives(last - 2)).await.unwrap();
+    let held = ErasureArchive { index: last - 2, ledger_index: 3, generations: vec![1] };
+    assert_eq!(erasure(&gateway, &pseudonym).reports[0].archive, Some(held), "one generation began before");
+    let revision = storehouse.store.published().index();
+    gateway.report_erasure(&pseudonym, &archives(last - 1)).await.unwrap();
+    assert_eq!(storehouse.store.published().index(), revision);
+    let show = || v1::ShowErasureRequest { participant: NUMBER.into(), ..Default::default() };
+    let told_archive = async || {
+        let shown = gateway.show_erasure(&registrar(), show()).await.unwrap().erasure.unwrap();
+        shown.reports[0].archive.clone().unwrap()
+    };
+    assert!(!told_archive().await.keys_gone, "its ledger may have them");
+    gateway.report_erasure(&pseudonym, &archives(last)).await.unwrap();
+    assert!(told_archive().await.keys_gone);
+
     // The other is removed without having reported: it is named.
     gateway.report_erasure(&pseudonym, &told(Some(upto(last)))).await.unwrap();
     let row = erasure(&gateway, &pseudonym);
     assert_eq!((row.state, row.unreported_members), (ErasureState::Certified.number(), vec!["voter-2".to_owned()]));
     assert_eq!(gateway.erasures_under_way().unwrap(), []);
-    let show = v1::ShowErasureRequest { participant: NUMBER.into(), ..Default::default() };
-    let shown = gateway.show_erasure(&registrar(), show).await.unwrap();
+    let shown = gateway.show_erasure(&registrar(), show()).await.unwrap();
     assert_eq!(shown.events.iter().map(|event| event.action).collect::<Vec<_>>(), [57, 58, 60, 61]);
     storehouse.close().await;
 }

@@ -10,8 +10,8 @@
 //! - Bodies are the files, byte for byte, in the character set in which they lie.
 
 mod chain;
-mod message;
-mod name;
+pub(crate) mod message;
+pub(crate) mod name;
 mod tree;
 
 use std::path::Path;
