@@ -5,6 +5,7 @@
 #   make soak                 longer runs of the crash rounds
 #   make chaos [MINUTES=30] [SEED=…] [KINDS=…]
 #                             faults of every kind under load, and a table in the end; needs root
+#   make mutants [NAMES=…]   sabotages of a copy of the product, each of which a test must catch
 #   make lint                 formatting, clippy with warnings denied, purity of the core
 #   make bench                the figures of docs/performance.md
 
@@ -13,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak chaos lint bench build setup
+.PHONY: demo test soak chaos mutants lint bench build setup
 
 setup:
 	@./setup.sh
@@ -36,6 +37,10 @@ chaos: build
 	@./setup.sh chaos
 	$(CARGO) build --locked --release -p kura-chaos-tests --bins
 	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
+
+mutants: setup
+	@./setup.sh chaos
+	chaos-tests/mutants/run $(NAMES)
 
 lint: setup
 	$(CARGO) fmt --all --check
