@@ -83,6 +83,8 @@ pub struct Gateway {
     /// How far this node's clock is off the voters' median, in milliseconds, or
     /// [`NOT_COMPARED`](crate::clock::NOT_COMPARED).
     pub clock_offset_ms: AtomicI64,
+    /// Whether it was set since.
+    pub steady: crate::clock::Steady,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
     /// Checks signatures that come with records.
@@ -114,6 +116,7 @@ impl Gateway {
             proposer,
             space,
             clock_offset_ms: AtomicI64::new(NOT_COMPARED),
+            steady: crate::clock::Steady::default(),
             reach,
             signatures: crate::signature::Checker::default(),
             in_flight: tokio::sync::watch::Sender::new(0),
@@ -173,10 +176,16 @@ impl Gateway {
 
     /// This node's clock, if it can be trusted.
     pub fn now_ms(&self) -> Result<u64, GatewayError> {
+        let now_ms = crate::clock::now_ms();
+        // First: whoever sees the last comparison here sees below what it came to.
+        let goes_on = self.steady.goes_on(now_ms, std::time::Instant::now());
         match self.clock_offset_ms.load(Ordering::Relaxed) {
             NOT_COMPARED => Err(GatewayError::Unavailable { why: "this node has not compared its clock yet".into() }),
             _ if self.clock_is_off() => Err(GatewayError::Clock),
-            _ => Ok(crate::clock::now_ms()),
+            _ if !goes_on => {
+                Err(GatewayError::Unavailable { why: "this node's clock was set and is compared first".into() })
+            }
+            _ => Ok(now_ms),
         }
     }
 

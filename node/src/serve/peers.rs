@@ -187,9 +187,11 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
         let heard = node.peers.heard(*id)?;
         Some(clock::Told { clock_ms: heard.reply.clock_ms, age: heard.at.elapsed() })
     });
-    let Some(offset_ms) = clock::ahead_of_median_ms(clock::now_ms(), told) else { return };
+    let (now_ms, now) = (clock::now_ms(), Instant::now());
+    let Some(offset_ms) = clock::ahead_of_median_ms(now_ms, told) else { return };
     let was_off = node.gateway.clock_is_off();
     node.gateway.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
+    node.gateway.steady.compared(now_ms, now);
     match (was_off, node.gateway.clock_is_off()) {
         (false, true) => {
             tracing::error!(offset_ms, "this node's clock is off; it stops deciding until that is mended");
