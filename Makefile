@@ -6,6 +6,7 @@
 #   make chaos [MINUTES=30] [SEED=…] [KINDS=…]
 #                             faults of every kind under load, and a table in the end; needs root
 #   make fuzz [MINUTES=10]    each fuzz target that long; ordinary runs try some thousands of inputs
+#   make mutants [NAMES=…]   sabotages of a copy of the product, each of which a test must catch
 #   make lint                 formatting, clippy with warnings denied, purity of the core
 #   make bench                the figures of docs/performance.md
 
@@ -14,7 +15,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak chaos fuzz lint bench build setup
+.PHONY: demo test soak chaos mutants fuzz lint bench build setup
 
 setup:
 	@./setup.sh
@@ -42,6 +43,10 @@ chaos: build
 fuzz: setup
 	BOLERO_RANDOM_ITERATIONS=1000000000000 BOLERO_RANDOM_TEST_TIME_MS=$$(( $(or $(MINUTES),10) * 60000 )) \
 		$(CARGO) test --locked --release --no-fail-fast -p kura-cluster -p kura-client -p kura-node --lib -- --test-threads 2 fuzz
+
+mutants: setup
+	@./setup.sh chaos
+	chaos-tests/mutants/run $(NAMES)
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -57,14 +57,15 @@ pub struct Plan {
     pub hold_ms: (u64, u64),
     /// The load.
     pub scale: Scale,
-    /// Operations a second that the load must come to, or the run says nothing.
+    /// Operations that the load must come to, for each second of the length, or the run says nothing. On a
+    /// machine too busy for that the run goes on until it has, for as long again.
     pub floor_each_second: u64,
     /// What could not be set up.
     pub not_run: Vec<NotRun>,
 }
 
 impl Plan {
-    /// A short run of a few kinds: less than a minute and a half, with everything.
+    /// A short run of a few kinds: about a minute with everything, where the machine has time for it.
     pub fn smoke(seed: u64) -> Self {
         let kinds = [
             Kind::KillLeader,
@@ -106,9 +107,20 @@ impl Plan {
         1_536 + 3 * self.length.as_secs()
     }
 
+    /// Slots that meet every kind, if there is time for it, and for replacing members.
+    fn slots(&self) -> u32 {
+        let slots = 1_000 * self.length.as_secs() / (self.hold_ms.1 + 8_000);
+        u32::try_from(self.kinds.len()).ok().filter(|kinds| slots >= u64::from(*kinds)).unwrap_or(0)
+    }
+
+    /// What the load must come to.
+    fn operations(&self) -> u64 {
+        self.length.as_secs() * self.floor_each_second
+    }
+
     fn header(&self, cluster: &Cluster) -> Header {
         let seconds = self.length.as_secs();
-        let slots = |more_ms: u64| 1_000 * seconds / (self.hold_ms.1 + more_ms);
+        let slots = 1_000 * seconds / (self.hold_ms.1 + 3_000);
         Header {
             format: FORMAT,
             run: "chaos".into(),
@@ -119,15 +131,15 @@ impl Plan {
             voters: cluster.voters().to_vec(),
             backups: cluster.backups().to_vec(),
             floors: Floors {
-                operations: seconds * self.floor_each_second,
-                faults: slots(3_000) / 2,
+                operations: self.operations(),
+                faults: slots / 2,
                 writes: seconds * 4,
                 reads: seconds * 2,
                 revocations: seconds / 6,
                 ..Floors::default()
             },
-            // A run that had time for every kind, and for replacing members, must have met every kind.
-            kinds: if slots(8_000) >= self.kinds.len() as u64 {
+            // A run that has time for every kind must have met every kind.
+            kinds: if self.slots() > 0 {
                 self.kinds.iter().map(|kind| kind.word().to_owned()).collect()
             } else {
                 Vec::new()
@@ -214,7 +226,9 @@ impl Run {
         let (end, mut check) = (Instant::now() + plan.length, Instant::now() + CHECK_EVERY);
         self.wait_for_writes().await?;
         for slot in Slots::new(plan.seed, &plan.kinds, plan.hold_ms) {
-            if Instant::now() >= end {
+            let now = Instant::now();
+            let enough = self.shared.answered() >= plan.operations() && self.slot >= plan.slots();
+            if now >= end && (enough || now >= end + plan.length) {
                 break;
             }
             self.slot += 1;

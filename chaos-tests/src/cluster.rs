@@ -327,6 +327,17 @@ impl Cluster {
         self.directory.join("nodes").join(node)
     }
 
+    /// Stops a node with SIGTERM and starts it again. Does not wait for it.
+    ///
+    /// # Errors
+    /// [`ClusterError::Process`] if it did not end well.
+    pub async fn restart(&mut self, node: &str) -> Result<(), ClusterError> {
+        if let Some(process) = self.running.remove(node) {
+            process.stop().await?;
+        }
+        self.start_node(node)
+    }
+
     /// Stops all nodes with SIGTERM.
     ///
     /// # Errors

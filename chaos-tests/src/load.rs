@@ -127,6 +127,7 @@ pub struct Shared {
     known: Mutex<AllKnown>,
     writes_under_way: AtomicU64,
     written_bytes: AtomicU64,
+    answered: AtomicU64,
     /// Operations that dealt with each participant since the last rest.
     dealt: Vec<AtomicU32>,
 }
@@ -141,6 +142,7 @@ impl Shared {
             known: Mutex::default(),
             writes_under_way: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             dealt,
         }
     }
@@ -184,6 +186,11 @@ impl Shared {
     /// Bytes of acknowledged bodies so far, repeated ones counted again.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Operations that were answered so far, be it by a refusal.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Writes under way now.

@@ -61,6 +61,8 @@ pub enum Kind {
     SyncError,
     /// A voter's syncs take 300 ms each.
     SlowSync,
+    /// The leader's file system stands still: every write to it waits.
+    FreezeLeader,
     /// A power cut at the leader.
     PowerCutLeader,
     /// A power cut at all voters at once.
@@ -77,6 +79,10 @@ pub enum Kind {
     HandOver,
     /// A certificate is renewed.
     Renew,
+    /// Every member is stopped in order and started again, one after the other, the leader last.
+    Rolling,
+    /// The leader, which is well, is replaced by a new voter.
+    ReplaceLeader,
 }
 
 /// What a kind does, and with what.
@@ -92,7 +98,7 @@ const fn row(kind: Kind, word: &'static str, overlaps: bool, tools: &'static [&'
     Row { kind, word, overlaps, tools }
 }
 
-const TABLE: [Row; 30] = [
+const TABLE: [Row; 33] = [
     row(Kind::KillLeader, "kill-leader", true, &[]),
     row(Kind::KillFollower, "kill-follower", true, &[]),
     row(Kind::KillBackup, "kill-backup", true, &[]),
@@ -115,6 +121,7 @@ const TABLE: [Row; 30] = [
     row(Kind::FullBackup, "full-backup", true, &[]),
     row(Kind::SyncError, "sync-error", true, &["strace"]),
     row(Kind::SlowSync, "slow-sync", true, &["strace"]),
+    row(Kind::FreezeLeader, "freeze-leader", true, &["fsfreeze"]),
     row(Kind::PowerCutLeader, "power-cut-leader", true, &[]),
     row(Kind::PowerCutVoters, "power-cut-voters", false, &[]),
     row(Kind::FlipLog, "flip-log", false, &[]),
@@ -123,6 +130,8 @@ const TABLE: [Row; 30] = [
     row(Kind::OldCopy, "old-copy", false, &[]),
     row(Kind::HandOver, "hand-over", true, &[]),
     row(Kind::Renew, "renew", true, &[]),
+    row(Kind::Rolling, "rolling", false, &[]),
+    row(Kind::ReplaceLeader, "replace-leader", false, &[]),
 ];
 
 /// What every cluster apart needs.
@@ -190,7 +199,7 @@ mod tests {
             assert_eq!(kind.row().kind, *kind);
             assert_eq!(Kind::of(kind.word()), Some(*kind));
         }
-        assert_eq!(Kind::Renew as usize + 1, TABLE.len(), "a kind has no row");
+        assert_eq!(Kind::ReplaceLeader as usize + 1, TABLE.len(), "a kind has no row");
         assert_eq!(Kind::of("rain"), None);
     }
 

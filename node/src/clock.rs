@@ -3,9 +3,11 @@
 //! Invariants
 //! - A node's clock is held against the voters' median, its own voice among them: one clock alone, however
 //!   wrong, moves nobody else.
+//! - A clock that is set is not trusted before it was compared anew.
 //! - Nobody is judged by what was heard long ago, or by nobody: then the former judgement stands.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::macros::{format_description, offset};
@@ -16,6 +18,33 @@ pub const HEARD_MAX: Duration = Duration::from_secs(3);
 /// Stands for an offset that is not known yet: a node that has just started decides nothing before it has
 /// compared its clock.
 pub const NOT_COMPARED: i64 = i64::MIN;
+
+/// How far the wall clock may move otherwise than the clock that nobody can set, in milliseconds, between two
+/// comparisons: clocks are slewed by far less, and a thread that waits between two looks shows no more.
+const SET_MS_MAX: u64 = 1_000;
+
+/// Notices that the wall clock was set since it was compared. Voters compare each second, and a command of
+/// that second would move the cluster's time.
+#[derive(Debug, Default)]
+pub struct Steady(Mutex<Option<(u64, Instant)>>);
+
+impl Steady {
+    /// The wall clock, which showed `wall_ms` at a moment, has been compared. The judgement must be known to
+    /// everybody before.
+    pub fn compared(&self, wall_ms: u64, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((wall_ms, at));
+    }
+
+    /// Whether the wall clock, which shows `wall_ms` at a moment, has gone on from the last comparison as time
+    /// does. Without one there is nothing to say.
+    pub fn goes_on(&self, wall_ms: u64, at: Instant) -> bool {
+        let compared = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        compared.is_none_or(|(then_ms, then)| {
+            let passed_ms = u64::try_from(at.saturating_duration_since(then).as_millis()).unwrap_or(u64::MAX);
+            then_ms.saturating_add(passed_ms).abs_diff(wall_ms) <= SET_MS_MAX
+        })
+    }
+}
 
 /// Milliseconds since 1970-01-01 UTC.
 pub fn now_ms() -> u64 {
@@ -111,6 +140,22 @@ mod tests {
         for (others, expected) in table {
             assert_eq!(judge(others), *expected, "{others:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed_until_it_is_compared() {
+        let (steady, at) = (Steady::default(), Instant::now());
+        assert!(steady.goes_on(NOW_MS, at), "nothing was compared");
+        steady.compared(NOW_MS, at);
+        let day = Duration::from_secs(86_400);
+        for (moved_ms, goes_on) in [(0, true), (900, true), (-900, true), (1_100, false), (-1_100, false)] {
+            for later in [Duration::ZERO, day] {
+                let wall_ms = (NOW_MS + later.as_millis() as u64).saturating_add_signed(moved_ms);
+                assert_eq!(steady.goes_on(wall_ms, at + later), goes_on, "{moved_ms} ms");
+            }
+        }
+        steady.compared(NOW_MS + 3_600_000, at + day);
+        assert!(steady.goes_on(NOW_MS + 3_600_010, at + day + Duration::from_millis(10)));
     }
 
     #[test]

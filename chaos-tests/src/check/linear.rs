@@ -15,7 +15,7 @@ use super::view::{Fate, View, request};
 use crate::history::{Action, Operation, Outcome, Revision};
 
 /// How long one search may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Records that a list may have to be one page, and so a thing of one moment.
 const PAGE: usize = 1_000;

@@ -211,7 +211,8 @@ impl Cluster {
         self.write_clients()
     }
 
-    /// Replaces a voter that does not run by a new one of another name, and answers the name.
+    /// Replaces a voter, whether it runs or not, by a new one of another name, and answers the name. The old
+    /// one is no member from then on; whether its process ends is left to the caller.
     ///
     /// # Errors
     /// [`ClusterError`].

@@ -157,6 +157,9 @@ impl Session {
     }
 
     fn record(&self, call_us: u64, place: usize, facility: &str, action: Action, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Unknown { .. } | Outcome::Failed { .. }) {
+            self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        }
         let recorder = &self.shared.recorder;
         recorder.operation(Operation {
             id: 0,

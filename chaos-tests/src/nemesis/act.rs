@@ -269,6 +269,11 @@ impl Faults {
             }
             Kind::SyncError => fault.trace(cluster, "error=EIO").await,
             Kind::SlowSync => fault.trace(cluster, "delay_enter=300000").await,
+            Kind::FreezeLeader => {
+                let node = fault.target(cluster)?;
+                fault.undo.push(Undo::Thaw(cluster.site()?.disk(&node)?.freeze().await?));
+                Ok(())
+            }
             Kind::PowerCutLeader => {
                 let node = fault.target(cluster)?;
                 fault.cut_power(cluster, &[node]).await
@@ -295,6 +300,21 @@ impl Faults {
                     Ok(leader) => fault.detail = format!("to {leader}"),
                     Err(error) => return skip(&error.to_string()),
                 }
+                Ok(())
+            }
+            Kind::Rolling => {
+                let mut nodes = cluster.nodes();
+                nodes.sort_by_key(|node| fault.leader.as_ref() == Some(node));
+                fault.nodes.clone_from(&nodes);
+                for node in &nodes {
+                    cluster.restart(node).await?;
+                    cluster.wait_until("every member", WHOLE, missing_member).await?;
+                }
+                Ok(())
+            }
+            Kind::ReplaceLeader => {
+                let node = fault.target(cluster)?;
+                fault.undo.push(Undo::Relieve(node));
                 Ok(())
             }
             Kind::Renew => {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::act::{Faults, Trouble};
 use crate::cluster::{Cluster, ClusterError, LOOK};
+use crate::site::disk::Frozen;
 use crate::site::network::Network;
 use crate::site::tool::ToolError;
 
@@ -43,6 +44,8 @@ pub(super) enum Undo {
     Clock,
     /// Space on the disk.
     Empty(String),
+    /// Let the file system go on.
+    Thaw(Frozen),
     /// Let the tracer go.
     Trace { child: Child, told: PathBuf },
     /// Stop the flapping.
@@ -51,6 +54,8 @@ pub(super) enum Undo {
     Caught { node: String, before: String },
     /// Replace the member.
     Replace(String),
+    /// Replace the member while it runs.
+    Relieve(String),
 }
 
 /// What was seen when a step was taken back.
@@ -129,6 +134,7 @@ impl Undo {
             Self::Fast(node) => return Ok(Told::count(Network::fast(&node).await?, "packets held back or dropped")),
             Self::Clock => cluster.site()?.set_clock(0)?,
             Self::Empty(node) => cluster.site()?.disk(&node)?.empty()?,
+            Self::Thaw(frozen) => frozen.thaw().await?,
             Self::Trace { child, told } => return Ok(detach(child, &told).await?),
             Self::Flap { stop, task } => {
                 let _ = stop.send(());
@@ -143,6 +149,15 @@ impl Undo {
                 let caught = state_of(cluster, &node) != before;
                 let words = if caught { "a full transfer was taken" } else { "the log was enough" };
                 return Ok(Told { hit: caught, seen: Some(words.into()) });
+            }
+            Self::Relieve(node) => {
+                // What is no member any more may end by itself.
+                cluster.excuse(&node, true);
+                let new = cluster.replace(&node).await?;
+                end(cluster, &node).await?;
+                cluster.excuse(&node, false);
+                faults.members_changed(cluster).await?;
+                return Ok(Told { hit: true, seen: Some(format!("{new} took its place")) });
             }
             Self::Replace(node) => {
                 let ended = !cluster.runs(&node);

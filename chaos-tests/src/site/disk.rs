@@ -104,6 +104,16 @@ impl Disk {
         let path = self.mount.join(BALLAST);
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
+
+    /// Lets every write wait, until what is answered is thawed or dropped.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub async fn freeze(&self) -> Result<Frozen, ToolError> {
+        call("fsfreeze", &["--freeze".as_ref(), self.mount.as_os_str()]).await?;
+        Ok(Frozen(Some(self.mount.clone())))
+    }
+
     /// Bytes that are used.
     ///
     /// # Errors
@@ -112,5 +122,29 @@ impl Disk {
         let told = failed("look at", &self.mount);
         let space = rustix::fs::statvfs(&self.mount).map_err(|error| told(error.into()))?;
         Ok((space.f_blocks - space.f_bfree) * space.f_frsize)
+    }
+}
+
+/// A file system that stands still. It must not stay so when the run ends, or the kernel would keep it.
+#[derive(Debug)]
+pub struct Frozen(Option<PathBuf>);
+
+impl Frozen {
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub async fn thaw(mut self) -> Result<(), ToolError> {
+        let Some(mount) = self.0.take() else { return Ok(()) };
+        call("fsfreeze", &["--unfreeze".as_ref(), mount.as_os_str()]).await.map(drop)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Some(mount) = &self.0 {
+            // The run ends with an error of its own.
+            let _ = std::process::Command::new("fsfreeze").arg("--unfreeze").arg(mount).status();
+        }
     }
 }

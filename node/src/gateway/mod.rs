@@ -86,6 +86,8 @@ pub struct Gateway {
     pub clock_offset_ms: AtomicI64,
     /// The other voters, by name, while none of them was ever heard.
     pub silent_voters: Mutex<Vec<String>>,
+    /// Whether it was set since.
+    pub steady: crate::clock::Steady,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
     /// Checks signatures that come with records.
@@ -119,6 +121,7 @@ impl Gateway {
             space,
             clock_offset_ms: AtomicI64::new(NOT_COMPARED),
             silent_voters: Mutex::default(),
+            steady: crate::clock::Steady::default(),
             reach,
             signatures: crate::signature::Checker::default(),
             in_flight: tokio::sync::watch::Sender::new(0),
@@ -179,10 +182,16 @@ impl Gateway {
 
     /// This node's clock, if it can be trusted.
     pub fn now_ms(&self) -> Result<u64, GatewayError> {
+        let now_ms = crate::clock::now_ms();
+        // First: whoever sees the last comparison here sees below what it came to.
+        let goes_on = self.steady.goes_on(now_ms, std::time::Instant::now());
         match self.clock_offset_ms.load(Ordering::Relaxed) {
             NOT_COMPARED => Err(GatewayError::Unavailable { why: self.why_not_compared() }),
             _ if self.clock_is_off() => Err(GatewayError::Clock),
-            _ => Ok(crate::clock::now_ms()),
+            _ if !goes_on => {
+                Err(GatewayError::Unavailable { why: "this node's clock was set and is compared first".into() })
+            }
+            _ => Ok(now_ms),
         }
     }
 
