@@ -63,10 +63,19 @@ pub struct Access {
     pub episode: Option<[u8; 16]>,
     /// Records given out in an access to several.
     pub records: Vec<RecordId>,
-    /// Records refused in an access to several.
-    pub refused_records: Vec<RecordId>,
+    /// Records refused in an access to several, each with its reason.
+    pub refused_records: Vec<RefusedAccess>,
     /// The act of two, review or erasure that it belongs to.
     pub act: Option<[u8; 16]>,
+}
+
+/// A record that was refused in an access to several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedAccess {
+    /// The record.
+    pub record: RecordId,
+    /// Why it was refused; a facility's list has `refused` where the reason is the participant's business.
+    pub denial: String,
 }
 
 impl fmt::Debug for Access {
@@ -117,16 +126,22 @@ impl Access {
             range_start: wire.range_start,
             episode: wire.episode_id[..].try_into().ok(),
             records: records(&wire.record_ids)?,
-            refused_records: records(&wire.refused_record_ids)?,
+            refused_records: wire.refused_records.into_iter().map(refused).collect::<Result<_, _>>()?,
             act: wire.act_id[..].try_into().ok(),
         })
     }
 }
 
 fn records(ids: &[bytes::Bytes]) -> Result<Vec<RecordId>, Failure> {
-    let id =
-        |id: &bytes::Bytes| RecordId::from_wire(id).ok_or_else(|| Failure::broken("a record id of a wrong length"));
-    ids.iter().map(id).collect()
+    ids.iter().map(record).collect()
+}
+
+fn record(id: &bytes::Bytes) -> Result<RecordId, Failure> {
+    RecordId::from_wire(id).ok_or_else(|| Failure::broken("a record id of a wrong length"))
+}
+
+fn refused(wire: v1::RefusedAccess) -> Result<RefusedAccess, Failure> {
+    Ok(RefusedAccess { record: record(&wire.record_id)?, denial: wire.denial })
 }
 
 /// A list of accesses, made by [`Person::accesses`] and [`ActingClient::accesses`].

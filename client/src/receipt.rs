@@ -2,8 +2,8 @@
 //!
 //! Format of the text, version 1, stable: nine fields joined by `:`
 //! `kura1 : timeline : leader term : index : request id : record id : version : journal position : reach`,
-//! numbers in decimal, ids in hexadecimal, the reach as its word; `repeated` is not kept, since it
-//! tells of the answer and not of the write. Version 2 (`kura2`) has a tenth field, the leaf of the journal
+//! numbers in decimal, ids in hexadecimal, the reach as its word; `repeated` and `nothing_to_end` are not kept,
+//! since they tell of the answer and not of the write. Version 2 (`kura2`) has a tenth field, the leaf of the journal
 //! entry in hexadecimal; a receipt that does not know it is written as version 1.
 
 use std::fmt;
@@ -71,6 +71,7 @@ pub struct Receipt {
     journal_position: u64,
     reach: Reach,
     repeated: bool,
+    nothing_to_end: bool,
     journal_leaf: Option<[u8; 32]>,
 }
 
@@ -126,6 +127,11 @@ impl Receipt {
         self.repeated
     }
 
+    /// Whether a grant was revoked that was not there: nothing changed, and the revocation stands in the journal.
+    pub fn nothing_to_end(&self) -> bool {
+        self.nothing_to_end
+    }
+
     pub(crate) fn from_wire(wire: v1::Receipt) -> Option<Self> {
         Some(Self {
             timeline: wire.timeline,
@@ -137,6 +143,7 @@ impl Receipt {
             journal_position: wire.journal_position,
             reach: Reach::from_number(wire.reach)?,
             repeated: wire.repeated,
+            nothing_to_end: wire.nothing_to_end,
             journal_leaf: wire.journal_leaf[..].try_into().ok(),
         })
     }
@@ -204,6 +211,7 @@ impl FromStr for Receipt {
                 .map(|(reach, _)| *reach)
                 .ok_or(ReceiptError { field: "reach" })?,
             repeated: false,
+            nothing_to_end: false,
             journal_leaf: match has_leaf {
                 true => {
                     let leaf = parts.next().and_then(|text| from_hex("journal leaf", text).ok());

@@ -44,6 +44,18 @@ pub enum IdError {
         /// The field's name.
         field: &'static str,
     },
+    /// An outside identifier held a character that nobody sees.
+    #[error("{field} contains {UNSEEN}")]
+    Unseen {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// An outside identifier was nothing but blanks.
+    #[error("{field} is blank")]
+    Blank {
+        /// The field's name.
+        field: &'static str,
+    },
     /// The institution code is not ten ASCII digits.
     #[error("an institution code is exactly {INSTITUTION_CODE_DIGITS} digits, given {length} characters")]
     InstitutionCode {
@@ -60,6 +72,33 @@ pub enum IdError {
         /// Bytes needed.
         expected: usize,
     },
+}
+
+/// What is said of a text with a character for which [`is_unseen`] holds.
+pub const UNSEEN: &str = "an invisible character (one without width, or one that turns the direction of writing)";
+
+/// Whether a character changes how a text reads, or compares, without being seen: two ids that look alike would
+/// be two, and a name could read otherwise than it is. Those of Unicode's `Default_Ignorable_Code_Point` and
+/// `Bidi_Control`, and line and paragraph separators; but for variation selectors, which Japanese names are
+/// written with. Spaces of any width are seen.
+pub fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
+}
+
+/// Whether a text shows nothing: it is empty, or holds only white space and characters that stand on others.
+pub fn is_blank(text: &str) -> bool {
+    let shows_nothing = |character: char| {
+        // Braille's blank pattern is no white space, but looks like it.
+        character.is_whitespace()
+            || character.is_control()
+            || is_unseen(character)
+            || matches!(character, '\u{180b}'..='\u{180f}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
+    };
+    text.chars().all(shows_nothing)
 }
 
 /// The 16-digit number under which a participant is known in the prefecture. Never reused.
@@ -103,7 +142,8 @@ macro_rules! outside_id {
         pub struct $name(String);
 
         impl $name {
-            /// Parses 1 to [`OUTSIDE_ID_BYTES_MAX`] bytes of UTF-8 without control characters.
+            /// Parses 1 to [`OUTSIDE_ID_BYTES_MAX`] bytes of UTF-8 without control characters and others that
+            /// nobody sees, not all of it blank.
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 if text.is_empty() {
                     return Err(IdError::Empty { field: $field });
@@ -113,6 +153,12 @@ macro_rules! outside_id {
                 }
                 if text.chars().any(char::is_control) {
                     return Err(IdError::Control { field: $field });
+                }
+                if text.chars().any(is_unseen) {
+                    return Err(IdError::Unseen { field: $field });
+                }
+                if is_blank(text) {
+                    return Err(IdError::Blank { field: $field });
                 }
                 Ok(Self(text.to_owned()))
             }
@@ -307,6 +353,18 @@ mod tests {
         assert_eq!(LocalId::parse(""), Err(IdError::Empty { field: "local id" }));
         assert!(matches!(DocumentId::parse(&"x".repeat(129)), Err(IdError::Long { length: 129, .. })));
         assert!(matches!(UserId::parse("a\nb"), Err(IdError::Control { .. })));
+        for unseen in ["F\u{200b}0012", "\u{202e}2100F", "F0012\u{feff}", "F\u{ad}1", "\u{3164}", "F\u{2066}1\u{2069}"]
+        {
+            assert_eq!(FacilityId::parse(unseen), Err(IdError::Unseen { field: "facility" }), "{unseen:?}");
+        }
+        for blank in [" ", "\u{3000}\u{a0}", "\u{2800}", "\u{fe0f}"] {
+            assert_eq!(LocalId::parse(blank), Err(IdError::Blank { field: "local id" }), "{blank:?}");
+        }
+        // Names with an ideographic space, half-width and combining marks, and an ideographic variation sequence.
+        for japanese in ["佐藤　花子", "ｻﾄｳ ﾊﾅｺ", "か\u{3099}き", "葛\u{e0100}城", "病棟・３階（東）"]
+        {
+            assert!(UserId::parse(japanese).is_ok() && !is_blank(japanese), "{japanese:?}");
+        }
         assert_eq!(format!("{:?}", FacilityId::parse("F0012").unwrap()), "FacilityId(…)");
     }
 

@@ -120,6 +120,7 @@ impl Node {
             journal_position: 3,
             reach: 4,
             repeated: false,
+            nothing_to_end: false,
             journal_leaf: Bytes::new(),
         }
     }

@@ -19,6 +19,12 @@ struct Told {
     journal_position: u64,
     reach: &'static str,
     repeated: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    nothing_to_end: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Prints a receipt.
@@ -33,11 +39,15 @@ pub fn print(receipt: &Receipt, output: Output) -> Result<(), Failure> {
         journal_position: receipt.journal_position(),
         reach: receipt.reach().word(),
         repeated: receipt.repeated(),
+        nothing_to_end: receipt.nothing_to_end(),
     };
     let mut fields = Vec::new();
     if let (Some(record), Some(version)) = (&told.record, told.version) {
         fields.push(("record", record.clone()));
         fields.push(("version", version.to_string()));
+    }
+    if told.nothing_to_end {
+        fields.push(("note", "nothing was granted to this facility: there was nothing to revoke".into()));
     }
     fields.push(("committed", words(receipt)));
     fields.push(("receipt", receipt.to_string()));

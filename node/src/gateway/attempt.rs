@@ -244,7 +244,7 @@ impl<'g> Attempt<'g> {
     pub fn deny(&mut self, reason: Denial) {
         self.command.writes.clear();
         self.command.request = None;
-        self.entry.denial = reason.number();
+        self.entry.deny(reason.number());
         self.journal_as_drafted();
     }
 

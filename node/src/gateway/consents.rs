@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kura_cluster::consent::{Act, Basis, ConsentTerms, Denial, decide, is_granted};
-use kura_cluster::id::FacilityId;
+use kura_cluster::id::{FacilityId, UNSEEN, is_blank, is_unseen};
 use kura_cluster::row::{Grant, GrantIndexRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::Action;
@@ -12,7 +12,7 @@ use kura_proto::v1;
 use super::attempt::Attempt;
 use super::caller::{CallerRows, load_facility};
 use super::consent_history::{self, End, end_consent, end_grants};
-use super::limits::{CONSENTS_MAX, GRANTS_MAX, TEXT_BYTES_MAX};
+use super::limits::{CONSENT_DAY_FIRST, CONSENTS_MAX, GRANTS_MAX, TEXT_BYTES_MAX};
 use super::links::links_of;
 use super::own_grants::OwnGrants;
 use super::participant::{Known, number};
@@ -32,6 +32,10 @@ impl Gateway {
             [("proxy", &consent.proxy), ("proxy_relation", &consent.proxy_relation), ("evidence", &consent.evidence)]
         {
             bounded(field, text)?;
+        }
+        // The future is refused by a rule: it is journalled.
+        if consent.signed_day < CONSENT_DAY_FIRST {
+            return Err(GatewayError::invalid("signed_day", "lies before 1900-01-01, the limit"));
         }
         let done = self
             .transact(caller, Action::Enrol, Some(&asked), |attempt| {
@@ -136,8 +140,10 @@ impl Gateway {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
                 let act = Act::Revoke { evidence: &request.evidence };
-                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                let mut receipt = ReceiptRow::default();
+                let (verdict, _) = decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
+                    receipt.nothing_to_end = !is_granted(&known.row, named.reveal());
                     let mut row = (*known.row).clone();
                     // Revoking what is not granted is no error: the participant's will is the same.
                     end_grants(&mut row, &subject.end(attempt, &request.evidence), |named_then| {
@@ -147,7 +153,8 @@ impl Gateway {
                     let key = grant_index_key(attempt, &named, &known.pseudonym);
                     attempt.command.delete(&key);
                     Ok(())
-                })
+                })?;
+                Ok((verdict, receipt))
             })
             .await?;
         Ok(self.receipt(&done, &asked, true).await)
@@ -303,10 +310,16 @@ fn local_id(link: &v1::Link, subject: &Subject) -> String {
     }
 }
 
-/// A free text within its bound: a length, and no control characters.
+/// A free text within its bound: a length, and no characters that nobody sees. What is given says something.
 pub fn bounded(field: &'static str, text: &str) -> Result<(), GatewayError> {
     if text.chars().any(char::is_control) {
         return Err(GatewayError::invalid(field, "contains a control character"));
+    }
+    if text.chars().any(is_unseen) {
+        return Err(GatewayError::invalid(field, format!("contains {UNSEEN}")));
+    }
+    if !text.is_empty() && is_blank(text) {
+        return Err(GatewayError::invalid(field, "is blank"));
     }
     match text.len() {
         length if length > TEXT_BYTES_MAX => {

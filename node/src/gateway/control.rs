@@ -93,5 +93,5 @@ fn change(
         attempt.put_with(key, data, loaded.revision, &control);
         Ok(())
     })?;
-    Ok((verdict, ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version }))
+    Ok((verdict, ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version, ..ReceiptRow::default() }))
 }

@@ -4,7 +4,7 @@
 //! Invariants
 //! - Only denials are ever counted; a permitted access always has an entry of its own.
 //! - The first [`BUCKET_DENIALS`] of a user, and one each [`REFILL_INTERVAL`] after that, have entries of
-//!   their own.
+//!   their own. Of a read of several records each record refused counts, also where the others are handed out.
 //! - The users remembered are bounded; beyond the bound everybody has entries of their own again.
 //! - A count that was taken out is journalled or comes back. One whose proposal's fate is unknown comes
 //!   back, too: such denials may be counted twice, never not at all.
@@ -56,15 +56,27 @@ impl Denials {
         }
         let bucket = buckets.entry(user).or_insert_with(|| Bucket { left: BUCKET_DENIALS, filled: now, counted: None });
         bucket.refill(now);
+        let mut last = entry.clone();
+        last.deny(reason.number());
         if bucket.left > 0 {
-            bucket.left -= 1;
+            bucket.left = bucket.left.saturating_sub(last.refusals());
             return true;
         }
-        let count = bucket.counted.as_ref().map_or(0, |(_, count)| *count).saturating_add(1);
-        let mut last = entry.clone();
-        last.denial = reason.number();
+        let count = bucket.counted.as_ref().map_or(0, |(_, count)| *count).saturating_add(last.refusals());
         bucket.counted = Some((last, count));
         false
+    }
+
+    /// Counts refusals that stand in the entry of a permitted access.
+    pub fn charge(&self, actor: &ActorRow, refusals: u32, now: Instant) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = user_of(actor);
+        if refusals == 0 || !buckets.contains_key(&user) && buckets.len() >= USERS_MAX {
+            return;
+        }
+        let bucket = buckets.entry(user).or_insert_with(|| Bucket { left: BUCKET_DENIALS, filled: now, counted: None });
+        bucket.refill(now);
+        bucket.left = bucket.left.saturating_sub(refusals);
     }
 
     /// Takes what was counted, and forgets users whose buckets are full again. A user with a count stays
@@ -176,6 +188,22 @@ mod tests {
         assert_eq!(counted[0].0.denial, Denial::NotGranted.number());
         assert!(denials.take_counted(now).is_empty());
         assert!(denials.has_own_entry(&entry("a"), Denial::NotGranted, now + REFILL_INTERVAL));
+    }
+
+    #[test]
+    fn each_refused_record_of_a_call_counts() {
+        let denials = Denials::default();
+        let now = Instant::now();
+        let refused =
+            |records: usize| JournalEntry { refused_records: vec![Default::default(); records], ..entry("a") };
+        denials.charge(&entry("a").actor.unwrap(), BUCKET_DENIALS - 1, now);
+        assert!(denials.has_own_entry(&refused(64), Denial::NotGranted, now), "one was left");
+        assert!(!denials.has_own_entry(&refused(64), Denial::NotGranted, now), "the first call spent the bucket");
+        assert!(!denials.has_own_entry(&entry("a"), Denial::NotGranted, now));
+        let counted = denials.take_counted(now);
+        assert_eq!(counted.iter().map(|(_, count)| *count).sum::<u32>(), 65);
+        denials.charge(&entry("b").actor.unwrap(), 64, now);
+        assert!(!denials.has_own_entry(&entry("b"), Denial::NotGranted, now), "permitted calls spend it, too");
     }
 
     #[test]

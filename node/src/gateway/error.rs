@@ -36,6 +36,15 @@ pub enum GatewayError {
         /// What uses it.
         what: &'static str,
     },
+    /// An act about the same waits for its second registrar, stale or not.
+    #[error(
+        "act {act} about the same is open: another registrar confirms it (`kura act confirm {act}`), or any rejects it, \
+         as it has to be if it is stale (`kura act reject {act}`)"
+    )]
+    ProposedBefore {
+        /// Its id, in hexadecimal.
+        act: String,
+    },
     /// Something else is registered under it.
     #[error("{field} is registered, and otherwise: look at it, and change it instead of adding it")]
     Registered {

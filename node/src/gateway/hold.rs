@@ -77,5 +77,5 @@ fn change(
         attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &participant);
         Ok(())
     })?;
-    Ok((verdict, ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version }))
+    Ok((verdict, ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version, ..ReceiptRow::default() }))
 }

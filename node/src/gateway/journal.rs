@@ -8,7 +8,7 @@
 
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::id::Pseudonym;
-use kura_cluster::row::{JournalEntry, Participant, RowKey, StoredRow, Table};
+use kura_cluster::row::{JournalEntry, Participant, RefusedRecord, RowKey, StoredRow, Table};
 use kura_cluster::word::{Action, ActorKind};
 use kura_proto::v1;
 
@@ -242,7 +242,7 @@ impl<'s> Journal<'s> {
             reason: entry.reason,
             count: entry.count.max(1),
             record_ids: entry.record_ids,
-            refused_record_ids: entry.refused_record_ids,
+            refused_records: entry.refused_records.into_iter().map(|refused| refused_told(refused, view)).collect(),
             ..v1::Access::default()
         };
         match view {
@@ -284,6 +284,14 @@ impl<'s> Journal<'s> {
         let row = self.attempt.look::<Participant>(&RowKey::participant(&pseudonym))?;
         Ok(row.value.map(|participant| participant.number.clone()).unwrap_or_default())
     }
+}
+
+fn refused_told(refused: RefusedRecord, view: View) -> v1::RefusedAccess {
+    let denial = match (Denial::from_number(refused.denial), view) {
+        (Some(denial), View::Facility) if denial.is_uniform() => UNIFORM_WORD,
+        (denial, _) => denial.map_or("", Denial::word),
+    };
+    v1::RefusedAccess { record_id: refused.record_id, denial: denial.into() }
 }
 
 /// What a facility's list says instead of a reason that is a participant's own business.

@@ -16,6 +16,9 @@ pub const FACILITIES_MAX: usize = 512;
 pub const GRANTS_MAX: usize = 4096;
 /// Consents in a participant's history, one for each time of taking part.
 pub const CONSENTS_MAX: usize = 256;
+/// Earliest day on which a consent can have been signed: 1900-01-01, in days since 1970-01-01. Nobody who takes
+/// part was born before.
+pub const CONSENT_DAY_FIRST: i32 = -25_567;
 /// Bytes of a free text: names, evidence, reasons, media types, part names.
 pub const TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a detached signature or a timestamp token.
@@ -58,5 +61,7 @@ pub const ACTS_REPLY_BYTES: usize = 1 << 20;
 pub const PROFESSIONS_MAX: usize = 64;
 /// Enrolments that can become aliases of one participant.
 pub const ALIASES_MAX: usize = 16;
-/// Facilities' own ids of one participant that are shown, for each number that they have.
-pub const LINKS_SHOWN_MAX: usize = 4096;
+/// One facility's own ids of one participant: enough for a patient who was registered again and again.
+pub const FACILITY_LINKS_MAX: usize = 64;
+/// Facilities' own ids of one participant, for each number that they have; all of them are shown.
+pub const LINKS_MAX: usize = 4096;

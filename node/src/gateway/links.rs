@@ -12,7 +12,7 @@ use kura_proto::v1;
 use super::attempt::{Attempt, broken};
 use super::caller::{CallerRows, StatedActor};
 use super::consents::{bounded, decide_on};
-use super::limits::LINKS_SHOWN_MAX;
+use super::limits::{FACILITY_LINKS_MAX, LINKS_MAX};
 use super::participant::{Known, number};
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
@@ -36,6 +36,7 @@ impl Gateway {
                             false => Err(GatewayError::InUse { field: "local_id", what: "another participant" }),
                         };
                     }
+                    check_room(attempt, known, facility)?;
                     let row = LinkRow {
                         pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
                         facility: facility.into(),
@@ -150,6 +151,30 @@ fn put_link(attempt: &mut Attempt<'_>, key: &RowKey, replaces: Revision, row: &L
     attempt.put(&reverse, Revision::ABSENT, row);
 }
 
+/// Whether a participant can be linked to one more id: no facility fills what is shown of the others'.
+///
+/// What is counted is expected: every link rewrites the participant.
+fn check_room(attempt: &Attempt<'_>, known: &Known, facility: &str) -> Result<(), GatewayError> {
+    let links = links_under(attempt, &known.pseudonym)?;
+    let own = links.iter().filter(|link| link.facility == facility).count();
+    let full = |whose: &str, most: usize| {
+        Err(GatewayError::invalid(
+            "local_id",
+            format!("is one more than {most} of this participant, the limit of {whose}"),
+        ))
+    };
+    if own >= FACILITY_LINKS_MAX {
+        return full("a facility", FACILITY_LINKS_MAX);
+    }
+    if links.len() >= LINKS_MAX { full("all facilities", LINKS_MAX) } else { Ok(()) }
+}
+
+fn links_under(attempt: &Attempt<'_>, pseudonym: &Pseudonym) -> Result<Vec<LinkRow>, GatewayError> {
+    let prefix = RowKey::links_of(pseudonym);
+    let rows = attempt.database.snapshot().scan(&prefix, None, LINKS_MAX).map_err(broken)?;
+    rows.iter().map(|(key, stored)| attempt.open_scanned(key, stored)).collect()
+}
+
 /// Rewritten unchanged: whoever decides on this participant notices that its ids changed.
 fn touch(attempt: &mut Attempt<'_>, known: &Known) {
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &*known.row);
@@ -173,6 +198,7 @@ fn relink(
         let why = format!("was linked anew {LINK_EVENTS_MAX} times, the limit; use another id");
         return Err(GatewayError::invalid("local_id", why));
     }
+    check_room(attempt, known, facility)?;
     let former = Pseudonym::from_slice(&before.pseudonym).map_err(|_| super::attempt::damaged(&key))?;
     let mut row = LinkRow {
         pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
@@ -211,10 +237,7 @@ pub fn links_of(
             // What changes its links rewrites it.
             attempt.load::<Participant>(&RowKey::participant(&pseudonym))?;
         }
-        let prefix = RowKey::links_of(&pseudonym);
-        let rows = attempt.database.snapshot().scan(&prefix, None, LINKS_SHOWN_MAX).map_err(broken)?;
-        for (key, stored) in rows {
-            let row: LinkRow = attempt.open_scanned(&key, &stored)?;
+        for row in links_under(attempt, &pseudonym)? {
             if facility.is_none_or(|facility| row.facility == facility) {
                 links.push(told(row));
             }

@@ -53,6 +53,14 @@ impl Gateway {
         if request.key_sha256.len() != 32 {
             return Err(GatewayError::invalid("key_sha256", "a SHA-256 has 32 bytes"));
         }
+        let published = self.store.published();
+        if published.membership.membership().nodes().any(|(_, member)| member.name == request.name) {
+            // Its address and key would change for those who join later, and for nobody else.
+            return Err(GatewayError::InUse {
+                field: "name",
+                what: "a present member: give the new one another name, or approve another key of it (--renew-key)",
+            });
+        }
         let role = caller.identity.role;
         let done = self
             .transact(caller, Action::Member, None, |attempt| {

@@ -9,8 +9,8 @@
 //! - A denial is a command too: journalled with what it was decided on.
 //! - Plaintext exists only here and above; it never reaches a log line.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub mod accesses;
@@ -83,6 +83,8 @@ pub struct Gateway {
     /// How far this node's clock is off the voters' median, in milliseconds, or
     /// [`NOT_COMPARED`](crate::clock::NOT_COMPARED).
     pub clock_offset_ms: AtomicI64,
+    /// The other voters, by name, while none of them was ever heard.
+    pub silent_voters: Mutex<Vec<String>>,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
     /// Checks signatures that come with records.
@@ -114,6 +116,7 @@ impl Gateway {
             proposer,
             space,
             clock_offset_ms: AtomicI64::new(NOT_COMPARED),
+            silent_voters: Mutex::default(),
             reach,
             signatures: crate::signature::Checker::default(),
             in_flight: tokio::sync::watch::Sender::new(0),
@@ -174,9 +177,20 @@ impl Gateway {
     /// This node's clock, if it can be trusted.
     pub fn now_ms(&self) -> Result<u64, GatewayError> {
         match self.clock_offset_ms.load(Ordering::Relaxed) {
-            NOT_COMPARED => Err(GatewayError::Unavailable { why: "this node has not compared its clock yet".into() }),
+            NOT_COMPARED => Err(GatewayError::Unavailable { why: self.why_not_compared() }),
             _ if self.clock_is_off() => Err(GatewayError::Clock),
             _ => Ok(crate::clock::now_ms()),
+        }
+    }
+
+    fn why_not_compared(&self) -> String {
+        let silent = self.silent_voters.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
+        match silent.is_empty() {
+            true => "this node has just started and not compared its clock with the other voters' yet".into(),
+            false => format!(
+                "this node has reached no other voter since it started ({silent}), and decides nothing alone: more than \
+                 half of the voters have to run and reach each other"
+            ),
         }
     }
 

@@ -56,6 +56,7 @@ impl Gateway {
                     journal_position: committed.journal_first,
                     repeated: true,
                     reach: reach as u32,
+                    nothing_to_end: receipt.nothing_to_end,
                     journal_leaf: self.journal_leaf(committed.journal_first),
                 };
                 Ok(v1::OutcomeReply { kind: COMMITTED, receipt: Some(receipt) })

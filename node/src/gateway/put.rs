@@ -128,7 +128,11 @@ pub fn stored_before(
     let Some((_, Loaded { value: Some(row), .. })) = &writing.document else { return Ok(None) };
     let same_participant = writing.known.is(&row.pseudonym);
     if same_participant && row.body_sha256[..] == sha256[..] {
-        return Ok(Some(ReceiptRow { record_id: row.record_id.clone(), version: row.version }));
+        return Ok(Some(ReceiptRow {
+            record_id: row.record_id.clone(),
+            version: row.version,
+            ..ReceiptRow::default()
+        }));
     }
     // A further version of the same record may carry the same document id.
     match &record.version_of {
@@ -238,7 +242,7 @@ pub fn write_record(
         };
         attempt.append(&inbox, &row);
     }
-    Ok(ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version })
+    Ok(ReceiptRow { record_id: Bytes::copy_from_slice(&record_id.0), version, ..ReceiptRow::default() })
 }
 
 /// What a put asks for, whichever way its body comes: the body is part of it by its hash. `request` has
@@ -269,13 +273,8 @@ impl Gateway {
         let body_hash = body_sha256(&hashes);
         let asked = asked(&request, &body_hash)?;
         let record = NewRecord::parse(&request.participant, request.record.as_ref())?;
-        let signature_check = match self.signatures.begin(&record.signature, &record.timestamp_token) {
-            Some(mut check) => {
-                parts.iter().for_each(|part| check.update(&part.data));
-                Some(check.finish(self.now_ms()?))
-            }
-            None => None,
-        };
+        // Found out once, and only for a record that may be written.
+        let mut signature_check: Option<Option<SignatureCheck>> = None;
         let content_id = ContentId(random::id());
         let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
         let done = self
@@ -305,7 +304,9 @@ impl Gateway {
                         }
                         drafts.push(draft);
                     }
-                    let body = Body { place, parts: drafts, signature_check: signature_check.clone() };
+                    let check = || self.check_signature(&record, &parts, attempt.now_ms);
+                    let check = signature_check.get_or_insert_with(check).clone();
+                    let body = Body { place, parts: drafts, signature_check: check };
                     receipt = write_record(attempt, caller, &record, &writing, &body, record_id)?;
                     Ok(false)
                 })?;
@@ -315,6 +316,17 @@ impl Gateway {
         let mut receipt = self.receipt(&done, &asked, request.beyond_prefecture || may_narrow(&record)).await;
         receipt.repeated |= done.value == Some(true);
         Ok(receipt)
+    }
+}
+
+impl Gateway {
+    /// Checks the signature over a body in one message. It takes longer than a task of the runtime may.
+    fn check_signature(&self, record: &NewRecord, parts: &[v1::WholePart], now_ms: u64) -> Option<SignatureCheck> {
+        let mut check = self.signatures.begin(&record.signature, &record.timestamp_token)?;
+        Some(tokio::task::block_in_place(|| {
+            parts.iter().for_each(|part| check.update(&part.data));
+            check.finish(now_ms)
+        }))
     }
 }
 

@@ -159,11 +159,9 @@ fn propose<T: Registrable>(
     attempt.expect_table(Table::Act);
     let object = row.object();
     let open = open_acts(attempt)?;
-    if open.iter().any(|act| act.kind == kind && act.object == object) {
-        return Err(GatewayError::InUse {
-            field: "act",
-            what: "an open proposal about the same: confirm or reject that first (`kura act list`)",
-        });
+    if let Some(act) = open.iter().find(|act| act.kind == kind && act.object == object) {
+        let id = ActId::from_slice(&act.id).map_err(|_| GatewayError::Damaged { what: "act" })?;
+        return Err(GatewayError::ProposedBefore { act: id.to_hex() });
     }
     if open.len() >= ACTS_OPEN_MAX {
         let why = format!("{ACTS_OPEN_MAX} acts wait for their second registrar, the limit; close some first");

@@ -182,7 +182,7 @@ impl Gateway {
 /// A facility within its bounds.
 fn facility(given: v1::Facility) -> Result<Facility, GatewayError> {
     FacilityId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
-    bounded("name", &given.name)?;
+    named(&given.name)?;
     if !given.institution_code.is_empty() {
         InstitutionCode::parse(&given.institution_code).map_err(|e| GatewayError::invalid("institution_code", e))?;
     }
@@ -195,6 +195,14 @@ fn facility(given: v1::Facility) -> Result<Facility, GatewayError> {
         emergency: given.emergency,
         institution_code: given.institution_code,
     })
+}
+
+/// What people read in lists instead of an id.
+fn named(name: &str) -> Result<(), GatewayError> {
+    if name.is_empty() {
+        return Err(GatewayError::invalid("name", "is missing"));
+    }
+    bounded("name", name)
 }
 
 /// Codes in use are not refused for their check digit; whoever enters one is told to look again.

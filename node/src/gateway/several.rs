@@ -4,18 +4,20 @@
 //! - The call is let in as a whole; then each record is asked for as reading it alone would ask, and
 //!   expected by the command whether it is shown, refused or not there.
 //! - What is told of a refused record is what reading it alone would tell.
-//! - The journal entry names what was handed out and what was refused. It is committed and applied here
-//!   before the first byte leaves.
+//! - The journal entry names what was handed out, and what was refused with each one's reason. It is committed
+//!   and applied here before the first byte leaves.
+//! - Each record refused counts as a denial of this user.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use kura_cluster::ParticipantNumber;
 use kura_cluster::command::Committed;
 use kura_cluster::consent::{Act, Denial, Facts, RecordFacts, decide, visible};
 use kura_cluster::id::{EpisodeId, RecordId};
-use kura_cluster::row::{ReceiptRow, RecordControl, RowKey};
+use kura_cluster::row::{ReceiptRow, RecordControl, RefusedRecord, RowKey};
 use kura_cluster::word::{Action, Purpose};
 use kura_proto::v1;
 
@@ -75,12 +77,15 @@ impl Gateway {
             episode: episode_id(&request.episode_id)?,
         };
         let records = wanted(&request.record_ids)?;
+        let mut refusals = 0;
         let done = self
             .transact(caller, Action::GetSeveral, None, |attempt| {
                 let verdict = decide_several(attempt, caller, &asked, &records)?;
+                refusals = attempt.entry.refusals();
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
+        self.denials.charge(&caller.journalled(), refusals, Instant::now());
         Ok(SeveralReading {
             gateway: self.clone(),
             caller: caller.clone(),
@@ -116,8 +121,9 @@ pub(super) fn decide_several(
 ) -> Result<Verdict<Answers>, GatewayError> {
     let named = |record: &RecordId| Bytes::copy_from_slice(&record.0);
     attempt.entry.purpose = asked.purpose.number();
-    // What a denial of the whole is about.
-    attempt.entry.refused_record_ids = records.iter().map(named).collect();
+    // What a denial of the whole is about; its reason is theirs.
+    let asked_for = |record: &RecordId| RefusedRecord { record_id: named(record), denial: 0 };
+    attempt.entry.refused_records = records.iter().map(asked_for).collect();
     let rows = CallerRows::load(attempt, caller)?;
     let episode = asked.episode.as_ref().map(|id| Episode::load(attempt, id)).transpose()?;
     let known = attempt.participant(&asked.number)?;
@@ -142,10 +148,17 @@ pub(super) fn decide_several(
             });
             found.push_back((*record, answer));
         }
-        let of = |shown: bool| {
-            found.iter().filter(|(_, answer)| answer.is_ok() == shown).map(|(record, _)| named(record)).collect()
-        };
-        (attempt.entry.record_ids, attempt.entry.refused_record_ids) = (of(true), of(false));
+        attempt.entry.refused_records.clear();
+        for (record, answer) in &found {
+            let record_id = named(record);
+            match answer {
+                Ok(_) => attempt.entry.record_ids.push(record_id),
+                Err(reason) => {
+                    let refused = RefusedRecord { record_id, denial: reason.number() };
+                    attempt.entry.refused_records.push(refused);
+                }
+            }
+        }
         Ok(found)
     })
 }

@@ -192,7 +192,7 @@ impl Repeated {
         if known.absent {
             return Err(GatewayError::RequestId { why: GIVEN_UP });
         }
-        let ReceiptRow { record_id, version } = open_receipt(vault, row, &known.receipt)?;
+        let ReceiptRow { record_id, version, .. } = open_receipt(vault, row, &known.receipt)?;
         let receipt = v1::Receipt {
             timeline: known.timeline,
             leader_term: 0,
@@ -440,10 +440,9 @@ impl Upload<'_> {
         }
         let body_hash = body_sha256(&hashes);
         let asked = put::asked(&self.request, &body_hash)?;
-        let Upload { gateway, caller, request, record, place, staging, parts, signature, .. } = self;
+        let Upload { gateway, caller, request, record, place, staging, parts, mut signature, .. } = self;
         let parts_count = parts.len();
-        let now_ms = gateway.now_ms()?;
-        let body = Body { place, parts, signature_check: signature.map(|check| check.finish(now_ms)) };
+        let mut body = Body { place, parts, signature_check: None };
         let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
         let done = gateway
             .transact(&caller, Action::Put, Some(&asked), |attempt| {
@@ -453,6 +452,10 @@ impl Upload<'_> {
                         // The blocks stay staged under their staging row until the sweeper takes them.
                         receipt = before;
                         return Ok(true);
+                    }
+                    // Only for a record that may be written, and once; it takes longer than a task of the runtime may.
+                    if let Some(check) = signature.take() {
+                        body.signature_check = Some(tokio::task::block_in_place(|| check.finish(attempt.now_ms)));
                     }
                     let key = body.place.staging_key();
                     attempt.command.expect(&key, staging);

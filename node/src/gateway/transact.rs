@@ -306,6 +306,7 @@ impl Gateway {
             journal_position: done.committed.journal_first,
             repeated: done.committed.remembered,
             reach: reach as u32,
+            nothing_to_end: done.receipt.nothing_to_end,
             journal_leaf: self.journal_leaf(done.committed.journal_first),
         }
     }

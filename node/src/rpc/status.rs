@@ -51,6 +51,11 @@ impl From<GatewayError> for Status {
                 detail.field = (*field).into();
                 (Code::AlreadyExists, "conflict", text)
             }
+            GatewayError::ProposedBefore { .. } => {
+                detail.retry = CORRECTED;
+                detail.field = "act".into();
+                (Code::AlreadyExists, "conflict", text)
+            }
             GatewayError::Registered { field } => {
                 detail.retry = CORRECTED;
                 detail.field = (*field).into();

@@ -65,6 +65,9 @@ impl Wrong {
 #[derive(Debug, Clone, Default)]
 pub struct Checker {
     authorities: Option<Arc<Authorities>>,
+    /// How many checks were begun.
+    #[cfg(test)]
+    pub begun: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Checker {
@@ -73,7 +76,15 @@ impl Checker {
     /// # Errors
     /// [`AuthoritiesError`] names the file.
     pub fn load(path: &Path) -> Result<Checker, AuthoritiesError> {
-        Ok(Checker { authorities: Some(Arc::new(Authorities::load(path)?)) })
+        Authorities::load(path).map(Checker::against)
+    }
+
+    fn against(authorities: Authorities) -> Checker {
+        Checker {
+            authorities: Some(Arc::new(authorities)),
+            #[cfg(test)]
+            begun: Arc::default(),
+        }
     }
 
     /// Begins to check a signature and a timestamp token, either of which may be empty. None if there is
@@ -83,6 +94,8 @@ impl Checker {
         if signature.is_empty() && timestamp_token.is_empty() {
             return None;
         }
+        #[cfg(test)]
+        self.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let signature = (!signature.is_empty()).then(|| Signed::detached(signature));
         let token = (!timestamp_token.is_empty()).then(|| Token::parse(timestamp_token));
         let mut digests = Digests::default();

@@ -46,7 +46,7 @@ impl Ca {
     }
 
     fn checker(&self) -> Checker {
-        Checker { authorities: Some(Arc::new(Authorities::of(std::slice::from_ref(&self.1)).unwrap())) }
+        Checker::against(Authorities::of(std::slice::from_ref(&self.1)).unwrap())
     }
 
     fn signer(&self, edit: impl FnOnce(&mut CertificateParams)) -> Signer {
@@ -311,7 +311,7 @@ fn what_is_of_another_form_is_said_to_be_unsupported() {
 fn what_openssl_made_is_judged_as_openssl_judges_it() {
     const OPENSSL_BODY: &[u8] = include_bytes!("vectors/body");
     let ca = CertificateDer::from_pem_slice(include_bytes!("vectors/ca.pem")).unwrap();
-    let checker = Checker { authorities: Some(Arc::new(Authorities::of(&[ca]).unwrap())) };
+    let checker = Checker::against(Authorities::of(&[ca]).unwrap());
     // RSA, by issuer and number; by key identifier, with SHA-512 attributes.
     for signature in [&include_bytes!("vectors/sha256.p7s")[..], include_bytes!("vectors/sha512.p7s")] {
         let signature = Bytes::copy_from_slice(signature);
@@ -356,7 +356,7 @@ proptest! {
         let place = at.index(bytes.len());
         bytes[place] ^= flip;
         let ca = CertificateDer::from_pem_slice(include_bytes!("vectors/ca.pem")).unwrap();
-        let checker = Checker { authorities: Some(Arc::new(Authorities::of(&[ca]).unwrap())) };
+        let checker = Checker::against(Authorities::of(&[ca]).unwrap());
         for bytes in [bytes.clone(), bytes[..cut.index(bytes.len())].to_vec()] {
             let (mut signature, mut timestamp) = (Bytes::from(bytes), Bytes::new());
             if token {

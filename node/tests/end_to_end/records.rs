@@ -95,11 +95,17 @@ async fn several_records_are_read_under_one_entry_and_none_tells_more_than_alone
     let of_clinic: Vec<_> =
         entries.iter().filter(|one| one.action == Action::GetSeveral && one.facility == CLINIC).collect();
     let [entry] = of_clinic[..] else { panic!("one entry: {of_clinic:?}") };
-    assert_eq!((&entry.records[..], &entry.refused_records[..]), (&[big, open][..], &[hidden, nothing, narrowed][..]));
+    let refused = |entry: &kura_client::Access| -> Vec<(RecordId, String)> {
+        entry.refused_records.iter().map(|refused| (refused.record, refused.denial.clone())).collect()
+    };
+    let reasons = [(hidden, "hidden"), (nothing, "no-such-record"), (narrowed, "not-addressee")];
+    assert_eq!(&entry.records[..], &[big, open][..]);
+    assert_eq!(refused(entry), reasons.map(|(record, reason)| (record, reason.to_owned())));
     assert_eq!(entry.basis, "grant");
-    let refused = entries.iter().find(|one| one.facility == OUTSIDER).unwrap();
-    assert_eq!((&refused.denial[..], &refused.refused_records[..]), ("not-granted", &asked[..]));
-    assert!(refused.records.is_empty());
+    let denied = entries.iter().find(|one| one.facility == OUTSIDER).unwrap();
+    assert_eq!(denied.denial, "not-granted");
+    assert_eq!(refused(denied), asked.map(|record| (record, "not-granted".to_owned())));
+    assert!(denied.records.is_empty());
 
     // Into a directory, by the command line: what is refused does not keep the rest.
     let to = folder();

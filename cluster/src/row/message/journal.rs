@@ -93,9 +93,37 @@ pub struct JournalEntry {
     /// The act, review or erasure that it belongs to, 16 bytes, or empty.
     #[prost(bytes = "bytes", tag = "19")]
     pub act_id: Bytes,
-    /// Records that were asked for in the same access and refused: 16 bytes each.
-    #[prost(bytes = "bytes", repeated, tag = "20")]
-    pub refused_record_ids: Vec<Bytes>,
+    // 20 was the ids of refused records without their reasons.
+    /// Records that were asked for in the same access and refused, each with its reason.
+    #[prost(message, repeated, tag = "21")]
+    pub refused_records: Vec<RefusedRecord>,
+}
+
+/// A record that was refused in an access to several.
+#[derive(Clone, PartialEq, Message)]
+pub struct RefusedRecord {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub record_id: Bytes,
+    /// Number of the [`crate::consent::Denial`].
+    #[prost(uint32, tag = "2")]
+    pub denial: u32,
+}
+
+impl JournalEntry {
+    /// Denied as a whole: every record that was asked for is refused for the same reason.
+    pub fn deny(&mut self, denial: u32) {
+        self.denial = denial;
+        self.refused_records.iter_mut().for_each(|refused| refused.denial = denial);
+    }
+
+    /// How many refusals it stands for, by itself.
+    pub fn refusals(&self) -> u32 {
+        match u32::try_from(self.refused_records.len()).unwrap_or(u32::MAX) {
+            0 if self.denial != 0 => 1,
+            refused => refused,
+        }
+    }
 }
 
 /// What a client needs to be told again about a remembered request.
@@ -107,4 +135,7 @@ pub struct ReceiptRow {
     /// Version, or 0.
     #[prost(uint32, tag = "2")]
     pub version: u32,
+    /// A revocation of what was not granted: nothing was there to end.
+    #[prost(bool, tag = "3")]
+    pub nothing_to_end: bool,
 }

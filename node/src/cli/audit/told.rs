@@ -38,10 +38,20 @@ pub(crate) struct Told {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     records: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    refused_records: Vec<String>,
+    refused_records: Vec<Refused>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<String>,
 }
+
+/// A record that was refused in an access to several.
+#[derive(Debug, Serialize)]
+struct Refused {
+    record: String,
+    denial: String,
+}
+
+/// Refused records that a table names; the rest are counted.
+const REFUSED_SHOWN_MAX: usize = 4;
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -81,7 +91,11 @@ impl From<Access> for Told {
             range_start: access.range_start,
             episode: access.episode.map(|id| hexadecimal(&id)),
             records: words(access.records),
-            refused_records: words(access.refused_records),
+            refused_records: access
+                .refused_records
+                .into_iter()
+                .map(|refused| Refused { record: refused.record.to_string(), denial: refused.denial })
+                .collect(),
             act: access.act.map(|id| hexadecimal(&id)),
         }
     }
@@ -126,6 +140,20 @@ impl Told {
 
     fn ground(&self) -> String {
         let basis = if self.denial.is_empty() { self.basis.clone() } else { format!("DENIED: {}", self.denial) };
-        if self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) }
+        let ground = if self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) };
+        ground + &self.refused()
+    }
+
+    /// What was refused of several records while others were handed out; a denial of the whole says it itself.
+    fn refused(&self) -> String {
+        if self.refused_records.is_empty() || !self.denial.is_empty() {
+            return String::new();
+        }
+        let named = self.refused_records.iter().take(REFUSED_SHOWN_MAX);
+        let mut words: Vec<String> = named.map(|one| format!("{} {}", one.record, one.denial)).collect();
+        if let Some(more @ 1..) = self.refused_records.len().checked_sub(REFUSED_SHOWN_MAX) {
+            words.push(format!("{more} more (--json)"));
+        }
+        format!("; of {} refused: {}", self.records.len() + self.refused_records.len(), words.join(", "))
     }
 }

@@ -3,6 +3,7 @@
 mod acts;
 mod consents;
 mod custody;
+mod edges;
 mod emergency;
 mod erasure;
 mod fence;

@@ -3,7 +3,7 @@
 use kura_cluster::command::Command;
 use kura_cluster::consent::Denial;
 use kura_cluster::id::RecordId;
-use kura_cluster::row::{JournalEntry, Participant, RecordControl, RowKey, Table, User};
+use kura_cluster::row::{JournalEntry, Participant, RecordControl, RefusedRecord, RowKey, Table, User};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{Class, Profession, Purpose};
 
@@ -49,7 +49,8 @@ async fn a_read_of_several_expects_every_record_that_it_asked_for() {
         assert!(expected(&attempt.command, &key), "also the record that is not there");
     }
     assert_eq!(attempt.entry.record_ids, [one, other]);
-    assert_eq!(attempt.entry.refused_record_ids, [Bytes::from_static(&[7; 16])]);
+    let refused = RefusedRecord { record_id: Bytes::from_static(&[7; 16]), denial: Denial::NoSuchRecord.number() };
+    assert_eq!(attempt.entry.refused_records, [refused]);
     drop(attempt);
     storehouse.close().await;
 }

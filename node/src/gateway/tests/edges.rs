@@ -1,0 +1,214 @@
+//! What comes in at the edges: texts that say nothing or hide something, dates nobody could have signed on, more links
+//! than one participant has, checks that nobody may ask for, members that are present already.
+
+use std::sync::atomic::Ordering;
+
+use kura_cluster::consent::Denial;
+
+use super::*;
+use crate::gateway::denials::BUCKET_DENIALS;
+use crate::gateway::limits::{CONSENT_DAY_FIRST, FACILITY_LINKS_MAX};
+use crate::signature::Checker;
+
+const ANOTHER: &str = "0043001234567894";
+
+fn field<T>(answer: Result<T, GatewayError>) -> &'static str {
+    match answer {
+        Err(GatewayError::Invalid { field, .. }) => field,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("taken"),
+    }
+}
+
+fn enrol(number: &str, signed_day: i32, evidence: &str) -> v1::EnrolRequest {
+    let consent = v1::SignedConsent { signed_day, evidence: evidence.into(), ..Default::default() };
+    v1::EnrolRequest { actor: None, request: request(), participant: number.into(), consent: Some(consent) }
+}
+
+fn link(number: &str, local_id: impl Into<String>) -> v1::LinkRequest {
+    v1::LinkRequest { request: request(), participant: number.into(), local_id: local_id.into(), ..Default::default() }
+}
+
+fn whole(record: v1::NewRecord) -> v1::PutWholeRequest {
+    let part = v1::WholePart { name: "body".into(), data: body(100), ..Default::default() };
+    let (request, participant) = (request(), NUMBER.into());
+    v1::PutWholeRequest { request, participant, record: Some(record), parts: vec![part], ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_say_nothing_or_hide_something_are_refused_by_their_field() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    for evidence in
+        [" ", "\u{3000}\t", "\u{a0}\u{2003}", "\u{2800}", "paper\u{200b}7", "\u{202e}7 repap", "\u{feff}paper"]
+    {
+        let answer = gateway.enrol(&doctor(), enrol(ANOTHER, 18_000, evidence)).await;
+        assert_eq!(field(answer), "evidence", "{evidence:?}");
+    }
+    let revoke = v1::RevokeRequest {
+        request: request(),
+        participant: NUMBER.into(),
+        facility: HOSPITAL.into(),
+        evidence: " ".into(),
+        ..Default::default()
+    };
+    assert_eq!(field(gateway.revoke(&doctor(), revoke).await), "evidence");
+    let registrar = Caller::parse(identity(Role::Registrar, "ito"), None).unwrap();
+    let facility = |name: &str| v1::PutFacilityRequest {
+        request: request(),
+        facility: Some(v1::Facility {
+            id: "clinic-02".into(),
+            name: name.into(),
+            kind: 2,
+            status: 1,
+            access_line: 1,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    for name in ["", " ", "\u{3000}", "Aoi\u{200d} Clinic", "\u{2067}Aoi"] {
+        assert_eq!(field(gateway.put_facility(&registrar, facility(name)).await), "name", "{name:?}");
+    }
+    assert_eq!(field(gateway.link(&doctor(), link(NUMBER, "12\u{200b}3")).await), "local_id");
+    // What Japanese names are written with is none of these.
+    gateway.put_facility(&registrar, facility("葛\u{e0100}城　診療所（ｱｵｲ）")).await.unwrap();
+    gateway.enrol(&doctor(), enrol(ANOTHER, 18_000, "同意書　第７号")).await.unwrap();
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_is_signed_between_1900_and_today() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    for day in [CONSENT_DAY_FIRST - 1, i32::MIN] {
+        assert_eq!(field(gateway.enrol(&doctor(), enrol(ANOTHER, day, "paper 7")).await), "signed_day");
+    }
+    let tomorrow = kura_cluster::consent::japan_day(crate::clock::now_ms()) + 1;
+    let answer = gateway.enrol(&doctor(), enrol(ANOTHER, tomorrow, "paper 7")).await;
+    assert!(matches!(answer, Err(GatewayError::Denied { reason: Denial::FutureDate, .. })), "{answer:?}");
+    gateway.enrol(&doctor(), enrol(ANOTHER, CONSENT_DAY_FIRST, "paper 7")).await.unwrap();
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_facility_links_so_many_ids_to_a_participant_and_no_more() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    gateway.enrol(&doctor(), enrol(ANOTHER, 18_000, "paper 7")).await.unwrap();
+    for nth in 0..FACILITY_LINKS_MAX {
+        gateway.link(&doctor(), link(NUMBER, format!("00-{nth}"))).await.unwrap();
+    }
+    let error = gateway.link(&doctor(), link(NUMBER, "one more")).await.unwrap_err();
+    assert!(error.to_string().contains(&FACILITY_LINKS_MAX.to_string()), "{error}");
+    assert_eq!(field::<()>(Err(error)), "local_id");
+    gateway.link(&doctor(), link(NUMBER, "00-7")).await.unwrap();
+    // Neither by linking another's id anew; but one's own can go to another.
+    let relink = |number: &str, local_id: &str| v1::RelinkRequest {
+        request: request(),
+        participant: number.into(),
+        local_id: local_id.into(),
+        reason: "mistyped".into(),
+        ..Default::default()
+    };
+    gateway.link(&doctor(), link(ANOTHER, "one more")).await.unwrap();
+    assert_eq!(field(gateway.relink(&doctor(), relink(NUMBER, "one more")).await), "local_id");
+    gateway.relink(&doctor(), relink(ANOTHER, "00-7")).await.unwrap();
+    gateway.relink(&doctor(), relink(NUMBER, "one more")).await.unwrap();
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_checked_only_for_who_may_write() {
+    let storehouse = Storehouse::new().await;
+    let file = storehouse.folder.path().join("signers.pem");
+    std::fs::write(&file, include_str!("../../signature/vectors/ca.pem")).unwrap();
+    let checker = Checker::load(&file).unwrap();
+    let begun = checker.begun.clone();
+    let gateway = Arc::new(Arc::into_inner(storehouse.gateway()).unwrap().checking(checker));
+    let signed = || v1::NewRecord {
+        signature: Bytes::from_static(include_bytes!("../../signature/vectors/sha256.p7s")),
+        ..record()
+    };
+    let too_old = v1::NewRecord { clinical_day: 1, ..signed() };
+    let answer = gateway.put_whole(&doctor(), whole(too_old)).await;
+    assert!(matches!(answer, Err(GatewayError::Denied { reason: Denial::BeforeConsent, .. })), "{answer:?}");
+    assert_eq!(begun.load(Ordering::Relaxed), 0);
+    gateway.put_whole(&doctor(), whole(signed())).await.unwrap();
+    assert_eq!(begun.load(Ordering::Relaxed), 1);
+    drop(gateway);
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_refused_among_others_count_as_denials_and_keep_their_reasons() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let shown = gateway.put_whole(&doctor(), whole(record())).await.unwrap().record_id;
+    let made_up = |nth: u8| Bytes::from(vec![nth; 16]);
+    let asked = v1::GetSeveralRequest {
+        participant: NUMBER.into(),
+        record_ids: (1..=63).map(made_up).chain([shown.clone()]).collect(),
+        ..Default::default()
+    };
+    gateway.read_several(&doctor(), asked).await.unwrap();
+    let entry = storehouse.journalled().await.pop().unwrap();
+    assert_eq!((&entry.record_ids[..], entry.refused_records.len()), (&[shown][..], 63));
+    for (refused, nth) in entry.refused_records.iter().zip(1..) {
+        assert_eq!((&refused.record_id, &refused.denial[..]), (&made_up(nth), "no-such-record"));
+    }
+    const { assert!(63 > BUCKET_DENIALS, "so the bucket is spent") };
+    let get = v1::GetRequest { participant: NUMBER.into(), record_id: made_up(1), ..Default::default() };
+    let denied = gateway.read(&doctor(), get).await.map(|_| ());
+    assert!(matches!(denied, Err(GatewayError::Denied { journal_position: 0, .. })), "only counted: {denied:?}");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_what_was_never_granted_says_so_and_again() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let revoke = v1::RevokeRequest {
+        request: request(),
+        participant: NUMBER.into(),
+        facility: HOSPITAL.into(),
+        evidence: "paper 9".into(),
+        ..Default::default()
+    };
+    assert!(!gateway.revoke(&doctor(), revoke.clone()).await.unwrap().nothing_to_end);
+    let again = v1::RevokeRequest { request: request(), ..revoke };
+    let receipt = gateway.revoke(&doctor(), again.clone()).await.unwrap();
+    assert!(receipt.nothing_to_end && !receipt.repeated);
+    let told = gateway.revoke(&doctor(), again).await.unwrap();
+    assert!(told.nothing_to_end && told.repeated);
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_present_member_is_not_approved_under_another_address() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let operator = Caller::parse(identity(Role::Operator, "op-1"), None).unwrap();
+    let approve = |name: &str| v1::ApproveMemberRequest {
+        name: name.into(),
+        role: 1,
+        key_sha256: vec![1; 32].into(),
+        address: "127.0.0.1:9".into(),
+        ..Default::default()
+    };
+    let error = gateway.approve_member(&operator, approve("voter-1")).await.unwrap_err();
+    assert!(error.to_string().contains("--renew-key"), "{error}");
+    gateway.approve_member(&operator, approve("voter-2")).await.unwrap();
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_reaches_nobody_says_whom_it_misses() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    gateway.clock_offset_ms.store(crate::clock::NOT_COMPARED, Ordering::Relaxed);
+    assert!(gateway.now_ms().unwrap_err().to_string().contains("just started"));
+    *gateway.silent_voters.lock().unwrap() = vec!["voter-2".into(), "voter-3".into()];
+    let error = gateway.now_ms().unwrap_err().to_string();
+    assert!(error.contains("voter-2, voter-3") && error.contains("more than half"), "{error}");
+    storehouse.close().await;
+}
