@@ -90,6 +90,24 @@ impl JournalHead {
         std::fs::File::open(folder)?.sync_all()
     }
 
+    /// Puts it in a file in the place of `base`, the head that it was shown to begin with. Several processes may
+    /// keep theirs in one file: it never goes back. Answers whether it was put there; if not, another process has
+    /// kept a newer one meanwhile, of which nobody has shown that this one begins with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep(&self, path: &Path, base: Option<&Self>) -> io::Result<bool> {
+        // Released when it is dropped. The head's own file is replaced, and so cannot be the one to lock.
+        let mut lock = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        lock.push(".lock");
+        let lock = std::fs::File::create(path.with_file_name(lock))?;
+        lock.lock()?;
+        match read_if_there(path)? {
+            Some(found) if base.is_none_or(|base| found.is_newer_than(base)) => Ok(false),
+            _ => self.write(path).map(|()| true),
+        }
+    }
+
     fn is_newer_than(&self, other: &Self) -> bool {
         (self.timeline, self.size) > (other.timeline, other.size)
     }
@@ -206,17 +224,8 @@ impl Kept {
             return Ok(());
         }
         let Some(path) = &self.path else { return Ok(()) };
-        // Released when it is dropped. The head's own file is replaced, and so cannot be the one to lock.
-        let mut lock = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        lock.push(".lock");
-        let lock = std::fs::File::create(path.with_file_name(lock))?;
-        lock.lock()?;
-        match read_if_there(path)? {
-            // Kept by another process meanwhile. Nobody has shown that this head begins with that one; the next
-            // will have to.
-            Some(found) if base.is_none_or(|base| found.is_newer_than(&base)) => Ok(()),
-            _ => head.write(path),
-        }
+        // Kept by another process meanwhile: the next head will have to begin with that one.
+        head.keep(path, base.as_ref()).map(|_| ())
     }
 }
 
@@ -271,6 +280,31 @@ mod tests {
         assert_eq!(Kept::open(Some(path.clone())).unwrap().known(), Some(larger));
         std::fs::write(&path, &TEXT[..40]).unwrap();
         assert!(matches!(Kept::open(Some(path)), Err(ConfigError::Read { .. })));
+    }
+
+    #[test]
+    fn whoever_puts_a_head_into_a_file_waits_for_the_lock_and_never_moves_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head");
+        let first: JournalHead = TEXT.parse().unwrap();
+        let at = |size| JournalHead { size, ..first };
+        assert!(first.keep(&path, None).unwrap());
+        // Read 99, was shown 110; meanwhile another process has put 120 there.
+        at(120).write(&path).unwrap();
+        assert!(!at(110).keep(&path, Some(&first)).unwrap());
+        assert_eq!(JournalHead::read(&path).unwrap(), at(120));
+        assert!(at(130).keep(&path, Some(&at(120))).unwrap());
+        // While another holds the lock nothing is written: whoever is first is read by the other.
+        let lock = std::fs::File::create(folder.path().join("head.lock")).unwrap();
+        lock.lock().unwrap();
+        let later = std::thread::spawn({
+            let (path, head, base) = (path.clone(), at(140), at(130));
+            move || head.keep(&path, Some(&base)).unwrap()
+        });
+        at(150).write(&path).unwrap();
+        drop(lock);
+        assert!(!later.join().unwrap());
+        assert_eq!(JournalHead::read(&path).unwrap(), at(150));
     }
 
     #[test]

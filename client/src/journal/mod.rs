@@ -132,6 +132,12 @@ impl Journal {
     /// # Errors
     /// As [`Journal::head`].
     pub async fn head_of(&self, least: u64) -> Result<JournalHead, JournalError> {
+        self.head_with(least, None).await
+    }
+
+    /// The same; a node that has come as far in the log as a write, and has fewer entries all the same, is not
+    /// passed over: its head is answered.
+    async fn head_with(&self, least: u64, written: Option<&Receipt>) -> Result<JournalHead, JournalError> {
         // Held until it is kept: heads are taken one after the other.
         let mut kept = self.shared.journal.lock().await;
         let path = kept.path().map(PathBuf::from).unwrap_or_default();
@@ -145,7 +151,9 @@ impl Journal {
                 // An alarm: no other node makes it good, and nothing can be proved.
                 return Ok((told, Vec::new()));
             }
-            if told.head.size < least {
+            let is_behind_known = known.is_some_and(|known| told.head.size < known.size);
+            let should_have_it = written.is_some_and(|receipt| has_come_as_far(receipt, &told.head));
+            if told.head.size < least && (is_behind_known || !should_have_it) {
                 return Err(Failure::journal_behind(told.head.size, least));
             }
             let proof = match known {
@@ -192,13 +200,17 @@ impl Journal {
     /// the head, held against the last one seen, in whose journal it is.
     ///
     /// # Errors
-    /// [`JournalError::NotIncluded`] is an alarm. [`JournalError::Invalid`] if the receipt does not tell the
+    /// [`JournalError::NotIncluded`] is an alarm, also where a node has come as far in the log as the write and has
+    /// no entry at that position. [`JournalError::Invalid`] if the receipt does not tell the
     /// entry's leaf: receipts read from texts of version 1 do not.
     pub async fn includes(&self, receipt: &Receipt) -> Result<JournalHead, JournalError> {
         let position = receipt.journal_position();
         let without = || Invalid::because("receipt", "is of a version that does not tell its entry's leaf");
         let leaf = receipt.journal_leaf().ok_or_else(|| JournalError::from_invalid(without()))?;
-        let head = self.head_of(position.saturating_add(1)).await?;
+        let head = self.head_with(position.saturating_add(1), Some(receipt)).await?;
+        if head.size <= position {
+            return Err(JournalError::NotIncluded { position });
+        }
         let attempt = |channel| async move {
             let ask = v1::InclusionRequest { position, size: head.size };
             Ok(audit(channel).inclusion(ask).await?.into_inner())
@@ -268,6 +280,11 @@ async fn consistency(
 
 fn same_cluster(known: &JournalHead, told: &JournalHead) -> Result<(), JournalError> {
     if known.cluster_id == told.cluster_id { Ok(()) } else { Err(JournalError::OtherCluster {}) }
+}
+
+/// Whether a member has applied what was written, or was taken over since.
+fn has_come_as_far(receipt: &Receipt, told: &JournalHead) -> bool {
+    told.timeline > receipt.timeline() || told.timeline == receipt.timeline() && told.index >= receipt.index()
 }
 
 /// Whether a journal is shorter than what was seen although its node has come as far, or was taken over: then it

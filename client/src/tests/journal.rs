@@ -162,7 +162,9 @@ fn client(addresses: &[&String], file: Option<&Path>) -> Client {
 
 fn receipt(position: u64, entry: &[u8]) -> Receipt {
     let leaf: String = journal_leaf(entry).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("kura2:0:1:1:{}:{}:1:{position}:not-awaited:{leaf}", "00".repeat(16), "00".repeat(16)).parse().unwrap()
+    // The fake's log index is the number of its entries.
+    let (index, nil) = (position + 1, "00".repeat(16));
+    format!("kura2:0:1:{index}:{nil}:{nil}:1:{position}:not-awaited:{leaf}").parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +252,12 @@ async fn a_receipts_entry_is_there_as_it_was_or_it_is_an_alarm() {
     // One that is not there yet is waited for, in vain.
     let error = journal.includes(&receipt(9, &entry)).await.unwrap_err();
     assert!(matches!(&error, JournalError::Later(later) if later.reason() == Reason::JournalBehind), "{error}");
+    // From a node that has come as far it is an alarm: the entry should be there.
+    node.lock().unwrap().index = Some(10);
+    let error = journal.includes(&receipt(9, &entry)).await.unwrap_err();
+    assert!(matches!(error, JournalError::NotIncluded { position: 9 }), "{error}");
+    assert!(error.is_alarm());
+    node.lock().unwrap().index = None;
     let old: Receipt = format!("kura1:0:1:1:{}:{}:1:4:not-awaited", "00".repeat(16), "00".repeat(16)).parse().unwrap();
     assert_eq!(journal.includes(&old).await.unwrap_err().field(), Some("receipt"));
     // The node shows the right entry, with a proof of a journal that is not the head's.

@@ -93,8 +93,10 @@ pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failur
         journal.continues(older, &head).await?;
     }
     if let Some(path) = &file {
-        let wrote = head.write(path);
-        wrote.map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+        let kept = head.keep(path, older.as_ref());
+        if !kept.map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))? {
+            note(&format!("another process put a newer head into {} meanwhile: that one stays", path.display()));
+        }
     }
     let told = HeadTold {
         head,
