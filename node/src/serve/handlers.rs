@@ -211,7 +211,7 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             true => Bytes::copy_from_slice(&node.tls.identity().key_sha256),
             false => Bytes::new(),
         },
-        leads: majority::leads(node),
+        leads: Some(majority::leads(node)),
         archive: node.archive.as_ref().map(|archive| match archive.point() {
             Some(point) => v1::ArchiveReply {
                 known: true,

@@ -1,7 +1,8 @@
 //! Whether there is a leader that a majority follows, as far as this member can tell, and since when not.
 //!
 //! Invariant: what openraft last knew is not told as what is. A leader counts only while it says itself that a
-//! majority acknowledges it.
+//! majority acknowledges it. Only of a leader of an older build, which cannot say so, counts what this member's own
+//! Raft knows, as long as it answers: else there would be no leader in the middle of a rolling upgrade.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,16 +30,24 @@ pub fn leads(node: &Node) -> bool {
     leads_with_majority(&node.raft.metrics().borrow_watched())
 }
 
-/// The leader by answers of this moment, this node's own among them.
-pub fn leader_among(replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> Option<NodeId> {
-    let leading = replies.iter().filter_map(|(id, reply)| Some((*id, reply.as_ref().filter(|reply| reply.leads)?)));
+/// The leader by answers of this moment, this node's own among them. `believed` is whom this node's Raft follows.
+pub fn leader_among(replies: &BTreeMap<NodeId, Option<v1::HelloReply>>, believed: Option<NodeId>) -> Option<NodeId> {
+    let says_so = |id: NodeId, reply: &v1::HelloReply| reply.leads.unwrap_or(believed == Some(id));
+    let leading =
+        replies.iter().filter_map(|(id, reply)| Some((*id, reply.as_ref().filter(|reply| says_so(*id, reply))?)));
     // Two only around an election; then the newer.
     leading.max_by_key(|(_, reply)| reply.term).map(|(id, _)| id)
 }
 
 /// Whether there is a leader with a majority, by what was heard in the last seconds.
 pub fn is_led(node: &Node) -> bool {
-    leads(node) || fresh(node).any(|(_, reply)| reply.leads)
+    let believed = believed(node);
+    leads(node) || fresh(node).any(|(id, reply)| reply.leads.unwrap_or(believed == Some(id)))
+}
+
+/// Whom this node's Raft follows, whether or not that one still leads.
+pub fn believed(node: &Node) -> Option<NodeId> {
+    node.raft.metrics().borrow_watched().current_leader
 }
 
 /// Notes whether there is a leader now. Called each second.
@@ -85,10 +94,22 @@ mod tests {
 
     #[test]
     fn the_leader_is_who_says_so_with_a_majority() {
-        let says = |leads, term| Some(v1::HelloReply { leads, term, ..v1::HelloReply::default() });
-        let among = |replies: [Option<v1::HelloReply>; 3]| leader_among(&(1..).zip(replies).collect());
+        let says = |leads, term| Some(v1::HelloReply { leads: Some(leads), term, ..v1::HelloReply::default() });
+        let among = |replies: [Option<v1::HelloReply>; 3]| leader_among(&(1..).zip(replies).collect(), Some(1));
         assert_eq!(among([says(false, 7), says(true, 7), None]), Some(2));
         assert_eq!(among([says(true, 7), None, says(true, 8)]), Some(3));
         assert_eq!(among([says(false, 7), None, None]), None);
+    }
+
+    #[test]
+    fn a_leader_of_an_older_build_that_answers_is_whom_raft_follows() {
+        let silent = |term| Some(v1::HelloReply { term, ..v1::HelloReply::default() });
+        let says = |leads, term| Some(v1::HelloReply { leads: Some(leads), term, ..v1::HelloReply::default() });
+        let among =
+            |replies: [Option<v1::HelloReply>; 3], believed| leader_among(&(1..).zip(replies).collect(), believed);
+        assert_eq!(among([silent(7), says(false, 7), silent(7)], Some(1)), Some(1));
+        assert_eq!(among([silent(7), says(false, 7), silent(7)], None), None);
+        assert_eq!(among([None, says(false, 7), silent(7)], Some(1)), None, "it does not answer");
+        assert_eq!(among([silent(7), says(true, 8), silent(7)], Some(1)), Some(2), "the newer term");
     }
 }

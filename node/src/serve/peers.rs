@@ -187,7 +187,12 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
         let heard = node.peers.heard(*id)?;
         Some(clock::Told { clock_ms: heard.reply.clock_ms, age: heard.at.elapsed() })
     });
-    let Some(offset_ms) = clock::ahead_of_median_ms(clock::now_ms(), told) else { return };
+    let Some(offset_ms) = clock::ahead_of_median_ms(clock::now_ms(), told) else {
+        let silent = members.iter().filter(|(_, member)| member.role == MemberRole::Voter);
+        *node.gateway.silent_voters.lock().unwrap_or_else(PoisonError::into_inner) =
+            silent.map(|(_, member)| member.name.clone()).collect();
+        return;
+    };
     let was_off = node.gateway.clock_is_off();
     node.gateway.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     match (was_off, node.gateway.clock_is_off()) {

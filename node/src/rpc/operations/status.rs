@@ -26,7 +26,7 @@ pub async fn status(node: &Node) -> v1::StatusReply {
             .await;
     let mut replies: BTreeMap<NodeId, Option<v1::HelloReply>> = answers.into_iter().collect();
     replies.insert(node.id(), Some(crate::serve::own_hello(node)));
-    let leader = majority::leader_among(&replies);
+    let leader = majority::leader_among(&replies, majority::believed(node));
     let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
     let agreements = heads::agreements(node);
     let members = metrics.membership_config.membership().nodes().map(|(id, member)| {
