@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::acting::ClientOption;
 use super::exit::Failure;
-use super::output::{Output, hexadecimal, moment, note, shown, table};
+use super::output::{Output, hexadecimal, moment, note, readable, shown, table};
 use super::receipt;
 use super::registry::Because;
 
@@ -168,7 +168,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
 fn changes(told: &Told) -> String {
     let mut rows = table(&["field", "before", "after"]);
     for Change { field, before, after } in &told.changes {
-        rows.add_row([field, before, after]);
+        rows.add_row([field.clone(), readable(field, before), readable(field, after)]);
     }
     shown(rows)
 }

@@ -96,11 +96,20 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             let shown = shown(arguments).await?;
             if shown.erasure.state != ErasureState::Certified {
                 let why = format!("the erasure is {}: there is no certificate yet", shown.erasure.state);
-                return Err(Failure::new(Exit::Unavailable, why)
-                    .next("`kura erasure show` tells which members have not reported"));
+                return Err(Failure::new(Exit::Unavailable, why).next(until_certified(shown.erasure.state)));
             }
             print(&shown, output)
         }
+    }
+}
+
+/// What is missing before there is a certificate.
+fn until_certified(state: ErasureState) -> &'static str {
+    match state {
+        ErasureState::Asked => "another registrar approves it: `kura erasure approve NUMBER`",
+        ErasureState::Approved => "wait for the end of the grace period: `kura erasure show NUMBER` tells when that is",
+        ErasureState::Stopped => "it was stopped; ask anew if it shall go on: `kura erasure ask NUMBER`",
+        _ => "`kura erasure show NUMBER` tells which members have not reported yet",
     }
 }
 
@@ -116,10 +125,11 @@ async fn person(
 }
 
 async fn office(acting: &ActingOptions) -> Result<kura_client::Erasures, Failure> {
-    match acting.user.is_some() {
-        true => Err(not_for_users()),
-        false => Ok(acting.connection.connect().await?.erasures()),
+    if acting.user.is_some() {
+        return Err(not_for_users());
     }
+    acting.check_registrar()?;
+    Ok(acting.connection.connect().await?.erasures())
 }
 
 fn not_for_users() -> Failure {
@@ -325,7 +335,7 @@ fn print(shown: &ShownErasure, output: Output) -> Result<(), Failure> {
                 if report.complete { moment(report.at_ms) } else { String::new() },
             ]);
         }
-        output.text(&reports.to_string())?;
+        output.table(reports)?;
     }
     let mut events = table(&["journal position", "what", "when", "leaf"]);
     for event in &told.events {
@@ -336,5 +346,5 @@ fn print(shown: &ShownErasure, output: Output) -> Result<(), Failure> {
             event.journal_leaf.clone().unwrap_or_default(),
         ]);
     }
-    output.text(&events.to_string())
+    output.table(events)
 }

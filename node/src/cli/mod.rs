@@ -48,7 +48,7 @@ pub(crate) use exit::chain;
 pub use exit::{Exit, Failure};
 pub(crate) use member::{Candidate, add_quietly};
 pub use output::{Output, Progress};
-pub(crate) use output::{bytes, note, table};
+pub(crate) use output::{bytes, note, shown, table};
 pub(crate) use status::unsettled;
 
 /// The storehouse for the records of a prefecture's medical and care network.
@@ -288,6 +288,7 @@ mod tests {
             "kura consent revoke - F0300 --as F0012/u-7 --evidence 2026-114",
             "kura consent withdraw - --as-participant",
             "kura consent show - --as-participant",
+            "kura record show - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura erasure ask - --evidence 2026-115",
             "kura erasure ask - --as-participant",
             "kura erasure approve -",

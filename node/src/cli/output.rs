@@ -9,9 +9,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, Width, presets};
+use comfy_table::{Cell, ContentArrangement, Row, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 
 use super::exit::Failure;
 pub use crate::clock::in_japan as moment;
@@ -83,9 +84,6 @@ const PIPED_COLUMNS: u16 = 120;
 /// Spaces between two columns.
 const GAP: u16 = 2;
 
-/// No column is made narrower than this.
-const COLUMN_LEAST: u16 = 8;
-
 /// An empty table with a heading, for [`Output::table`].
 pub fn table(heading: &[&str]) -> Table {
     let mut table = Table::new();
@@ -102,23 +100,100 @@ pub fn shown(table: Table) -> String {
     fit(table, columns())
 }
 
-/// Makes a table fit into so many columns: as long as it does not, its widest column goes on in the next line.
-/// Nothing is left out.
-fn fit(mut table: Table, columns: u16) -> String {
-    let mut widths: Vec<u16> = table.column_max_content_widths().into_iter().map(|width| width.max(1)).collect();
-    let gaps = GAP * u16::try_from(widths.len().saturating_sub(1)).unwrap_or(0);
-    let mut over = (widths.iter().sum::<u16>() + gaps).saturating_sub(columns);
+/// Makes a table fit into so many columns: without the columns that are empty in every row, and as long as it does
+/// not fit, its widest column goes on in the next line. Nothing else is left out, and no word, number, id or moment
+/// is broken: a table that cannot fit that way becomes a block for each row, its fields one below the other.
+fn fit(table: Table, columns: u16) -> String {
+    let cells = |row: &Row| row.cell_iter().map(Cell::content).collect::<Vec<String>>();
+    let heading = table.header().map(cells).unwrap_or_default();
+    let rows: Vec<Vec<String>> = table.row_iter().map(cells).collect();
+    let has_something = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| !cell.trim().is_empty()));
+    let kept: Vec<usize> = (0..heading.len()).filter(|at| rows.is_empty() || has_something(*at)).collect();
+    let column = |at: usize| std::iter::once(&heading).chain(&rows).filter_map(move |row| row.get(at));
+    let lines = |at: usize| column(at).flat_map(|cell| cell.lines());
+    let least: Vec<usize> =
+        kept.iter().map(|at| lines(*at).flat_map(pieces).map(|piece| piece.width()).max().unwrap_or(0)).collect();
+    let mut widths: Vec<usize> = kept.iter().map(|at| lines(*at).map(str::width).max().unwrap_or(0)).collect();
+    let gaps = usize::from(GAP) * kept.len().saturating_sub(1);
+    let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns.into());
     while over > 0 {
-        let Some(widest) = widths.iter_mut().filter(|width| **width > COLUMN_LEAST).max() else { break };
+        let with_room = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
+        let Some((widest, _)) = with_room.max_by_key(|(width, _)| **width) else {
+            return blocks(&heading, &rows, &kept);
+        };
         *widest -= 1;
         over -= 1;
     }
-    let last = widths.len().saturating_sub(1);
-    for (at, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
-        let gap = if at == last { 0 } else { GAP };
-        column.set_padding((0, gap)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + gap)));
+    let row = |cells: &[String]| -> Vec<String> {
+        let cell = |at: usize| cells.get(at).map_or("", String::as_str);
+        kept.iter().zip(&widths).map(|(at, width)| wrapped(cell(*at), *width)).collect()
+    };
+    let mut fitted = self::table(&[]);
+    fitted.set_header(row(&heading));
+    rows.iter().for_each(|cells| {
+        fitted.add_row(row(cells));
+    });
+    let last = kept.len().saturating_sub(1);
+    for (at, column) in fitted.column_iter_mut().enumerate() {
+        column.set_padding((0, if at == last { 0 } else { GAP }));
     }
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns).trim_fmt()
+    fitted.trim_fmt()
+}
+
+/// A block for each row: what the table would have in its columns, with their heading.
+fn blocks(heading: &[String], rows: &[Vec<String>], kept: &[usize]) -> String {
+    let widest = kept.iter().map(|at| heading[*at].width()).max().unwrap_or(0);
+    let field = |row: &[String], at: usize| {
+        let cell = row.get(at).filter(|cell| !cell.trim().is_empty())?;
+        let padding = " ".repeat(widest - heading[at].width() + usize::from(GAP));
+        Some(format!(" {}{padding}{}", heading[at], cell.replace('\n', " ")))
+    };
+    let block = |row: &Vec<String>| kept.iter().filter_map(|at| field(row, *at)).collect::<Vec<_>>().join("\n");
+    rows.iter().map(block).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The pieces of a line that stay whole: words, and a day with the time that follows it.
+fn pieces(line: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for word in line.split(' ').filter(|word| !word.is_empty()) {
+        match pieces.last_mut() {
+            Some(day) if ends_with_day(day) && word.contains(':') => *day = format!("{day} {word}"),
+            _ => pieces.push(word.to_owned()),
+        }
+    }
+    pieces
+}
+
+/// Whether it ends with YYYY-MM-DD.
+fn ends_with_day(word: &str) -> bool {
+    let Some(at) = word.len().checked_sub("YYYY-MM-DD".len()) else { return false };
+    word.as_bytes()[at..].iter().enumerate().all(|(place, byte)| match place {
+        4 | 7 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    })
+}
+
+/// A text over lines of a width into which each of its pieces fits.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        if line.width() <= width {
+            lines.push(line.to_owned());
+            continue;
+        }
+        let mut filling = String::new();
+        for piece in pieces(line) {
+            if !filling.is_empty() && filling.width() + 1 + piece.width() > width {
+                lines.push(std::mem::take(&mut filling));
+            }
+            if !filling.is_empty() {
+                filling.push(' ');
+            }
+            filling.push_str(&piece);
+        }
+        lines.push(filling);
+    }
+    lines.join("\n")
 }
 
 fn columns() -> u16 {
@@ -251,6 +326,21 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// The content of a field as people read it: what is in milliseconds as a moment in Japan, or as a length of time
+/// with the milliseconds that `kura setting set` takes.
+pub fn readable(field: &str, content: &str) -> String {
+    /// Lengths of time are shorter: this is 1973.
+    const MOMENT_MS_LEAST: u64 = 100_000_000_000;
+    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let is_time = field.ends_with("_ms") || field.ends_with("_ms_max");
+    let Some(ms) = content.parse::<u64>().ok().filter(|_| is_time) else { return content.to_owned() };
+    match UNITS.iter().find(|(unit_ms, _)| ms > 0 && ms.is_multiple_of(*unit_ms)) {
+        _ if ms >= MOMENT_MS_LEAST => moment(ms),
+        Some((unit_ms, unit)) => format!("{ms} ({} {unit})", ms / unit_ms),
+        None => content.to_owned(),
+    }
+}
+
 /// Hexadecimal digits of bytes.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -269,18 +359,45 @@ pub fn short(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const MOMENT: &str = "2026-04-01 09:30:00+09:00";
+    const ID: &str = "01a2042f3a0df4f1be7a2a4b35b1c9d0";
+
     #[test]
-    fn a_table_fits_and_leaves_nothing_out() {
-        let long = "0123456789abcdef".repeat(8);
-        let mut wide = table(&["member", "digest", "state"]);
-        wide.add_row(["voter-1", &long, "follows"]);
-        let shown = fit(wide.clone(), 60);
-        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
-        assert!(shown.contains("voter-1") && shown.contains("follows"), "only the widest gives way: {shown}");
-        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
-        assert_eq!(digits(&shown), digits(&long) + 1, "{shown}");
-        let whole = fit(wide, 200);
-        assert!(whole.contains(&long) && whole.lines().count() == 3, "{whole}");
+    fn a_table_fits_and_breaks_no_word_number_id_or_moment() {
+        let reason = "a reason of several words that goes on and on, 4300000000000001 among them";
+        let mut wide = table(&["act", "expires", "ended", "reason"]);
+        wide.add_row([ID, MOMENT, "", reason]);
+        wide.add_row([ID, MOMENT, "", "病院　の事情"]);
+        let whole = fit(wide.clone(), 200);
+        assert!(whole.contains(reason) && !whole.contains("ended"), "without the empty column: {whole}");
+        for columns in 78..140 {
+            let shown = fit(wide.clone(), columns);
+            assert!(shown.lines().all(|line| line.width() <= usize::from(columns)), "{columns}:\n{shown}");
+            for piece in [ID, MOMENT, "4300000000000001", "several", "病院　の事情"] {
+                assert!(shown.contains(piece), "{columns}: {piece}\n{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_that_cannot_fit_has_a_block_for_each_row() {
+        let mut wide = table(&["act", "expires", "ended", "reason"]);
+        wide.add_row([ID, MOMENT, "", "one"]);
+        wide.add_row([ID, MOMENT, "", "another"]);
+        let shown = fit(wide, 60);
+        let block = |reason: &str| format!(" act      {ID}\n expires  {MOMENT}\n reason   {reason}");
+        assert_eq!(shown, format!("{}\n\n{}", block("one"), block("another")));
+    }
+
+    #[test]
+    fn times_are_readable_and_lengths_of_time_keep_their_milliseconds() {
+        assert_eq!(readable("until_ms", "1775003400000"), "2026-04-01 09:30:00+09:00");
+        let lengths =
+            [("emergency_ms", "3600000", "3600000 (1 h)"), ("disaster_ms_max", "7776000000", "7776000000 (90 d)")];
+        lengths.iter().for_each(|(field, given, told)| assert_eq!(readable(field, given), *told));
+        for (field, same) in [("act_ms", "0"), ("act_ms", "1500"), ("caps_factor", "3600000"), ("until_ms", "")] {
+            assert_eq!(readable(field, same), same, "{field}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kura_client::{Class, Profession};
 
 use super::acting::ClientOption;
 use super::exit::Failure;
-use super::output::{Output, table};
+use super::output::{Output, readable, table};
 use super::receipt;
 use super::registry::Because;
 
@@ -49,6 +49,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             }
             let mut rows = table(&["setting", "value"]);
             for (name, value) in settings.fields() {
+                let value = readable(&name, &value);
                 rows.add_row([name, value]);
             }
             output.table(rows)

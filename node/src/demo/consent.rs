@@ -125,7 +125,8 @@ pub(super) async fn access_list(
         for row in &rows[rows.len().saturating_sub(PRINTED)..] {
             table.add_row(row.row());
         }
-        report.print_now(&format!("Who accessed the participant's records (the last of {}):\n{table}", rows.len()))?;
+        let shown = cli::shown(table);
+        report.print_now(&format!("Who accessed the participant's records (the last of {}):\n{shown}", rows.len()))?;
     }
     report.done(
         "the participant sees who read, who was refused and why, and what they changed themselves",
