@@ -27,7 +27,7 @@ pub enum IdError {
         digits: bool,
     },
     /// The identifier is not of its length in hexadecimal.
-    #[error("a {what} is {digits} hexadecimal digits; given were {length} characters")]
+    #[error("{what}: {digits} hexadecimal digits are needed; given were {length} characters")]
     Hexadecimal {
         /// What was parsed.
         what: &'static str,

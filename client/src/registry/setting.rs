@@ -40,7 +40,7 @@ macro_rules! settings {
                     $(stringify!($name) => match text.parse() {
                         Ok(value) => self.$name = value,
                         Err(_) if stringify!($type) == "bool" => return wrong("true or false"),
-                        Err(_) => return wrong(concat!("a whole number (", stringify!($type), ")")),
+                        Err(_) => return wrong("a whole number"),
                     },)+
                     _ => {
                         let known = Self::NAMES.join(", ");

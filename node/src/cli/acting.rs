@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
 use super::exit::Failure;
+use crate::certificates::{Identity, Role};
 
 /// The client configuration.
 #[derive(Debug, Clone, Args)]
@@ -107,9 +108,25 @@ impl ActingOptions {
         Ok(Some(self.connection.connect().await?.act(participant)))
     }
 
+    /// The cluster goes by the certificate alone: a registrar who is named has to be its holder.
+    pub fn check_registrar(&self) -> Result<(), Failure> {
+        let Some(name) = &self.as_registrar else { return Ok(()) };
+        let path = self.connection.config()?.certificate;
+        let wrong = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+        let der = CertificateDer::from_pem_file(&path).map_err(|error| wrong(error.to_string()))?;
+        let identity = Identity::from_der(&der).map_err(|error| wrong(error.to_string()))?;
+        if (identity.role, &identity.name) == (Role::Registrar, name) {
+            return Ok(());
+        }
+        let why = format!("--as-registrar {name}: this certificate is of {} {}", identity.role, identity.name);
+        Err(wrong(why)
+            .next("name the registrar in whose client configuration this is (--client), or leave the option out"))
+    }
+
     fn actor(&self, participant: Option<&ParticipantNumber>) -> Result<Actor, Failure> {
         let now = now_ms();
         if let Some(name) = &self.as_registrar {
+            self.check_registrar()?;
             return Ok(Registrar::named(name).into());
         }
         let mut actor: Actor = match (&self.user, self.as_participant, participant) {

@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::exit::{Failure, chain, not_made};
+use super::exit::{Exit, Failure, chain, not_made};
 use super::output::{Output, hexadecimal, moment, note};
 use super::request::{self, ClientRequestArguments};
 use crate::certificates::{Approval, Authority, AuthorityFiles, Identity, Role};
@@ -133,6 +133,11 @@ fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
     std::fs::create_dir_all(directory)
         .map_err(|error| Failure::failed(format!("cannot create {}: {error}", directory.display())))?;
     let files = files(directory);
+    if files.certificate.exists() && files.private_key.exists() {
+        let what = format!("there is a CA in {} already; nothing was changed", directory.display());
+        return Err(Failure::new(Exit::Conflict, what)
+            .next("sign with that one (`kura ca sign`), or name another folder for another CA"));
+    }
     let authority = Authority::create(&files, cluster.as_deref(), *days, OffsetDateTime::now_utc())
         .map_err(|error| not_made(&error))?;
     let not_after_ms = u64::try_from(authority.not_after()).unwrap_or(0) * 1000;

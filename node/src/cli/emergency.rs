@@ -51,6 +51,6 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         return Ok(());
     }
     record::print(&records, output)?;
-    note(&format!("go on with --emergency {}: kura record get, list, history", told.emergency));
+    note(&format!("go on with --emergency {}: kura record get, show, list, history", told.emergency));
     Ok(())
 }

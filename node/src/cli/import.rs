@@ -108,7 +108,10 @@ fn finish(
     output: Output,
 ) -> Result<(), Failure> {
     let totals = report.finish()?;
-    progress.past(|| print(&totals, output))?;
+    // What did not begin has found nothing, and says why below.
+    if ended.is_ok() || !totals.counts.is_empty() {
+        progress.past(|| print(&totals, output))?;
+    }
     drop(progress);
     ended?;
     if totals.needs_a_look() {

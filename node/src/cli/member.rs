@@ -154,14 +154,7 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
         registrar_approved: reply.registrar_approved,
         complete: reply.complete,
     };
-    let next = match (approved.complete, approved.operator_approved) {
-        (true, _) if arguments.renew_key => {
-            "kura member renew-key, and meanwhile the new key and certificate on the member's machine"
-        }
-        (true, _) => "on the member's machine: kura join, then kura serve; then kura member add-…",
-        (false, true) => "a registrar approves the same file",
-        (false, false) => "an operator approves the same file",
-    };
+    let next = next_step(&approved, &arguments.file, arguments.address.as_deref());
     output.thing(
         &approved,
         &[
@@ -170,9 +163,27 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
             ("key sha256", approved.key_sha256.clone()),
             ("by an operator", yes(approved.operator_approved)),
             ("by a registrar", yes(approved.registrar_approved)),
-            ("next", next.to_owned()),
+            ("next", next),
         ],
     )
+}
+
+/// The next command, as it is typed. Without an address it is a new key that was approved.
+fn next_step(approved: &Approved, file: &Path, address: Option<&str>) -> String {
+    let Approved { name, role, operator_approved, complete, .. } = approved;
+    if !complete {
+        let who = if *operator_approved { "a registrar" } else { "an operator" };
+        let how = address.map_or_else(|| "--renew-key".to_owned(), |address| format!("--address {address}"));
+        return format!("{who}: kura member approve {} {how}", file.display());
+    }
+    match address {
+        Some(_) => format!(
+            "on its machine: kura join --config CONFIG, kura serve --config CONFIG; then an operator: kura member add-{role} {name}"
+        ),
+        None => format!(
+            "an operator: kura member renew-key {name}; meanwhile put the new key and certificate in place on its machine"
+        ),
+    }
 }
 
 fn yes(value: bool) -> String {
@@ -248,4 +259,33 @@ async fn follow(mut steps: Listing<wire::MemberProgress, OperationError>, name: 
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_can_be_typed() {
+        let approved = |role, complete| Approved {
+            name: "voter-2".into(),
+            role,
+            key_sha256: String::new(),
+            raft_id: 2,
+            operator_approved: true,
+            registrar_approved: complete,
+            complete,
+        };
+        let next =
+            |role, complete, address| next_step(&approved(role, complete), Path::new("voter-2/node.csr"), address);
+        let address = Some("127.0.0.1:7102");
+        assert_eq!(
+            next("voter", false, address),
+            "a registrar: kura member approve voter-2/node.csr --address 127.0.0.1:7102"
+        );
+        assert!(next("voter", true, address).ends_with("kura member add-voter voter-2"));
+        assert!(next("backup", true, address).ends_with("kura member add-backup voter-2"));
+        assert_eq!(next("voter", false, None), "a registrar: kura member approve voter-2/node.csr --renew-key");
+        assert!(next("voter", true, None).contains("kura member renew-key voter-2"));
+    }
 }

@@ -22,8 +22,9 @@ pub struct Word {
 }
 
 /// The refusal that has no word.
-const UNIFORM_NEXT: &str = "a facility sees and writes only what the participant opened to it \
-    (`kura consent grant`); the participant's own list of accesses says why (`kura audit list NUMBER`)";
+const UNIFORM_NEXT: &str = "as a facility's user: only what the participant opened to the facility can be seen and \
+    written (`kura consent grant`), and their own list of accesses says why it was refused; as the participant: check \
+    the number, and what is consented to (`kura consent show NUMBER --as-participant`); as an office: check the number";
 
 const fn word(word: &'static str, exit: Exit, means: &'static str, next: &'static str) -> Word {
     Word { word, means, next, exit }
@@ -237,7 +238,7 @@ pub const WORDS: &[Word] = &[
         "erasure-state",
         Denied,
         "the erasure has not come as far, or has come too far",
-        "look at the state of the erasure",
+        "see how far it is: `kura erasure show NUMBER`",
     ),
     word("erasure-cap", Unavailable, "as many participants were erased today as may be", "try again tomorrow"),
     word("grace-period", Unavailable, "the grace period has not ended", "try again when it has ended"),
@@ -248,7 +249,12 @@ pub const WORDS: &[Word] = &[
         "wait for the members that are missing (`kura status`)",
     ),
     word("legal-hold", Denied, "a record is under legal hold", "registrars release the hold first: that takes two"),
-    word("hold-state", Denied, "the record is held already, or not held", "look at the record's hold"),
+    word(
+        "hold-state",
+        Denied,
+        "the record is held already, or not held",
+        "nothing is to be done; the journal says who held or released it: `kura audit list NUMBER --all`",
+    ),
     word(
         "review-state",
         Denied,

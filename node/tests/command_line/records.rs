@@ -140,6 +140,9 @@ fn numbers(site: &Site) {
     let app = "hospital";
     site.kura_with(app, &format!("participant card - C-1 --evidence paper-1 {AS}"), NUMBER);
     let registrar = "--client client.toml --as-registrar ito";
+    let whose = site.refused(2, app, &format!("participant card - C-2 --evidence lost {registrar}"), NUMBER);
+    assert!(whose.contains("this certificate is of application"), "{whose}");
+    site.refused(2, "second", &format!("participant card - C-2 --evidence lost {registrar}"), NUMBER);
     site.kura_with("registrar", &format!("participant card - C-2 --evidence lost {registrar}"), NUMBER);
     site.refused(4, app, &format!("participant resolve-card C-1 {AS}"), b"");
     let held = site.kura(app, &format!("participant resolve-card C-2 --json {AS}")).json();
@@ -190,7 +193,13 @@ fn consent(site: &Site, record: &str) {
     site.kura_with(app, &format!("record narrow - {record} --to F-minato {AS}"), NUMBER);
     site.refused(3, app, &format!("record get - {record} {OTHER}"), NUMBER);
 
-    site.kura_with(app, &format!("consent revoke - F-sakura {SELF}"), NUMBER);
+    let revoked = site.kura_with(app, &format!("consent revoke - F-sakura --json {SELF}"), NUMBER).json();
+    assert!(revoked.get("nothing_to_end").is_none(), "{revoked}");
+    // Once more there is nothing to revoke: said, and no failure.
+    let again = site.kura_with(app, &format!("consent revoke - F-sakura --json {SELF}"), NUMBER).json();
+    assert_eq!(again["nothing_to_end"], true);
+    let told = site.kura_with(app, &format!("consent revoke - F-sakura {SELF}"), NUMBER).out;
+    assert!(String::from_utf8(told).unwrap().contains("nothing was granted to this facility"));
     site.refused(3, app, &format!("record list - {OTHER}"), NUMBER);
     let shown = site.kura_with(app, &format!("consent show - --json {SELF}"), NUMBER).json();
     let grants = shown["grants"].as_array().unwrap();

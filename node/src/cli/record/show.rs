@@ -1,7 +1,7 @@
 //! `kura record show`: what is told of a record beside its body.
 
 use clap::Args;
-use kura_client::{Part, Purpose, Record, RecordId, SignatureCheck, Summary};
+use kura_client::{EmergencyId, Part, Purpose, Record, RecordId, SignatureCheck, Summary};
 use serde::Serialize;
 
 use crate::cli::acting::ActingOptions;
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// What for: care, own or audit.
     #[arg(long)]
     purpose: Option<Purpose>,
+    /// Under an emergency that the user opened.
+    #[arg(long, value_name = "ID")]
+    emergency: Option<EmergencyId>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -57,6 +60,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let mut get = acting.get(&number, arguments.record).purpose(purpose);
     if let Some(version) = arguments.version {
         get = get.version(version);
+    }
+    if let Some(emergency) = arguments.emergency {
+        get = get.under(emergency);
     }
     print(&get.await?, output)
 }
