@@ -215,7 +215,7 @@ fn institution_code_warning(code: &str) -> Option<String> {
 fn user(given: v1::User) -> Result<User, GatewayError> {
     UserId::parse(&given.id).map_err(|e| GatewayError::invalid("id", e))?;
     FacilityId::parse(&given.facility).map_err(|e| GatewayError::invalid("facility", e))?;
-    named(&given.name)?;
+    bounded("name", &given.name)?;
     Ok(User {
         id: given.id,
         facility: given.facility,

@@ -119,7 +119,8 @@ async fn one_registrar_narrows_and_a_second_one_widens() {
     assert_eq!(v1::Application::decode(act(&gateway, &proposed.act_id).await.before).unwrap(), karte);
     // While it waits, nothing else is proposed about the same.
     let back = gateway.put_application(&ito, put(wider.clone(), Some(karte.clone()))).await;
-    assert!(matches!(back, Err(GatewayError::InUse { field: "act", .. })), "{back:?}");
+    let Err(GatewayError::ProposedBefore { act: open }) = back else { panic!("{back:?}") };
+    assert_eq!(open, kura_cluster::id::ActId::from_slice(&proposed.act_id).unwrap().to_hex());
     // What is narrower is done at once, and makes the proposal stale.
     let suspended = v1::Application { status: 2, ..karte.clone() };
     let done = gateway.put_application(&ito, put(suspended.clone(), Some(karte.clone()))).await.unwrap();
@@ -176,7 +177,14 @@ async fn nothing_registered_is_changed_unseen_and_nothing_hangs_in_the_air() {
         assert_eq!(gateway.put_facility(&ito, put(&row, None)).await.unwrap().warnings.len(), warnings, "{code}");
     }
 
-    let user = v1::User { id: "u".into(), facility: "F9".into(), profession: 1, status: 1, ..Default::default() };
+    let user = v1::User {
+        id: "u".into(),
+        name: "u".into(),
+        facility: "F9".into(),
+        profession: 1,
+        status: 1,
+        ..Default::default()
+    };
     let ask = v1::PutUserRequest { request: request(), user: Some(user), ..Default::default() };
     let Err(GatewayError::Invalid { field: "facility", why }) = gateway.put_user(&ito, ask).await else {
         panic!("a user of a facility that is not registered");
@@ -420,7 +428,7 @@ async fn an_alias_takes_two_brings_no_revoked_grant_back_and_is_reviewed() {
     assert_eq!(denied(gateway.alias(&ito, alias("")).await), Denial::NoEvidence);
     let proposed = gateway.alias(&ito, alias("form 9")).await.unwrap().act_id;
     assert!(!proposed.is_empty());
-    assert!(matches!(gateway.alias(&ito, alias("form 9")).await, Err(GatewayError::InUse { field: "act", .. })));
+    assert!(matches!(gateway.alias(&ito, alias("form 9")).await, Err(GatewayError::ProposedBefore { .. })));
     assert_eq!(named().await, [HOSPITAL, CLINIC], "nothing has happened yet");
     let shown = act(&gateway, &proposed).await;
     assert_eq!((&shown.participant[..], &shown.duplicate[..], shown.kind, shown.stale), (NUMBER, SECOND, 5, false));

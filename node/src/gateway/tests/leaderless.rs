@@ -60,7 +60,8 @@ async fn a_gateway_whose_log_lost_entries_sends_callers_away_at_once() {
     let gateway = house.gateway_through(answering(|_| None));
     gateway.give_up();
     let registrar = Caller::parse(identity(Role::Registrar, "ito"), None).unwrap();
-    let facility = v1::Facility { id: "F1".into(), kind: 1, status: 1, access_line: 1, ..Default::default() };
+    let facility =
+        v1::Facility { id: "F1".into(), name: "one".into(), kind: 1, status: 1, access_line: 1, ..Default::default() };
     let put = v1::PutFacilityRequest { request: request(), facility: Some(facility), ..Default::default() };
     let error = gateway.put_facility(&registrar, put).await.unwrap_err();
     assert!(matches!(&error, GatewayError::Unavailable { why } if why.contains("ask another")), "{error}");
