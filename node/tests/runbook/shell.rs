@@ -14,6 +14,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use kura_node::dev::Signal;
+use rustix::process::{Pid, kill_process};
+
 use super::page::{Block, Step};
 
 /// The command under test.
@@ -50,7 +53,7 @@ impl Shell {
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         // The end of input, whatever its cause, is the end of everything that was started here.
-        writeln!(stdin, "exec 2>&1; trap 'kill -KILL $(jobs -p) 2>/dev/null; wait' EXIT").unwrap();
+        writeln!(stdin, "exec 2>&1; trap 'exit 1' TERM; trap 'kill -KILL $(jobs -p) 2>/dev/null; wait' EXIT").unwrap();
         Self { folder, child, stdin: Some(stdin), lines, ports: free_ports(), values: BTreeMap::new(), count: 0 }
     }
 
@@ -160,6 +163,9 @@ impl Shell {
 impl Drop for Shell {
     fn drop(&mut self) {
         drop(self.stdin.take());
+        // One that waits in a loop of the page's would never read the end of its input.
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let _ = kill_process(id, Signal::TERM);
         let _ = self.child.wait();
     }
 }
