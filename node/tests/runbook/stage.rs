@@ -1,5 +1,5 @@
-//! The stage on which the runbook's courses begin: the cluster of docs/operations.md, with an archive, shares of the
-//! root key, an auditor, recovery staff and a record.
+//! The stage on which the runbook's courses begin: the cluster of docs/operations.md, with shares of the root key,
+//! recovery staff and a record.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -22,16 +22,12 @@ const NUMBER: &str = "0043001234567890";
 /// Brings it up.
 pub fn cluster() -> Shell {
     let mut shell = Shell::new();
-    shell.own("mkdir -p backup-archive/kura");
     for block in page::read(super::OPERATIONS).iter().filter(|block| block.section == BARE_HOSTS) {
         for step in &block.steps {
-            if step.command.starts_with("kura join --config backup-1") {
-                shell.own("printf '\\n[archive]\\nplace = \"../backup-archive/kura\"\\nsegment_seconds = 1\\n' >> backup-1/node.toml");
-            }
             shell.step(super::OPERATIONS, step);
         }
     }
-    for (role, name) in [("auditor", "aud-1"), ("recovery", "rec-1"), ("recovery", "rec-2")] {
+    for (role, name) in [("recovery", "rec-1"), ("recovery", "rec-2")] {
         shell.own(&format!(
             "kura ca request --role {role} --name {name} --cluster demo --key people/{name}.key --request people/{name}.csr \
              && kura ca sign people/{name}.csr --directory ca --role {role} --name {name} --out people/{name}.pem \
@@ -123,7 +119,7 @@ pub fn lose_the_prefecture(shell: &mut Shell) {
 /// The record of before is there, whole, for whoever may see it.
 pub fn is_all_there(shell: &mut Shell) {
     let read = shell.own(&format!(
-        "kura record list {NUMBER} --as F0012/u-0007 --client people/karte.toml --json 2>/dev/null | head -n 1"
+        "kura record list {NUMBER} --class care-record --as F0012/u-0007 --client people/karte.toml --json 2>/dev/null | head -n 1"
     ));
     let listed: serde_json::Value = serde_json::from_str(read.trim()).unwrap_or_else(|error| panic!("{error}: {read}"));
     let record = listed["record"].as_str().unwrap_or_else(|| panic!("{listed}"));
