@@ -3,7 +3,7 @@
 //! Invariants
 //! - A node's clock is held against the voters' median, its own voice among them: one clock alone, however
 //!   wrong, moves nobody else.
-//! - A clock that is set is not trusted before it was compared anew.
+//! - A clock that is set is not trusted before it was compared anew, and has no voice in that.
 //! - Nobody is judged by what was heard long ago, or by nobody: then the former judgement stands.
 
 use std::sync::{Mutex, PoisonError};
@@ -76,8 +76,13 @@ pub struct Told {
 
 /// How far a clock that shows `now_ms` is ahead of the voters' median, in milliseconds (negative: behind).
 /// `others` has an item for each other voter, empty if it was never heard. `None` if there are others and
-/// none of them was heard lately.
-pub fn ahead_of_median_ms(now_ms: u64, others: impl IntoIterator<Item = Option<Told>>) -> Option<i64> {
+/// none of them was heard lately. Without a voice of its own (`own_counts`), because it was set or is off, the
+/// clock is judged by the others alone: of two, that one is wrong which has just been set.
+pub fn ahead_of_median_ms(
+    now_ms: u64,
+    own_counts: bool,
+    others: impl IntoIterator<Item = Option<Told>>,
+) -> Option<i64> {
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     let mut alone = true;
     let mut ahead: Vec<i64> = Vec::new();
@@ -91,7 +96,9 @@ pub fn ahead_of_median_ms(now_ms: u64, others: impl IntoIterator<Item = Option<T
     if ahead.is_empty() && !alone {
         return None;
     }
-    ahead.push(0);
+    if own_counts || alone {
+        ahead.push(0);
+    }
     ahead.sort_unstable();
     // With an even number the smaller deviation counts: two clocks alone cannot tell which is off.
     let (low, high) = (ahead[(ahead.len() - 1) / 2], ahead[ahead.len() / 2]);
@@ -113,8 +120,12 @@ mod tests {
 
     /// Clocks of the other voters, as far ahead of ours; `None` for one that was not heard.
     fn judge(others: &[Option<i64>]) -> Option<i64> {
+        judged(true, others)
+    }
+
+    fn judged(own_counts: bool, others: &[Option<i64>]) -> Option<i64> {
         let told = |ahead: i64| Told { clock_ms: NOW_MS.saturating_add_signed(ahead), age: Duration::ZERO };
-        ahead_of_median_ms(NOW_MS, others.iter().map(|other| other.map(told)))
+        ahead_of_median_ms(NOW_MS, own_counts, others.iter().map(|other| other.map(told)))
     }
 
     #[test]
@@ -143,6 +154,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_has_no_voice() {
+        assert_eq!(judged(false, &[]), Some(0), "a sole voter is right");
+        assert_eq!(judged(false, &[None, None]), None);
+        assert_eq!(judged(false, &[Some(-HOUR_MS), None]), Some(HOUR_MS), "the other one of two is believed");
+        assert_eq!(judged(false, &[Some(7), None]), Some(-7));
+        assert_eq!(judged(false, &[Some(-HOUR_MS), Some(7)]), Some(-7), "the nearer one of two others");
+    }
+
+    #[test]
     fn a_clock_that_was_set_is_noticed_until_it_is_compared() {
         let (steady, at) = (Steady::default(), Instant::now());
         assert!(steady.goes_on(NOW_MS, at), "nothing was compared");
@@ -162,16 +182,16 @@ mod tests {
     fn what_was_heard_ages_and_is_forgotten() {
         let told = |clock_ms, age_ms| Some(Told { clock_ms, age: Duration::from_millis(age_ms) });
         let at = |ago_ms: u64| told(NOW_MS - ago_ms, ago_ms);
-        assert_eq!(ahead_of_median_ms(NOW_MS, [at(0), at(2_999)]), Some(0));
-        assert_eq!(ahead_of_median_ms(NOW_MS, [told(NOW_MS, 2_000), told(NOW_MS, 2_000)]), Some(-2_000));
-        assert_eq!(ahead_of_median_ms(NOW_MS, [told(0, 3_000), told(0, 3_000)]), None);
-        assert_eq!(ahead_of_median_ms(NOW_MS, [told(0, 3_000), at(10)]), Some(0));
+        assert_eq!(ahead_of_median_ms(NOW_MS, true, [at(0), at(2_999)]), Some(0));
+        assert_eq!(ahead_of_median_ms(NOW_MS, true, [told(NOW_MS, 2_000), told(NOW_MS, 2_000)]), Some(-2_000));
+        assert_eq!(ahead_of_median_ms(NOW_MS, true, [told(0, 3_000), told(0, 3_000)]), None);
+        assert_eq!(ahead_of_median_ms(NOW_MS, true, [told(0, 3_000), at(10)]), Some(0));
     }
 
     #[test]
     fn senseless_clocks_are_only_far_off() {
         let told = |clock_ms| Some(Told { clock_ms, age: Duration::ZERO });
-        assert!(ahead_of_median_ms(0, [told(u64::MAX), told(u64::MAX)]).unwrap() < -HOUR_MS);
-        assert!(ahead_of_median_ms(u64::MAX, [told(0), told(0)]).unwrap() > HOUR_MS);
+        assert!(ahead_of_median_ms(0, true, [told(u64::MAX), told(u64::MAX)]).unwrap() < -HOUR_MS);
+        assert!(ahead_of_median_ms(u64::MAX, true, [told(0), told(0)]).unwrap() > HOUR_MS);
     }
 }

@@ -189,13 +189,14 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
         Some(clock::Told { clock_ms: heard.reply.clock_ms, age: heard.at.elapsed() })
     });
     let (now_ms, now) = (clock::now_ms(), Instant::now());
-    let Some(offset_ms) = clock::ahead_of_median_ms(now_ms, told) else {
+    let was_off = node.gateway.clock_is_off();
+    let own_counts = !was_off && node.gateway.steady.goes_on(now_ms, now);
+    let Some(offset_ms) = clock::ahead_of_median_ms(now_ms, own_counts, told) else {
         let silent = members.iter().filter(|(_, member)| member.role == MemberRole::Voter);
         *node.gateway.silent_voters.lock().unwrap_or_else(PoisonError::into_inner) =
             silent.map(|(_, member)| member.name.clone()).collect();
         return;
     };
-    let was_off = node.gateway.clock_is_off();
     node.gateway.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     node.gateway.steady.compared(now_ms, now);
     match (was_off, node.gateway.clock_is_off()) {
