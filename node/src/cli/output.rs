@@ -210,7 +210,8 @@ fn write(text: &str) -> Result<(), Failure> {
 /// A note for a person, on standard error.
 pub fn note(text: &str) {
     // Nobody to tell if standard error is gone.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    // In one piece: where both streams go to one place, a line of the other must not come in between.
+    let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Progress on standard error, drawn only where that is a terminal.

@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use kura_node::dev::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process_group};
 
 use super::page::{Block, Step};
 
@@ -46,7 +47,7 @@ impl Shell {
         let paths = std::env::join_paths([own.to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap();
         let mut command = Command::new("bash");
         command.args(["--norc", "--noprofile"]).current_dir(folder.path()).env("PATH", paths);
-        command.env_remove("KURA_CLIENT").env("LC_ALL", "C.UTF-8");
+        command.env_remove("KURA_CLIENT").env("LC_ALL", "C.UTF-8").process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let (sender, lines) = channel();
@@ -163,9 +164,10 @@ impl Shell {
 impl Drop for Shell {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // One that waits in a loop of the page's would never read the end of its input.
-        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        let _ = kill_process(id, Signal::TERM);
+        // The shell and all that it started, also what waits in a loop of the page's and nodes of which it
+        // no longer knows.
+        let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }
 }
