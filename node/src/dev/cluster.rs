@@ -53,7 +53,19 @@ pub struct Cluster {
     executable: PathBuf,
     processes: BTreeMap<String, Process>,
     /// Held as long as the cluster is.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A claimed directory.
+#[derive(Debug)]
+struct Lock(File);
+
+/// A child that is just being started holds the file open, too, until it runs its own program: closing alone would
+/// give the directory back a moment later.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Cluster {
@@ -91,7 +103,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn claim(layout: &Layout, options: &Options) -> Result<(Plan, File), DevError> {
+    fn claim(layout: &Layout, options: &Options) -> Result<(Plan, Lock), DevError> {
         let path = layout.directory().to_owned();
         let known = Plan::load(layout)?;
         if known.is_none() {
@@ -104,6 +116,7 @@ impl Cluster {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(DevError::InUse { path });
         }
+        let lock = Lock(lock);
         let plan = match known {
             Some(plan) => {
                 let size = (plan.voters().count() as u32, plan.backups().count() as u32);
