@@ -36,6 +36,9 @@ pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LEADER_WAIT: Duration = Duration::from_secs(3);
 /// How far a gateway's clock may be off the voters' median.
 pub const CLOCK_OFFSET_MS_MAX: u64 = 5_000;
+/// How much earlier than `apply` a gateway takes a request's id for too old: clocks of two gateways may differ by
+/// twice the limit, and a command waits a moment for its turn.
+pub const REQUEST_BEHIND_MS: u64 = 3 * CLOCK_OFFSET_MS_MAX;
 /// How far in the future a request's birth may lie: clocks differ.
 pub const REQUEST_AHEAD_MS_MAX: u64 = 5 * 60_000;
 /// How long a restrictive command waits for the backup.

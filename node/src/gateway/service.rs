@@ -78,6 +78,14 @@ impl Gateway {
         }
     }
 
+    /// Whether everything is served.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn serves_writes(&self) -> Result<bool, GatewayError> {
+        Ok(self.service_level()?.number() >= ServiceLevel::Writes.number())
+    }
+
     /// Refuses what is not served yet.
     pub(super) fn check_service(&self, basis: Basis, action: Action) -> Result<(), GatewayError> {
         let (level, needed) = (self.service_level()?, needed(basis, action));

@@ -18,7 +18,7 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::attempt::{Attempt, broken};
-use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT, REQUEST_AHEAD_MS_MAX};
+use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT, REQUEST_AHEAD_MS_MAX, REQUEST_BEHIND_MS};
 use super::propose::Proposed;
 use super::{Caller, Gateway, GatewayError};
 use crate::raft::types::MemberRole;
@@ -214,6 +214,9 @@ impl Gateway {
             let decided = match asked {
                 // What it did stands in its own way by now; whether it is the same request, `apply` tells.
                 Some(asked) if was_committed(&attempt, caller, asked)? => None,
+                // Before anything is decided: of what is permitted only `apply` would see it, and the answer
+                // would tell who is enrolled, without a trace.
+                Some(asked) if self.is_too_old(&asked.id, attempt.now_ms) => return Err(GatewayError::Expired),
                 _ => Some(decide(&mut attempt)?),
             };
             let receipt = decided.as_ref().map(|(_, receipt)| receipt.clone()).unwrap_or_default();
@@ -282,6 +285,14 @@ impl Gateway {
             }
         }
         Err(GatewayError::Contended)
+    }
+
+    /// Whether `apply` may find a request's id older than the window, by a clock that is somewhat ahead of what
+    /// is known here.
+    fn is_too_old(&self, id: &RequestId, now_ms: u64) -> bool {
+        let published = self.store.published();
+        let clock_ms = published.summary.clock_ms.max(now_ms).saturating_add(REQUEST_BEHIND_MS);
+        id.born_ms() < clock_ms.saturating_sub(published.summary.request_window_ms)
     }
 
     /// The backup members of the membership applied here.

@@ -34,9 +34,16 @@ pub fn leaves_behind(identity: &NodeIdentity, certificate: &TimelineCertificate)
 }
 
 /// The certificate that a member was shown, if one was.
-pub fn read(data: &Path) -> Option<TimelineCertificate> {
-    let bytes = std::fs::read(data.join(FILE)).ok()?;
-    TimelineCertificate::decode(&bytes[..]).ok()
+///
+/// # Errors
+/// A note that cannot be read, or is damaged: it was written by somebody who was left behind, and is no reason
+/// to go on.
+pub fn read(data: &Path) -> std::io::Result<Option<TimelineCertificate>> {
+    match std::fs::read(data.join(FILE)) {
+        Ok(bytes) => TimelineCertificate::decode(&bytes[..]).map(Some).map_err(std::io::Error::other),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Notes it durably: every later start refuses.
@@ -81,8 +88,10 @@ mod tests {
         assert!(!leaves_behind(&identity, &certificate(1, &key)), "its own");
         assert!(!leaves_behind(&identity, &certificate(2, &other)), "somebody else's");
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()), None);
+        assert_eq!(read(folder.path()).unwrap(), None);
         note(folder.path(), &certificate(2, &key)).unwrap();
-        assert_eq!(read(folder.path()), Some(certificate(2, &key)));
+        assert_eq!(read(folder.path()).unwrap(), Some(certificate(2, &key)));
+        std::fs::write(folder.path().join(FILE), [0xff; 3]).unwrap();
+        assert!(read(folder.path()).is_err(), "a damaged note is no leave to start");
     }
 }

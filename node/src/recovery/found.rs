@@ -191,7 +191,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
     if let Err(error) = database.check(&identity.trust(), summary.timeline) {
         faults.push(error.to_string());
     }
-    if let Some(certificate) = super::fence::read(path) {
+    if let Some(certificate) = super::fence::read(path).map_err(failed(path))? {
         faults.push(format!("it was fenced off: timeline {} has begun without it", certificate.timeline));
     }
     let log = LookedLog::open(path, scratch)?;

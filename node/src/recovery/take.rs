@@ -178,7 +178,7 @@ impl Prepared {
         }
         plan.check().await?;
         let from = plan.best().clone();
-        if let Some(certificate) = super::fence::read(&from.path) {
+        if let Some(certificate) = super::fence::read(&from.path).map_err(failed(&from.path))? {
             return Err(TakeError::Fenced { path: from.path, timeline: certificate.timeline });
         }
         let work = unfinished(data);

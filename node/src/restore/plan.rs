@@ -298,6 +298,10 @@ async fn at_time(
     if clock_ms < first.clock_ms {
         return Err(PlanError::TooEarly(first));
     }
+    // Up to the end and said to be of later would claim records that the archive never had.
+    if clock_ms > end.clock_ms {
+        return Err(PlanError::TooLate(end));
+    }
     let Some(place) = entries.iter().position(|entry| entry.moment.clock_ms > clock_ms) else { return Ok(end) };
     let from = entries[place.saturating_sub(1)].moment;
     match entries[place].base {

@@ -48,6 +48,11 @@ pub async fn carry_out(node: Arc<Node>) {
 async fn look(node: &Node, rest: &mut Rest) -> Result<(), GatewayError> {
     let gateway = &node.gateway;
     let now_ms = gateway.now_ms()?;
+    // After a recovery people look first at what may be lost, a stop of an erasure among it: nothing is destroyed
+    // before everything is served again.
+    if !gateway.serves_writes()? {
+        return Ok(());
+    }
     let revision = node.store.published().summary.table(Table::Erasure).revision;
     if revision == rest.revision && now_ms < rest.until_ms {
         return Ok(());

@@ -268,7 +268,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
             expected: config.name,
         });
     }
-    if let Some(certificate) = recovery::fence::read(&config.data)
+    let fence = recovery::fence::read(&config.data);
+    if let Some(certificate) = fence.map_err(|source| ServeError::Io { what: "the note of being fenced", source })?
         && recovery::fence::leaves_behind(&identity, &certificate)
     {
         return Err(ServeError::Fenced(recovery::fence::words(&identity, &certificate)));

@@ -27,13 +27,6 @@ pub fn cluster() -> Shell {
             shell.step(super::OPERATIONS, step);
         }
     }
-    for (role, name) in [("recovery", "rec-1"), ("recovery", "rec-2")] {
-        shell.own(&format!(
-            "kura ca request --role {role} --name {name} --cluster demo --key people/{name}.key --request people/{name}.csr \
-             && kura ca sign people/{name}.csr --directory ca --role {role} --name {name} --out people/{name}.pem \
-             && sed 's/op-1/{name}/' people/op-1.toml > people/{name}.toml"
-        ));
-    }
     let fingerprint = split(&mut shell);
     shell.own(&format!("kura key confirm {fingerprint} --client people/reg-1.toml"));
     shell.own(&format!("printf '{BODY}' > before.txt"));

@@ -230,6 +230,9 @@ struct Held {
 
 /// Runs `kura archive hold`.
 pub async fn hold(arguments: HoldArguments, output: Output) -> Result<(), Failure> {
+    if kura_cluster::id::is_blank(&arguments.reason) {
+        return Err(Failure::usage("--reason: is blank; say why, for whoever may release it"));
+    }
     let store = arguments.place.open()?;
     let generation = arguments.generation;
     if !catalog::generations(&store).await?.contains(&generation) {

@@ -194,6 +194,10 @@ async fn described(arguments: &Arguments) -> Result<NewRecord, Failure> {
     let date = arguments.date.unwrap_or_else(Date::today);
     let mut record = NewRecord::new(arguments.class, arguments.media_type.clone(), date).addressees(&arguments.to);
     if let Some(id) = &arguments.document_id {
+        // An empty one would be none, and the same document be written twice.
+        if id.is_empty() {
+            return Err(Failure::usage("--document-id: is empty; leave it out if the author has none"));
+        }
         record = record.document_id(id);
     }
     if let Some(earlier) = arguments.version_of {

@@ -36,6 +36,28 @@ fn whole(record: v1::NewRecord) -> v1::PutWholeRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_too_old_tells_nobody_who_is_enrolled() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let window_ms = gateway.store.published().summary.request_window_ms;
+    for age_ms in [window_ms + 60_000, window_ms] {
+        let mut id = crate::clock::now_ms().saturating_sub(age_ms).to_be_bytes()[2..].to_vec();
+        id.extend_from_slice(&random::id()[..10]);
+        let old = Some(v1::RequestId { id: id.into() });
+        for participant in [NUMBER, ANOTHER] {
+            let withdraw = v1::WithdrawRequest {
+                request: old.clone(),
+                participant: participant.into(),
+                evidence: "form 7".into(),
+                ..Default::default()
+            };
+            let told = gateway.withdraw(&doctor(), withdraw).await;
+            assert!(matches!(told, Err(GatewayError::Expired)), "{participant}, {age_ms}: {told:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_that_say_nothing_or_hide_something_are_refused_by_their_field() {
     let storehouse = Storehouse::new().await;
     let gateway = storehouse.gateway();
