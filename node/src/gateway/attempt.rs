@@ -155,7 +155,7 @@ impl<'g> Attempt<'g> {
         };
         let opened = open(self, &context, &stored.value).and_then(|plain| T::decode(&plain[..]).ok());
         let value = Arc::new(opened.ok_or_else(|| damaged(key))?);
-        cache.keep(key.as_bytes().clone(), stored.header.revision, value.clone());
+        cache.keep(key.as_bytes(), stored.header.revision, value.clone());
         Ok(Loaded { revision: stored.header.revision, value: Some(value) })
     }
 

@@ -57,7 +57,8 @@ impl RowCache {
     }
 
     /// Keeps an opened row.
-    pub fn keep<T: Any + Send + Sync>(&self, key: Bytes, revision: Revision, value: Arc<T>) {
-        self.0.insert(key, (revision, value));
+    pub fn keep<T: Any + Send + Sync>(&self, key: &[u8], revision: Revision, value: Arc<T>) {
+        // A key of its own: a slice would keep what it was cut from in memory.
+        self.0.insert(Bytes::copy_from_slice(key), (revision, value));
     }
 }

@@ -259,7 +259,8 @@ impl Database {
         self.db.write_opt(batch, &options).map_err(|source| self.failed(source))?;
         for (key, row) in rows {
             match row {
-                Some(row) if keeps_header(key) => self.headers.insert(key.clone(), row.header),
+                // A key of its own: this one is a slice of the command, and would keep all of it in memory.
+                Some(row) if keeps_header(key) => self.headers.insert(Bytes::copy_from_slice(key), row.header),
                 Some(_) => {}
                 None => {
                     self.headers.remove(key);

@@ -137,6 +137,18 @@ async fn a_snapshot_that_is_wanted_is_made_where_every_member_has_a_head() {
     }
 }
 
+/// A cached key that is a slice of its command would keep the whole of it: many rows, all recent commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_is_not_kept_in_memory() {
+    let data = tempfile::tempdir().unwrap();
+    let mut member = open(data.path(), trust(6)).unwrap();
+    let mut entries = log(10);
+    member.apply(&entries).await.unwrap();
+    let EntryPayload::Normal(CommandBytes(command)) = entries.remove(5).payload else { panic!("a command") };
+    drop(entries);
+    assert!(command.is_unique(), "something of the command is kept");
+}
+
 fn untrusted(error: &std::io::Error, expected: TimelineError) {
     assert!(error.to_string().contains(&expected.to_string()), "{error}");
 }
