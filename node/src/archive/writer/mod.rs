@@ -1,0 +1,353 @@
+//! The backup's writer: follows what is applied here, and puts it into the archive.
+//!
+//! A round ends with a manifest. It takes a view of the state at some index, sends the log entries up to that
+//! index as segments, writes the ledger of that view if keys changed, publishes a manifest with the view's
+//! digests. A base is made of a checkpoint in the same way, after a round up to the checkpoint's index.
+//!
+//! - `segments`: the log entries of a round, and its manifest
+//! - `generation`: a base, and what expires with it
+//! - `publish`: a manifest put into the chain
+//!
+//!
+//! Invariants
+//! - The position is the newest manifest's; whatever fails in a round, the next one begins there again.
+//! - A manifest is published with *put if absent*. If another one is there, another writer is at work: one of
+//!   ours, of before a restart, is gone on from; another's stops this writer until the node is restarted.
+
+mod generation;
+mod publish;
+mod segments;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
+use kura_cluster::ClusterId;
+use kura_cluster::archive::keep::KeepRules;
+use kura_cluster::archive::manifest::Gap;
+use kura_cluster::archive::{Manifest, ObjectName, Sha256Hash, SignedManifest};
+use tokio::task::JoinHandle;
+
+use super::base::{BaseError, Sent};
+use super::catalog::{self, CatalogError};
+use super::ledger::{self, Kept, LedgerError};
+use super::store::{ArchiveStore, StoreError};
+use super::told::{ArchivePoint, ArchiveTold};
+use crate::raft::types::Entry;
+use crate::snapshot::FileHashes;
+use crate::state::{DatabaseError, StateStore};
+
+/// The first wait after a failure; doubled up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether there is something to do.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The folder of segments.
+const SEGMENTS: &str = "segments";
+
+/// Why a round failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The storage: full, unreachable, forbidden.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The archive's newest manifest cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The key ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The state here.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Making a base.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// The log here.
+    #[error("the Raft log: {0}")]
+    Log(#[from] std::io::Error),
+    /// This node's key signs nothing.
+    #[error("this node's key is of a kind that signs no manifests (ECDSA over P-256 and Ed25519 do)")]
+    NoSigner,
+    /// The archive is another cluster's.
+    #[error("the archive is another cluster's: configure an empty place")]
+    OtherCluster,
+    /// The archive is of a later timeline than this node.
+    #[error("the archive is of timeline {found}, this node of {own}: the cluster was taken over without it")]
+    LaterTimeline {
+        /// The archive's.
+        found: u64,
+        /// This node's.
+        own: u64,
+    },
+    /// The archive that was there is gone: unmounted, most likely.
+    #[error("the archive's newest manifest is gone: is its place mounted?")]
+    Gone,
+    /// Another member writes into it.
+    #[error("another member ({0}) writes into this archive: give each its own place, then restart this node")]
+    OtherWriter(String),
+    /// An entry that no segment takes.
+    #[error("entry {0} is too large for a segment")]
+    Entry(u64),
+}
+
+impl WriteError {
+    /// Whether trying again is of no use.
+    fn is_final(&self) -> bool {
+        matches!(self, WriteError::OtherCluster | WriteError::LaterTimeline { .. } | WriteError::OtherWriter(_))
+    }
+}
+
+/// Reads the log. The entries from `from` on, up to `to` (inclusive) or some limit; none if the log lacks
+/// `from`.
+pub trait ReadLog: Send + Sync {
+    /// See the trait.
+    fn read(&self, from: u64, to: u64) -> BoxFuture<'_, std::io::Result<Vec<Entry>>>;
+}
+
+/// Signs manifests with the key of the node's certificate.
+pub trait SignManifests: Send + Sync {
+    /// `None` if the key is of a kind that signs none.
+    fn sign(&self, manifest: Manifest) -> Option<SignedManifest>;
+}
+
+/// What the writer reads of its node.
+pub struct Source {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The node's name.
+    pub name: String,
+    /// The state.
+    pub store: StateStore,
+    /// The log.
+    pub log: Box<dyn ReadLog>,
+    /// The node's key.
+    pub signer: Box<dyn SignManifests>,
+    /// Hashes of files.
+    pub hashes: Arc<FileHashes>,
+    /// A directory on the state's file system, for bases being made.
+    pub work: PathBuf,
+    /// The clock, milliseconds since 1970.
+    pub now_ms: fn() -> u64,
+}
+
+/// How it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Bytes after which a segment is closed.
+    pub segment_bytes: usize,
+    /// Time after which one is closed that has anything.
+    pub segment_time: Duration,
+    /// Age of a generation at which the next begins.
+    pub base_every: Duration,
+    /// Bytes of segments in a generation at which the next begins.
+    pub base_every_bytes: u64,
+    /// Which generations are kept.
+    pub keep: KeepRules,
+}
+
+/// Where the archive ends.
+struct Position {
+    manifest: Manifest,
+    sha256: Sha256Hash,
+    ledger: Option<Kept>,
+    /// Of the present generation.
+    begun_ms: u64,
+    segment_bytes: u64,
+    expired: Vec<Gap>,
+}
+
+/// The writer.
+pub struct Writer {
+    source: Source,
+    archive: ArchiveStore,
+    settings: Settings,
+    told: Arc<ArchiveTold>,
+    position: Option<Position>,
+    /// Whether the archive was looked at.
+    is_known: bool,
+    /// Bytes applied when the last round ended, and when that was.
+    round: (u64, Instant),
+    /// Files of the next base that are sent ahead.
+    ahead: Option<JoinHandle<Result<Sent, WriteError>>>,
+    is_ahead: bool,
+}
+
+impl Writer {
+    /// A writer that has not looked at the archive yet.
+    pub fn new(source: Source, archive: ArchiveStore, settings: Settings, told: Arc<ArchiveTold>) -> Writer {
+        Writer {
+            source,
+            archive,
+            settings,
+            told,
+            position: None,
+            is_known: false,
+            round: (0, Instant::now()),
+            ahead: None,
+            is_ahead: false,
+        }
+    }
+
+    /// What it tells of itself.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> Arc<ArchiveTold> {
+        self.told.clone()
+    }
+
+    /// Writes for ever, or until that is of no use.
+    pub async fn run(mut self) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            match self.step().await {
+                Ok(_) => {
+                    backoff = BACKOFF_MIN;
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => {
+                    let words = error.to_string();
+                    if self.told.trouble().as_ref() != Some(&words) {
+                        tracing::error!(error = %words, "the archive could not be written; the log is kept for it up to its cap");
+                    }
+                    self.told.fails(words);
+                    if error.is_final() {
+                        return;
+                    }
+                    // What is really there may be more than what is known: it is read again.
+                    self.is_known = false;
+                    tokio::time::sleep(backoff).await;
+                    backoff = (2 * backoff).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    /// Does what is due, if anything is; answers whether something was written.
+    ///
+    /// # Errors
+    /// [`WriteError`]. The archive is as whole as it was.
+    pub async fn step(&mut self) -> Result<bool, WriteError> {
+        if !self.is_known {
+            self.recover().await?;
+            self.is_known = true;
+        }
+        let published = self.source.store.published();
+        if published.applied.is_none() {
+            return Ok(false);
+        }
+        let Some(position) = &self.position else {
+            self.begin_generation().await?;
+            return Ok(true);
+        };
+        let is_later = published.summary.timeline > position.manifest.head.timeline;
+        let beyond = published.index() > position.manifest.index();
+        if !is_later && !beyond {
+            return Ok(false);
+        }
+        let base_is_due = self.base_is_due(position);
+        if base_is_due && self.is_sent_ahead().await? {
+            self.begin_generation().await?;
+            return Ok(true);
+        }
+        let bytes = published.bytes.saturating_sub(self.round.0);
+        let is_due =
+            bytes >= self.settings.segment_bytes as u64 || self.round.1.elapsed() >= self.settings.segment_time;
+        if !is_later && !is_due {
+            return Ok(false);
+        }
+        self.round = (published.bytes, Instant::now());
+        if !is_later && self.write_segments().await? {
+            return Ok(true);
+        }
+        self.begin_generation().await?;
+        Ok(true)
+    }
+
+    /// Reads where the archive ends.
+    async fn recover(&mut self) -> Result<(), WriteError> {
+        let Some(found) = catalog::newest(&self.archive).await? else {
+            // An archive is begun where there was none, not where one has vanished.
+            return if self.position.is_some() { Err(WriteError::Gone) } else { Ok(()) };
+        };
+        let manifest = found.signed.manifest;
+        let own = self.source.store.published().summary.timeline;
+        if manifest.head.cluster_id != self.source.cluster_id {
+            return Err(WriteError::OtherCluster);
+        }
+        if manifest.head.timeline > own {
+            return Err(WriteError::LaterTimeline { found: manifest.head.timeline, own });
+        }
+        let base = catalog::manifest(&self.archive, manifest.generation, manifest.generation).await?;
+        let base = base.signed.manifest;
+        let ledger = ledger::read(&self.archive, &manifest.ledger).await?;
+        match &ledger {
+            Some(kept) => {
+                let deleted = ledger::sweep(&self.archive, kept).await?;
+                if deleted > 0 {
+                    tracing::info!(deleted, "keys that the archive's ledger does not name any more are deleted");
+                }
+            }
+            None => tracing::error!("the archive's key ledger is missing or damaged: it is written anew"),
+        }
+        let expired = base.base().map(|base| base.expired.clone()).unwrap_or_default();
+        let (begun_ms, sha256) = (base.at_ms, found.sha256);
+        let segment_bytes = self.segment_bytes(base.index(), manifest.index()).await?;
+        self.tell_generations().await?;
+        let position = Position { manifest, sha256, ledger, begun_ms, segment_bytes, expired };
+        self.tell(&position);
+        self.position = Some(position);
+        Ok(())
+    }
+
+    /// Bytes of the segments of a generation: what lies after its base, by their names.
+    async fn segment_bytes(&self, base: u64, last: u64) -> Result<u64, WriteError> {
+        let mut listed = self.archive.list(SEGMENTS);
+        let mut total = 0;
+        while let Some((name, bytes)) = listed.try_next().await? {
+            let segment = ObjectName::parse(&name);
+            if matches!(segment, Some(ObjectName::Segment { first, .. }) if first > base && first <= last) {
+                total += bytes;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Tells which generations are there: what was deleted since they began lies in them, sealed.
+    async fn tell_generations(&self) -> Result<(), WriteError> {
+        let mut generations = Vec::new();
+        for number in catalog::generations(&self.archive).await? {
+            let base = catalog::manifest(&self.archive, number, number).await?;
+            generations.push((number, base.signed.manifest.index()));
+        }
+        self.told.has(generations);
+        Ok(())
+    }
+
+    fn tell(&self, position: &Position) {
+        self.told.reached(ArchivePoint {
+            index: position.manifest.index(),
+            at_ms: position.manifest.at_ms,
+            manifests: position.manifest.sequence,
+            ledger_index: position.manifest.ledger.index,
+        });
+    }
+    /// Whether the archive is still where it was: nothing is written into an empty mount point.
+    async fn check_place(&self) -> Result<(), WriteError> {
+        let Some(position) = &self.position else { return Ok(()) };
+        match self.archive.length(&position.manifest.name().to_string()).await? {
+            Some(_) => Ok(()),
+            None => Err(WriteError::Gone),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.ahead {
+            task.abort();
+        }
+    }
+}
