@@ -269,7 +269,7 @@ vocabulary!(
     List = 12, "list";
     /// A record's versions were listed.
     History = 13, "history";
-    /// A record was hidden or shown again.
+    /// A record was hidden; in journals of before `unhide` also one that was shown again.
     Hide = 14, "hide";
     /// A record's addressees were narrowed.
     Narrow = 15, "narrow";
@@ -343,6 +343,8 @@ vocabulary!(
     ListRegistry = 64, "list-registry";
     /// An application showed a certificate that was refused, or asked for what its role may not.
     Authenticate = 65, "authenticate";
+    /// A hidden record was shown again.
+    Unhide = 66, "unhide";
     /// Custody of the root key: shares recorded or confirmed, keys rotated, unsealing by shares.
     Key = 80, "key";
     /// A timeline was begun: a take-over or a restore.

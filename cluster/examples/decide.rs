@@ -53,7 +53,7 @@ fn main() {
     };
     let mut settings = Settings::default();
     settings.emergency_credential = false;
-    let record = Some(RecordFacts { control: &control });
+    let record = Some(RecordFacts { control: &control, alias_day: None });
     let read = Facts {
         now_ms: NOW_MS,
         actor: Actor::FacilityUser,

@@ -216,7 +216,7 @@ vocabulary!(
     List = 12, "list";
     /// A record's versions were listed.
     History = 13, "history";
-    /// A record was hidden or shown again.
+    /// A record was hidden. Journals of before [`Action::Unhide`] have it also of one that was shown again.
     Hide = 14, "hide";
     /// A record's addressees were narrowed.
     Narrow = 15, "narrow";
@@ -290,6 +290,8 @@ vocabulary!(
     ListRegistry = 64, "list-registry";
     /// An application showed a certificate that was refused, or asked for what its role may not.
     Authenticate = 65, "authenticate";
+    /// A hidden record was shown again.
+    Unhide = 66, "unhide";
     /// Custody of the root key: shares recorded or confirmed, keys rotated, unsealing by shares.
     Key = 80, "key";
     /// A timeline was begun: a take-over or a restore.
@@ -305,7 +307,8 @@ vocabulary!(
     Closed = 1, "closed";
     /// Emergencies, too: opening them, and reading under them.
     Emergency = 2, "emergency";
-    /// All reads, too, and what restricts: revoking, withdrawing, hiding, narrowing, asking for an erasure.
+    /// All reads, too, and what restricts: revoking, withdrawing, hiding, narrowing, asking for an erasure; and
+    /// stopping one.
     Reads = 3, "reads";
     /// Everything.
     Writes = 4, "writes";

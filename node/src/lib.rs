@@ -23,6 +23,7 @@ pub mod identity;
 pub mod import;
 pub mod init;
 pub mod join;
+pub mod leap;
 pub mod metrics;
 pub mod raft;
 pub mod random;

@@ -11,27 +11,33 @@ use super::{Basis, Denial, Emergency, EmergencyCounters, Facts, Ground, Ruling, 
 use crate::row::{CounterRow, CounterSlice, DisasterRow, Facility, User};
 use crate::word::{Class, Profession};
 
-/// A counter keeps what it counted in slices of at most this part of its window.
+/// A counter keeps what it counted in slices that span at most this part of its window, or of their age.
 const SLICES: u64 = 8;
+/// The longest window that a setting can say: what is older is not kept.
+pub const WINDOW_MS_MAX: u64 = 30 * 86_400_000;
 
 /// How many a counter counted within the last `window_ms`. Slices go as a whole when their newest is too old, so that
-/// a little more may be counted than there was, never less: there is no boundary around which twice as much fits.
+/// a little more may be counted than there was, never less, whatever the window was before: there is no boundary around
+/// which twice as much fits. If it was never longer, that is at most what lies within an eighth of it before it.
 pub fn count_within(counter: Option<&CounterRow>, window_ms: u64, now_ms: u64) -> u32 {
     let slices = counter.map_or(&[][..], |row| &row.slices);
     slices.iter().filter(|slice| is_within(slice, window_ms, now_ms)).fold(0, |sum, s| sum.saturating_add(s.count))
 }
 
-/// A counter after one more, without what lies before the window. It has at most one slice more than [`SLICES`] and
-/// those that a longer window left.
+/// A counter after one more. What lies before the window is kept, the coarser the older: the window may be made longer.
 pub fn count_after(counter: Option<&CounterRow>, window_ms: u64, now_ms: u64) -> CounterRow {
-    let slices = counter.map_or(&[][..], |row| &row.slices);
-    let mut slices: Vec<_> = slices.iter().filter(|slice| is_within(slice, window_ms, now_ms)).cloned().collect();
-    match slices.last_mut().filter(|slice| now_ms < slice.began_ms.saturating_add(window_ms / SLICES)) {
-        Some(slice) => {
-            slice.last_ms = slice.last_ms.max(now_ms);
-            slice.count = slice.count.saturating_add(1);
+    let before = counter.map_or(&[][..], |row| &row.slices);
+    let one = CounterSlice { began_ms: now_ms, last_ms: now_ms, count: 1 };
+    let mut slices: Vec<CounterSlice> = Vec::with_capacity(before.len() + 1);
+    for slice in before.iter().filter(|slice| is_within(slice, WINDOW_MS_MAX, now_ms)).chain([&one]) {
+        let may_span_ms = window_ms.max(now_ms.saturating_sub(slice.last_ms)) / SLICES;
+        match slices.last_mut() {
+            Some(older) if slice.last_ms.saturating_sub(older.began_ms) < may_span_ms => {
+                older.last_ms = older.last_ms.max(slice.last_ms);
+                older.count = older.count.saturating_add(slice.count);
+            }
+            _ => slices.push(slice.clone()),
         }
-        None => slices.push(CounterSlice { began_ms: now_ms, last_ms: now_ms, count: 1 }),
     }
     CounterRow { slices }
 }

@@ -30,6 +30,8 @@ pub enum Actor {
 pub struct RecordFacts<'a> {
     /// Its control row.
     pub control: &'a RecordControl,
+    /// If it lies under a number that became an alias: the day of the consent that held there (Japan time).
+    pub alias_day: Option<i32>,
 }
 
 /// What was signed.

@@ -118,7 +118,7 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
         Act::ShowConsent => participant::granted(facts, facility).map(|_| Basis::Grant.into()),
         Act::Write { class, clinical_day, addressees, earlier, related } => {
             record::write(facts, facility, class, clinical_day, addressees)?;
-            record::version(facts, facility, addressees, earlier)?;
+            record::version(facts, facility, clinical_day, addressees, earlier)?;
             record::relate(facts, facility, addressees, related)?;
             Ok(Basis::Grant.into())
         }

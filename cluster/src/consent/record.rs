@@ -32,10 +32,10 @@ pub fn enter_own(facts: &Facts<'_>) -> Ruling {
 /// whom [`super::decide`] has let in (`List`, `Read`, `ReadSeveral`) on the same facts.
 pub fn visible(facts: &Facts<'_>, record: Option<RecordFacts<'_>>) -> Result<Basis, Denial> {
     let consent = taking_part(facts)?;
-    let control = record.ok_or(Denial::NoSuchRecord)?.control;
+    let record = record.ok_or(Denial::NoSuchRecord)?;
     match (facts.actor, facts.facility) {
-        (Actor::FacilityUser, Some(facility)) => visible_to_facility(facts, facility, consent, control),
-        (Actor::Participant, _) => visible_to_participant(consent, control),
+        (Actor::FacilityUser, Some(facility)) => visible_to_facility(facts, facility, consent, &record),
+        (Actor::Participant, _) => visible_to_participant(consent, &record),
         _ => Err(Denial::ActorMayNot),
     }
 }
@@ -44,16 +44,15 @@ fn visible_to_facility(
     facts: &Facts<'_>,
     facility: &Facility,
     consent: &ParticipationConsent,
-    control: &RecordControl,
+    record: &RecordFacts<'_>,
 ) -> Result<Basis, Denial> {
+    let control = record.control;
     let own = control.author_facility == facility.id;
     // Not even in an emergency: what its author hid may be another person's, or wrong.
     if control.hidden && !own {
         return Err(Denial::Hidden);
     }
-    if control.clinical_day < consent.signed_day {
-        return Err(Denial::BeforeConsent);
-    }
+    since_consent(consent, record, control.clinical_day)?;
     let addressees = &control.addressees;
     let addressed = own || addressees.is_empty() || addressees.contains(&facility.id);
     if facts.emergency.is_none() && !addressed {
@@ -72,14 +71,21 @@ fn visible_to_facility(
 }
 
 /// Addressees and professions are about facilities: a participant sees all but what is hidden.
-fn visible_to_participant(consent: &ParticipationConsent, control: &RecordControl) -> Result<Basis, Denial> {
-    if control.hidden {
+fn visible_to_participant(consent: &ParticipationConsent, record: &RecordFacts<'_>) -> Result<Basis, Denial> {
+    if record.control.hidden {
         return Err(Denial::Hidden);
     }
-    if control.clinical_day < consent.signed_day {
-        return Err(Denial::BeforeConsent);
-    }
+    since_consent(consent, record, record.control.clinical_day)?;
     Ok(Basis::Own)
+}
+
+/// Nothing is shown that is older than the consent, nor, under a number that became an alias, what is older than the
+/// consent that held there: joining two numbers widens neither.
+fn since_consent(consent: &ParticipationConsent, record: &RecordFacts<'_>, day: i32) -> Result<(), Denial> {
+    match day < consent.signed_day || record.alias_day.is_some_and(|since| day < since) {
+        true => Err(Denial::BeforeConsent),
+        false => Ok(()),
+    }
 }
 
 /// Whether a facility may write a record of this class and day to these addressees.
@@ -108,15 +114,20 @@ pub fn write(
     addressed(facts, addressees)
 }
 
-/// A further version is its author's, and reaches nobody whom the record did not.
+/// A further version is its author's, and reaches nobody whom the record did not. It lies where the record does, so
+/// that the consent that held there bounds it, too.
 pub fn version(
     facts: &Facts<'_>,
     facility: &Facility,
+    clinical_day: i32,
     addressees: &[String],
     earlier: Option<Option<RecordFacts<'_>>>,
 ) -> Result<(), Denial> {
     let Some(record) = earlier else { return Ok(()) };
     let control = authored(facts, facility, record)?;
+    if let Some(record) = &record {
+        since_consent(taking_part(facts)?, record, clinical_day)?;
+    }
     narrows(control, addressees)
 }
 

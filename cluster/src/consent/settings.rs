@@ -5,6 +5,7 @@
 //! - What is proposed is held against the bounds ([`Settings::check`]); what is stored and out of bounds
 //!   nevertheless is drawn to the nearest bound, so that no setting disables a rule.
 
+use super::emergency::WINDOW_MS_MAX;
 use crate::row::{DISASTER_NAMES_MAX, DisasterRow, ProfessionClasses, SettingsRow};
 use crate::word::{Class, FacilityKind, Profession};
 
@@ -86,7 +87,7 @@ const ERASURE_GRACE_MS: Bounded = Bounded::of("erasure_grace_ms", 30 * DAY_MS, D
 const ERASURES_DAY_MAX: Bounded = Bounded::of("erasures_day_max", 10, 1, 1_000);
 const ACT_MS: Bounded = Bounded::of("act_ms", 7 * DAY_MS, HOUR_MS, 30 * DAY_MS);
 const OWN_GRANTS_MAX: Bounded = Bounded::of("own_grants_max", 100, 0, 10_000);
-const OWN_GRANTS_WINDOW_MS: Bounded = Bounded::of("own_grants_window_ms", DAY_MS, HOUR_MS, 30 * DAY_MS);
+const OWN_GRANTS_WINDOW_MS: Bounded = Bounded::of("own_grants_window_ms", DAY_MS, HOUR_MS, WINDOW_MS_MAX);
 const CAPS_FACTOR: Bounded = Bounded::of("caps_factor", 1, 0, 1_000);
 
 /// The network's settings.

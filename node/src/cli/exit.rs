@@ -12,8 +12,27 @@ use kura_client::{
     ListError, NotCommitted, OperationError, OutcomeError, PutError, Reason, RegistryError, ReviewError,
 };
 
+use super::output::note;
 use super::refusal;
+use crate::clock::now_ms;
 use crate::identity::IdentityFileError;
+use crate::leap;
+
+/// What a take-over or a restore goes on by is this machine's clock: told beside the last entry's time, and refused if
+/// the one cannot well follow the other, unless people say that it is right.
+pub fn check_clock(last_ms: u64, time_is_right: bool) -> Result<(), Failure> {
+    match leap::doubt(now_ms(), last_ms) {
+        Some(why) if !time_is_right => Err(Failure::usage(why).next(
+            "set the clock; or, if it is right (the machines were off for so long, or had a wrong time before), repeat \
+             the same with --time-is-right",
+        )),
+        Some(why) => {
+            note(&format!("{why}; it is said to be right"));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
 
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

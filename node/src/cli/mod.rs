@@ -76,7 +76,7 @@ enum Command {
     /// The cluster's certificate authority.
     #[command(subcommand)]
     Ca(ca::Command),
-    /// Certificates of nodes.
+    /// Certificates of nodes, and a clock that has leapt.
     #[command(subcommand)]
     Node(request::NodeCommand),
     /// Make a new cluster of one voter: this machine's. Offline, once.

@@ -1,20 +1,60 @@
 //! `kura node request` and `kura ca request`: a private key, made on the machine that uses it, and
-//! the request to send to a CA (ours or any other that the cluster is configured to accept).
+//! the request to send to a CA (ours or any other that the cluster is configured to accept). And what else is said of a
+//! node on its own machine.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::exit::{Failure, chain, not_made};
-use super::output::{Output, hexadecimal};
+use super::exit::{Exit, Failure, chain, not_made};
+use super::output::{Output, hexadecimal, moment, note};
 use crate::certificates::{RequestFiles, Role, Subject, create_request, summarize_request};
+use crate::clock::now_ms;
+use crate::config::NodeConfig;
+use crate::leap;
 
 /// `kura node …`.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// Make a node's private key and the request for its certificate, on the node's machine.
     Request(NodeRequestArguments),
+    /// Say that this machine's clock is right, although it has leapt: a voter that is the only one waits for that.
+    ClockIsRight(ClockArguments),
+}
+
+/// Options of `kura node clock-is-right`.
+#[derive(Debug, Args)]
+pub struct ClockArguments {
+    /// The node's configuration: it may run or not.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct SaidRight {
+    clock_ms: u64,
+    noted_in: PathBuf,
+}
+
+fn clock_is_right(arguments: &ClockArguments, output: Output) -> Result<(), Failure> {
+    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    if !config.data.is_dir() {
+        let why = format!("{} is not there: no node has run here", config.data.display());
+        return Err(Failure::new(Exit::NotFound, why).next("run this on the node's machine, with its configuration"));
+    }
+    let clock_ms = now_ms();
+    leap::say_right(&config.data, clock_ms)
+        .map_err(|error| Failure::failed(format!("cannot write into {}: {error}", config.data.display())))?;
+    let said = SaidRight { clock_ms, noted_in: config.data };
+    output.thing(
+        &said,
+        &[("this machine's clock", moment(clock_ms)), ("noted in", said.noted_in.display().to_string())],
+    )?;
+    if !output.json {
+        note("a node that waits for it goes on within a second or two; what its clock has moved stays moved");
+    }
+    Ok(())
 }
 
 /// Options of `kura node request`.
@@ -75,7 +115,10 @@ struct Stated {
 
 /// Runs `kura node …`.
 pub fn run_node(command: NodeCommand, output: Output) -> Result<(), Failure> {
-    let NodeCommand::Request(arguments) = command;
+    let arguments = match command {
+        NodeCommand::Request(arguments) => arguments,
+        NodeCommand::ClockIsRight(arguments) => return clock_is_right(&arguments, output),
+    };
     let NodeRequestArguments { role, name, cluster, also, files } = arguments;
     if !role.is_node() {
         return Err(Failure::usage("a node is a voter or a backup").next("for others use `kura ca request`"));

@@ -14,7 +14,7 @@ use kura_cluster::share::{Gathered, Gathering};
 use kura_cluster::word::ServiceLevel;
 
 use super::archive::{sha256, witness};
-use super::exit::{Exit, Failure, chain, not_made};
+use super::exit::{Exit, Failure, chain, check_clock, not_made};
 use super::key::ask;
 use super::output::{Output, Progress, note};
 use crate::archive::ArchiveStore;
@@ -92,6 +92,9 @@ pub struct ApplyArguments {
     /// Why it is restored. It is journalled.
     #[arg(long, default_value = "")]
     reason: String,
+    /// This machine's clock is right, although it is behind the last entry, or more than 14 days after it.
+    #[arg(long)]
+    time_is_right: bool,
     /// What the restored cluster serves at first.
     #[arg(long, value_enum, default_value_t = Open::Closed)]
     open: Open,
@@ -210,6 +213,7 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
     }
     let store = ArchiveStore::open(&arguments.what.from)?;
     let (plan, wanted) = arguments.what.plan(&store).await?;
+    check_clock(plan.newest.clock_ms, arguments.time_is_right)?;
     let vouched = match (wanted.witness, arguments.without_head) {
         (Some(witness), _) => Vouched::By(witness),
         (None, why) => Vouched::Waived(why.unwrap_or_default()),

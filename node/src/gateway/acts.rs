@@ -128,7 +128,11 @@ impl Gateway {
                     Some(Ok(ActKind::Application)) => confirming.confirm::<Application>(attempt)?,
                     Some(Ok(ActKind::Settings)) => confirming.confirm::<SettingsRow>(attempt)?,
                     Some(Ok(ActKind::Disaster)) => confirming.confirm::<DisasterRow>(attempt)?,
-                    Some(Ok(ActKind::Alias)) => confirming.confirm_alias(attempt)?,
+                    Some(Ok(ActKind::Alias)) => {
+                        // It is about a participant, who is not loaded yet.
+                        self.check_service(caller, Action::Alias.into())?;
+                        confirming.confirm_alias(attempt)?
+                    }
                     Some(Err(_)) => return Err(damaged(&RowKey::act(&id))),
                 };
                 Ok((verdict, ReceiptRow::default()))

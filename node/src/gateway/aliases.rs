@@ -3,7 +3,8 @@
 //!
 //! Invariants
 //! - Afterwards both numbers name one participant: the one who stays, whose consent and grants decide.
-//! - A facility whose grant was revoked under either number has none afterwards: restrictions add up.
+//! - A facility whose grant was revoked under either number has none afterwards: restrictions add up. So do the days
+//!   of consent: of a duplicate's records nothing is shown that is older than either.
 //! - Nothing moves: records, links and journal entries of the duplicate lie where they lay, and are found
 //!   through the row of the one who stays ([`super::participant::Known::pseudonyms`]).
 //! - Whoever stays is nobody's alias, so that one step always leads there.
@@ -217,7 +218,12 @@ fn make_alias(
         attempt.put(&key, found.revision, &Participant { alias_of: own.clone(), ..(*before).clone() });
         point(attempt, &alias.number, &own, &alias.pseudonym, alias.at_ms)?;
     }
-    row.aliases.extend(further);
+    let duplicates_day = duplicate.row.consents.last().map(|consent| consent.signed_day);
+    row.aliases.extend(further.into_iter().map(|alias| Alias {
+        // Its records were shown within both consents.
+        consent_day: alias.consent_day.max(duplicates_day),
+        ..alias
+    }));
     // An erasure looks at the row of the one who stays: no hold may be missed there.
     row.held_records = row.held_records.saturating_add(duplicate.row.held_records);
     row.aliases.push(Alias {
@@ -226,6 +232,7 @@ fn make_alias(
         at_ms: now_ms,
         registrar: caller.identity.name.clone(),
         evidence: evidence.into(),
+        consent_day: duplicates_day,
     });
     revoked.retain(|facility| is_granted(&row, facility));
     end_grants(&mut row, &End { at_ms: now_ms, by: "", evidence }, |named| revoked.contains(named));

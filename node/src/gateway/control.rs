@@ -1,7 +1,8 @@
-//! What an author changes about a record after writing it: hiding and narrowing. Restrictive.
+//! What an author changes about a record after writing it: hiding and narrowing, which restrict, and showing again
+//! what was hidden, which does not.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, RecordFacts, decide};
+use kura_cluster::consent::{Act, decide};
 use kura_cluster::id::{FacilityId, RecordId};
 use kura_cluster::row::{ReceiptRow, RecordControl, RowKey};
 use kura_cluster::word::Action;
@@ -20,8 +21,9 @@ impl Gateway {
     pub async fn hide(&self, caller: &Caller, request: v1::HideRequest) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         bounded("reason", &request.reason)?;
+        let action = if request.hidden { Action::Hide } else { Action::Unhide };
         let done = self
-            .transact(caller, Action::Hide, Some(&asked), |attempt| {
+            .transact(caller, action, Some(&asked), |attempt| {
                 attempt.entry.reason = request.reason.clone();
                 attempt.entry.object = if request.hidden { "hidden".into() } else { "shown".into() };
                 change(attempt, caller, &request.participant, &request.record_id, None, |control| {
@@ -73,10 +75,11 @@ fn change(
         let data = attempt.data_key(&home.pseudonym, home.key_version)?;
         let key = RowKey::record_control(&home.pseudonym, &record_id);
         let control = attempt.load_of::<RecordControl>(&key, &home.pseudonym)?;
-        found = Some((data, key, control));
+        found = Some((home.pseudonym, data, key, control));
     }
-    let control = found.as_ref().and_then(|(_, _, loaded)| loaded.value.clone());
-    let record = control.as_deref().map(|control| RecordFacts { control });
+    let control = found.as_ref().and_then(|(.., loaded)| loaded.value.clone());
+    let record = known.as_ref().zip(found.as_ref()).zip(control.as_deref());
+    let record = record.map(|((known, (home, ..)), control)| known.record(home, control));
     let act = match narrowed {
         Some(addressees) => Act::Narrow { record, addressees },
         None => Act::Hide { record },
@@ -85,7 +88,7 @@ fn change(
     let decision = decide(&facts);
     let version = control.as_ref().map_or(0, |c| c.version);
     let verdict = Verdict::of(decision, |_| {
-        let (Some((data, key, loaded)), Some(control)) = (&found, &control) else {
+        let (Some((_, data, key, loaded)), Some(control)) = (&found, &control) else {
             return Err(GatewayError::Damaged { what: "record-control" });
         };
         let mut control = (**control).clone();

@@ -68,6 +68,8 @@ pub enum Step {
     Overtaken,
     /// Not now, for this reason.
     Waits(Denial),
+    /// Not before a recovered cluster serves everything.
+    NotServed,
     /// The day's cap on deletions of keys.
     Capped,
 }
@@ -98,6 +100,10 @@ impl Gateway {
 
     /// Destroys the keys of a participant whose grace period is over, and all that leads to them.
     pub async fn erase(&self, pseudonym: &Pseudonym) -> Result<Step, GatewayError> {
+        // After a recovery people look first at what may be lost, a stop of an erasure among it.
+        if !self.serves_writes()? {
+            return Ok(Step::NotServed);
+        }
         let drafted = tokio::task::block_in_place(|| self.draft_erase(pseudonym))?;
         let attempt = match drafted {
             Ok(attempt) => attempt,

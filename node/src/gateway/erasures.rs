@@ -204,7 +204,9 @@ impl Gateway {
                 Ok((verdict, ReceiptRow::default()))
             })
             .await?;
-        Ok(self.receipt(&done, asked, false).await)
+        // Each step is told as done once it outlives the prefecture: a stop that was lost with it would let the keys
+        // be destroyed, and an asking that was lost would leave them.
+        Ok(self.receipt(&done, asked, true).await)
     }
 
     /// How far an erasure has come. Participants see their own until they are erased, registrars and auditors

@@ -4,7 +4,7 @@
 //! what is held, so that an erasure, which expects the participant's row, cannot miss a hold.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, RecordFacts, decide};
+use kura_cluster::consent::{Act, decide};
 use kura_cluster::id::RecordId;
 use kura_cluster::row::{ReceiptRow, RecordControl, RowKey};
 use kura_cluster::word::Action;
@@ -51,7 +51,7 @@ fn change(
         let loaded = attempt.load_of::<RecordControl>(&key, &home.pseudonym)?;
         found = loaded.value.map(|control| (known, home, key, loaded.revision, control));
     }
-    let record = found.as_ref().map(|(.., control)| RecordFacts { control });
+    let record = found.as_ref().map(|(known, home, .., control)| known.record(&home.pseudonym, control));
     let evidence = &request.evidence[..];
     let act = match request.hold {
         true => Act::Hold { record, evidence },

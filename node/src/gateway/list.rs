@@ -4,7 +4,7 @@
 //! which time it is.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Facts, RecordFacts, decide, is_urgent, visible};
+use kura_cluster::consent::{Act, Facts, decide, is_urgent, visible};
 use kura_cluster::id::RecordId;
 use kura_cluster::row::{Participant, ReceiptRow, RecordControl, RowKey, Table};
 use kura_cluster::word::{Action, Class};
@@ -16,8 +16,9 @@ use super::attempt::{Attempt, broken, damaged};
 use super::caller::CallerRows;
 use super::emergency::{Episode, episode_id};
 use super::limits::{ATTEMPTS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
-use super::participant::{Known, number};
+use super::participant::{Known, number, record_under};
 use super::read::{load_manifest, summary, there};
+use super::service::Doing;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 use crate::state::database::Snapshot;
@@ -108,7 +109,7 @@ impl Gateway {
         let limit = page(request.limit);
         for _ in 0..ATTEMPTS_MAX {
             let done = self
-                .transact(caller, Action::List, None, |attempt| {
+                .transact(caller, Doing::look(Action::List, episode.as_ref()), None, |attempt| {
                     attempt.entry.purpose = purpose.number();
                     let rows = CallerRows::load(attempt, caller)?;
                     let episode = episode.as_ref().map(|id| Episode::load(attempt, id)).transpose()?;
@@ -160,13 +161,14 @@ impl Gateway {
             emergency: listing.episode.as_ref().map(Episode::facts),
             ..listing.rows.facts(attempt.now_ms, Act::List, Some(&listing.participant), None)
         };
-        let gather = Gather { attempt: &attempt, snapshot: &snapshot, facts: &facts, request, limit };
+        let (attempt, snapshot, facts) = (&attempt, &snapshot, &facts);
+        let gather = Gather { attempt, snapshot, facts, participant: &listing.participant, request, limit };
         let mut reply = v1::ListReply::default();
         let mut place = Some(begins);
         while let Some(Place { pass, after }) = place {
             let (first, mut after) = match after {
                 None => (0, None),
-                Some(id) => begins_after(&snapshot, &listing.homes, &id)?,
+                Some(id) => begins_after(snapshot, &listing.homes, &id)?,
             };
             for home in &listing.homes[first..] {
                 reply.more = gather.records(pass, home, after.take(), &mut reply)?;
@@ -185,6 +187,7 @@ struct Gather<'p> {
     attempt: &'p Attempt<'p>,
     snapshot: &'p Snapshot<'p>,
     facts: &'p Facts<'p>,
+    participant: &'p Participant,
     request: &'p v1::ListRequest,
     limit: usize,
 }
@@ -209,7 +212,7 @@ impl Gather<'_> {
                 after = Some(key);
                 let Some(control) = there(self.attempt, home, &record_id, Arc::new(control))? else { continue };
                 let wanted = pass.takes(control.class) && wanted(self.request, &control);
-                if !wanted || visible(self.facts, Some(RecordFacts { control: &control })).is_err() {
+                if !wanted || visible(self.facts, Some(record_under(self.participant, home, &control))).is_err() {
                     continue;
                 }
                 if reply.records.len() == self.limit {

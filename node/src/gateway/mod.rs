@@ -88,6 +88,8 @@ pub struct Gateway {
     pub silent_voters: Mutex<Vec<String>>,
     /// Whether it was set since.
     pub steady: crate::clock::Steady,
+    /// What it showed before, for when no other voter's can be asked.
+    pub lone: crate::leap::Lone,
     /// The backup members' synced positions.
     pub reach: Arc<crate::reach::Reach>,
     /// Checks signatures that come with records.
@@ -122,6 +124,7 @@ impl Gateway {
             clock_offset_ms: AtomicI64::new(NOT_COMPARED),
             silent_voters: Mutex::default(),
             steady: crate::clock::Steady::default(),
+            lone: crate::leap::Lone::default(),
             reach,
             signatures: crate::signature::Checker::default(),
             in_flight: tokio::sync::watch::Sender::new(0),

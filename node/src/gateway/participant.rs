@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kura_cluster::consent::RecordFacts;
 use kura_cluster::id::RecordId;
-use kura_cluster::row::{NumberRow, Participant, RowKey, Table};
+use kura_cluster::row::{NumberRow, Participant, RecordControl, RowKey, Table};
 use kura_cluster::seal::Domain;
 use kura_cluster::{ParticipantNumber, Pseudonym, Revision};
 
@@ -42,6 +43,11 @@ impl Known {
     /// Whether a pseudonym is the participant's own or a former one.
     pub fn is(&self, pseudonym: &[u8]) -> bool {
         self.pseudonym.0 == pseudonym || self.row.aliases.iter().any(|alias| alias.pseudonym == pseudonym)
+    }
+
+    /// A record that lies under one of these pseudonyms, as rules look at it.
+    pub fn record<'r>(&self, home: &Pseudonym, control: &'r RecordControl) -> RecordFacts<'r> {
+        record_under(&self.row, home, control)
     }
 
     /// Where new records lie.
@@ -110,6 +116,12 @@ impl Attempt<'_> {
         let key = found.ok_or(GatewayError::NotFound { what: "the data key" })?;
         Ok(DataKey { pseudonym: *pseudonym, version, key })
     }
+}
+
+/// A participant's record, as rules look at it: what lies under a former number keeps the consent that held there.
+pub fn record_under<'r>(participant: &Participant, home: &Pseudonym, control: &'r RecordControl) -> RecordFacts<'r> {
+    let former = participant.aliases.iter().find(|alias| alias.pseudonym[..] == home.0);
+    RecordFacts { control, alias_day: former.and_then(|alias| alias.consent_day) }
 }
 
 /// Parses the number in a request.

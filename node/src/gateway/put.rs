@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kura_cluster::Revision;
-use kura_cluster::consent::{Act, RecordFacts, Related, decide};
+use kura_cluster::consent::{Act, Related, decide};
 use kura_cluster::id::{ContentId, RecordId, UserId};
 use kura_cluster::row::{
     DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, SignatureCheck, Table,
@@ -76,18 +76,19 @@ pub fn decide_write<T>(
     }
     let earlier = control.as_ref().and_then(|loaded| loaded.value.clone());
     let other = related.as_ref().and_then(|related| related.loaded.value.clone());
+    let earlier = known.as_ref().zip(data.as_ref()).zip(earlier.as_deref());
+    let earlier = earlier.map(|((known, data), control)| known.record(&data.pseudonym, control));
+    let other = known.as_ref().zip(related.as_ref()).zip(other.as_deref());
+    let other = other.map(|((known, related), control)| known.record(&related.data.pseudonym, control));
     let act = Act::Write {
         class: record.class,
         clinical_day: record.clinical_day,
         addressees: &record.addressees,
-        earlier: record.version_of.as_ref().map(|_| earlier.as_deref().map(|control| RecordFacts { control })),
+        earlier: record.version_of.as_ref().map(|_| earlier),
         related: record.related.as_ref().map(|asked| Related {
             relation: asked.relation,
             // A version that was never written is no record.
-            record: other
-                .as_deref()
-                .filter(|control| asked.version <= control.version)
-                .map(|control| RecordFacts { control }),
+            record: other.filter(|found| asked.version <= found.control.version),
         }),
     };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), None);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
 use kura_cluster::command::Committed;
-use kura_cluster::consent::{Act, Facts, RecordFacts, decide};
+use kura_cluster::consent::{Act, Facts, decide};
 use kura_cluster::id::{ContentId, EpisodeId, RecordId};
 use kura_cluster::row::{JournalEntry, Manifest, ManifestOpen, ReceiptRow, RecordControl, RowKey, SignatureCheck};
 use kura_cluster::word::{Action, Purpose};
@@ -21,6 +21,7 @@ use super::consents::bounded;
 use super::emergency::{Episode, episode_id};
 use super::limits::{DOWNLOAD_TIMEOUT, RECHECK_INTERVAL};
 use super::participant::number;
+use super::service::Doing;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
@@ -73,7 +74,7 @@ impl ReadingClock {
         if let Verdict::Denied(_) = decide_read(&mut attempt, caller, asked)? {
             drop(attempt);
             gateway
-                .transact(caller, Action::Get, None, |attempt| {
+                .transact(caller, Doing::look(Action::Get, asked.episode.as_ref()), None, |attempt| {
                     Ok((decide_read(attempt, caller, asked)?, ReceiptRow::default()))
                 })
                 .await?;
@@ -152,7 +153,7 @@ impl Gateway {
             return Err(GatewayError::invalid("part", "is given together with a range"));
         }
         let done = self
-            .transact(caller, Action::Get, None, |attempt| {
+            .transact(caller, Doing::look(Action::Get, asked.episode.as_ref()), None, |attempt| {
                 Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
             })
             .await?;
@@ -171,7 +172,7 @@ impl Gateway {
         let mut asked = Question::whole(number(&request.participant)?, record_id, purpose);
         asked.episode = episode_id(&request.episode_id)?;
         let done = self
-            .transact(caller, Action::History, None, |attempt| {
+            .transact(caller, Doing::look(Action::History, asked.episode.as_ref()), None, |attempt| {
                 let verdict = decide_read(attempt, caller, &asked)?.try_map(|found| {
                     let mut versions = Vec::new();
                     let entry = (attempt.entry.clone(), attempt.entry_facilities.clone());
@@ -235,7 +236,7 @@ pub(super) fn decide_read(
         attempt.entry.class = control.class;
         attempt.entry.version = if asked.version == 0 { control.version } else { asked.version };
     }
-    let record = found.as_ref().map(|(_, control)| RecordFacts { control });
+    let record = known.as_ref().zip(found.as_ref()).map(|(known, (home, control))| known.record(home, control));
     let act = Act::Read { record };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), Some(asked.purpose));
     let decision = decide(&Facts { emergency: episode.as_ref().map(Episode::facts), ..facts });

@@ -3,8 +3,10 @@
 //! Invariants
 //! - It only widens, one step at a time, by recovery staff, journalled. So a gateway that has not yet applied the
 //!   last step serves less than another, never more.
-//! - Offices (members, keys, the registry, the journal) are served always: they are what a recovery needs.
-//! - What is refused here was decided and is not journalled: nothing was shown or changed.
+//! - Offices (members, keys, the registry, the journal) are served always: they are what a recovery needs. What an
+//!   office does about one participant waits like anybody's, unless it keeps what is there from being destroyed.
+//! - Whether something is served is told by what is asked alone, before anything of a participant is loaded: the
+//!   refusal is the same for everybody, enrolled or not. So it is not journalled: nothing was decided.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +17,7 @@ use kura_cluster::word::{Action, ServiceLevel};
 use prost::Message;
 
 use super::attempt::broken;
+use super::caller::StatedActor;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 use crate::certificates::Role;
@@ -45,22 +48,49 @@ pub fn alarm(level: ServiceLevel) -> Option<String> {
     Some(words.to_owned())
 }
 
-/// The level that something permitted needs.
-fn needed(basis: Basis, action: Action) -> ServiceLevel {
-    use Action::*;
-    match (basis, action) {
-        (Basis::Cluster | Basis::Operator | Basis::Registrar | Basis::Auditor | Basis::Recovery, _) => {
-            ServiceLevel::Closed
-        }
-        (Basis::Emergency, _) => ServiceLevel::Emergency,
-        (
-            _,
+/// What a call does, as far as it decides at which level it is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Doing {
+    /// As the journal will have it.
+    pub action: Action,
+    /// Whether it states an emergency; whether there is such a one is decided later.
+    pub in_emergency: bool,
+}
+
+impl From<Action> for Doing {
+    fn from(action: Action) -> Doing {
+        Doing { action, in_emergency: false }
+    }
+}
+
+impl Doing {
+    /// A look at records, perhaps under an emergency.
+    pub fn look<T>(action: Action, episode: Option<&T>) -> Doing {
+        Doing { action, in_emergency: episode.is_some() }
+    }
+
+    /// The level from which it is served, by an office or for an application's actor.
+    fn needs(self, office: bool) -> ServiceLevel {
+        use Action::*;
+        match self.action {
+            // What a recovery needs, and what looks after it.
+            Init | Facility | User | Application | Setting | Member | Key | Recover | Open | Propose | Confirm
+            | Reject | ListActs | Disaster | EndDisaster | Review | ListReviews | ListRegistry | ListJournal
+            | Authenticate | Sweep | Erase | CertifyErasure => ServiceLevel::Closed,
+            // It keeps records from being destroyed, and only a registrar can.
+            Hold => ServiceLevel::Closed,
+            // So does this; a registrar may know what of it was lost with the prefecture.
+            StopErasure if office => ServiceLevel::Closed,
+            Emergency => ServiceLevel::Emergency,
+            Get | GetSeveral | List | History if self.in_emergency => ServiceLevel::Emergency,
             Get | GetSeveral | List | History | ShowConsent | ListAccesses | FacilityAccesses | Inbox | ListGranted
-            | Resolve | ResolveCard | ReverseResolve,
-        ) => ServiceLevel::Reads,
-        // What restricts must not wait for writes.
-        (_, Revoke | Withdraw | Hide | Narrow | AskErasure) => ServiceLevel::Reads,
-        _ => ServiceLevel::Writes,
+            | Resolve | ResolveCard | ReverseResolve => ServiceLevel::Reads,
+            // What restricts, or keeps from being destroyed, must not wait for writes.
+            Revoke | Withdraw | Hide | Narrow | AskErasure | StopErasure => ServiceLevel::Reads,
+            Enrol | Link | Relink | Grant | Put | Stage | Unhide | Card | Alias | Release | ApproveErasure => {
+                ServiceLevel::Writes
+            }
+        }
     }
 }
 
@@ -87,8 +117,8 @@ impl Gateway {
     }
 
     /// Refuses what is not served yet.
-    pub(super) fn check_service(&self, basis: Basis, action: Action) -> Result<(), GatewayError> {
-        let (level, needed) = (self.service_level()?, needed(basis, action));
+    pub(super) fn check_service(&self, caller: &Caller, doing: Doing) -> Result<(), GatewayError> {
+        let (level, needed) = (self.service_level()?, doing.needs(matches!(caller.actor, StatedActor::Office(_))));
         if needed.number() <= level.number() {
             return Ok(());
         }
@@ -136,21 +166,45 @@ impl Gateway {
 mod tests {
     use super::*;
 
+    fn served(level: ServiceLevel, office: bool, doing: impl Into<Doing>) -> bool {
+        doing.into().needs(office).number() <= level.number()
+    }
+
     #[test]
     fn each_step_serves_what_it_says_and_restrictions_come_before_writes() {
-        let at = |level: ServiceLevel, basis, action| needed(basis, action).number() <= level.number();
-        for action in [Action::Get, Action::List, Action::Revoke, Action::Withdraw, Action::AskErasure] {
-            assert!(!at(ServiceLevel::Emergency, Basis::Grant, action), "{action:?}");
-            assert!(at(ServiceLevel::Reads, Basis::Grant, action), "{action:?}");
+        let at = |level, action: Action| served(level, false, action);
+        for action in [Action::Get, Action::List, Action::Revoke, Action::Withdraw, Action::Hide, Action::Narrow] {
+            assert!(!at(ServiceLevel::Emergency, action), "{action:?}");
+            assert!(at(ServiceLevel::Reads, action), "{action:?}");
         }
-        for action in [Action::Put, Action::Grant, Action::Enrol, Action::Stage, Action::StopErasure, Action::Link] {
-            assert!(!at(ServiceLevel::Reads, Basis::Own, action), "{action:?}");
-            assert!(at(ServiceLevel::Writes, Basis::Own, action), "{action:?}");
+        // What shows or adds waits for writes, though it is about a hiding or an erasure.
+        for action in [Action::Put, Action::Grant, Action::Enrol, Action::Stage, Action::Link, Action::Unhide] {
+            assert!(!at(ServiceLevel::Reads, action), "{action:?}");
+            assert!(at(ServiceLevel::Writes, action), "{action:?}");
         }
-        for action in [Action::Emergency, Action::Get, Action::List] {
-            assert!(!at(ServiceLevel::Closed, Basis::Emergency, action), "{action:?}");
-            assert!(at(ServiceLevel::Emergency, Basis::Emergency, action), "{action:?}");
+        for action in [Action::Get, Action::List, Action::GetSeveral, Action::History] {
+            let under = Doing::look(action, Some(&()));
+            assert!(!served(ServiceLevel::Closed, false, under), "{action:?}");
+            assert!(served(ServiceLevel::Emergency, false, under), "{action:?}");
         }
-        assert!(at(ServiceLevel::Closed, Basis::Registrar, Action::Member));
+        assert!(!at(ServiceLevel::Closed, Action::Emergency) && at(ServiceLevel::Emergency, Action::Emergency));
+        // An emergency is stated for looking at records, and opens nothing else.
+        assert!(!served(ServiceLevel::Reads, false, Doing::look(Action::Put, Some(&()))));
+    }
+
+    #[test]
+    fn offices_are_served_always_but_what_they_do_for_one_participant_waits() {
+        let closed = |action: Action| served(ServiceLevel::Closed, true, action);
+        for action in [Action::Member, Action::Key, Action::Confirm, Action::ListJournal, Action::Open] {
+            assert!(closed(action), "{action:?}");
+        }
+        // They keep from being destroyed.
+        assert!(closed(Action::Hold) && closed(Action::StopErasure));
+        assert!(served(ServiceLevel::Reads, false, Action::StopErasure));
+        assert!(!served(ServiceLevel::Emergency, false, Action::StopErasure));
+        assert!(!closed(Action::AskErasure) && served(ServiceLevel::Reads, true, Action::AskErasure));
+        for action in [Action::Release, Action::Card, Action::Alias, Action::ApproveErasure] {
+            assert!(!served(ServiceLevel::Reads, true, action), "{action:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use kura_cluster::ParticipantNumber;
 use kura_cluster::command::Committed;
-use kura_cluster::consent::{Act, Denial, Facts, RecordFacts, decide, visible};
+use kura_cluster::consent::{Act, Denial, Facts, decide, visible};
 use kura_cluster::id::{EpisodeId, RecordId};
 use kura_cluster::row::{ReceiptRow, RecordControl, RefusedRecord, RowKey};
 use kura_cluster::word::{Action, Purpose};
@@ -28,6 +28,7 @@ use super::emergency::{Episode, episode_id};
 use super::limits::SEVERAL_RECORDS_MAX;
 use super::participant::number;
 use super::read::{Permitted, Question, Reading, ReadingClock, there};
+use super::service::Doing;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
@@ -79,7 +80,7 @@ impl Gateway {
         let records = wanted(&request.record_ids)?;
         let mut refusals = 0;
         let done = self
-            .transact(caller, Action::GetSeveral, None, |attempt| {
+            .transact(caller, Doing::look(Action::GetSeveral, asked.episode.as_ref()), None, |attempt| {
                 let verdict = decide_several(attempt, caller, &asked, &records)?;
                 refusals = attempt.entry.refusals();
                 Ok((verdict, ReceiptRow::default()))
@@ -144,7 +145,7 @@ pub(super) fn decide_several(
                 Some(control) => there(attempt, &pseudonym, record, control)?,
                 None => None,
             };
-            let shown = visible(&facts, control.as_deref().map(|control| RecordFacts { control }));
+            let shown = visible(&facts, control.as_deref().map(|control| known.record(&pseudonym, control)));
             let answer = shown.and_then(|_| {
                 let control = control.ok_or(Denial::NoSuchRecord)?;
                 Ok(Permitted { pseudonym, version: control.version, control })

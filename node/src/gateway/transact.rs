@@ -10,7 +10,6 @@ use kura_cluster::id::RequestId;
 use kura_cluster::row::{JournalEntry, ReceiptRow, RowKey};
 use kura_cluster::seal::{Domain, RowName, index_hash};
 use kura_cluster::tree::leaf_hash;
-use kura_cluster::word::Action;
 use kura_cluster::{Outcome, Revision};
 use kura_proto::v1;
 use prost::Message;
@@ -20,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::attempt::{Attempt, broken};
 use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT, REQUEST_AHEAD_MS_MAX, REQUEST_BEHIND_MS};
 use super::propose::Proposed;
+use super::service::Doing;
 use super::{Caller, Gateway, GatewayError};
 use crate::raft::types::MemberRole;
 
@@ -186,11 +186,12 @@ impl Gateway {
     pub async fn transact<T>(
         &self,
         caller: &Caller,
-        action: Action,
+        doing: impl Into<Doing>,
         asked: Option<&Asked>,
         mut decide: impl FnMut(&mut Attempt<'_>) -> Result<(Verdict<T>, ReceiptRow), GatewayError>,
     ) -> Result<Done<T>, GatewayError> {
         let _in_flight = self.begin_call()?;
+        let doing = doing.into();
         if let Some(asked) = asked
             && asked.id.born_ms() > self.now_ms()?.saturating_add(REQUEST_AHEAD_MS_MAX)
         {
@@ -204,7 +205,7 @@ impl Gateway {
         }
         let entry = JournalEntry {
             actor: Some(caller.journalled()),
-            action: action.number(),
+            action: doing.action.number(),
             request_id: asked.map(|a| Bytes::copy_from_slice(&a.id.0)).unwrap_or_default(),
             ..JournalEntry::default()
         };
@@ -217,7 +218,11 @@ impl Gateway {
                 // Before anything is decided: of what is permitted only `apply` would see it, and the answer
                 // would tell who is enrolled, without a trace.
                 Some(asked) if self.is_too_old(&asked.id, attempt.now_ms) => return Err(GatewayError::Expired),
-                _ => Some(decide(&mut attempt)?),
+                // Before anything of a participant is loaded, for the same reason.
+                _ => {
+                    self.check_service(caller, doing)?;
+                    Some(decide(&mut attempt)?)
+                }
             };
             let receipt = decided.as_ref().map(|(_, receipt)| receipt.clone()).unwrap_or_default();
             let (value, denied) = match decided.map(|(verdict, _)| verdict) {
@@ -229,7 +234,6 @@ impl Gateway {
                     (None, None)
                 }
                 Some(Verdict::Permitted { basis, valid_until_ms, value }) => {
-                    self.check_service(basis, action)?;
                     attempt.permit(basis);
                     attempt.command.valid_until_ms = valid_until_ms;
                     if let Some(asked) = asked {

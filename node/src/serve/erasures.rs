@@ -48,8 +48,7 @@ pub async fn carry_out(node: Arc<Node>) {
 async fn look(node: &Node, rest: &mut Rest) -> Result<(), GatewayError> {
     let gateway = &node.gateway;
     let now_ms = gateway.now_ms()?;
-    // After a recovery people look first at what may be lost, a stop of an erasure among it: nothing is destroyed
-    // before everything is served again.
+    // Nor is anything swept.
     if !gateway.serves_writes()? {
         return Ok(());
     }
@@ -97,7 +96,7 @@ async fn erase(node: &Node, pseudonym: &Pseudonym) -> Result<bool, GatewayError>
         }
         Step::Waits(reason) => tracing::warn!(reason = reason.word(), "a due erasure waits"),
         Step::Capped => tracing::warn!("a due erasure waits: the day's cap on deletions of keys is reached"),
-        Step::Overtaken => {}
+        Step::Overtaken | Step::NotServed => {}
     }
     Ok(false)
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, clear, heads, lag, majority, rotation, scrub, standing};
+use super::{Node, clear, heads, lag, majority, peers, rotation, scrub, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -252,7 +252,12 @@ fn trouble(node: &Node) -> String {
         words.push(why);
     }
     if node.gateway.clock_is_off() {
-        words.push("its clock is off".to_owned());
+        words.push(match peers::is_alone(&peers::others(node)) {
+            false => "its clock is off".to_owned(),
+            true => "its clock is far ahead of the cluster's time: set it right, or say that it is right, on its \
+                     machine, with kura node clock-is-right"
+                .to_owned(),
+        });
     }
     if *node.log.stalled().borrow() {
         words.push("its log waits for disk space".to_owned());

@@ -15,13 +15,14 @@ use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 
 use super::{Node, fence, majority};
-use crate::clock;
 use crate::gateway::denials::COUNT_INTERVAL;
+use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::codec;
 use crate::raft::gate::Standing;
 use crate::raft::network::MarkSink;
 use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
+use crate::{clock, leap};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The same, before any voter was heard.
@@ -191,12 +192,17 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
     let (now_ms, now) = (clock::now_ms(), Instant::now());
     let was_off = node.gateway.clock_is_off();
     let own_counts = !was_off && node.gateway.steady.goes_on(now_ms, now);
-    let Some(offset_ms) = clock::ahead_of_median_ms(now_ms, own_counts, told) else {
+    let Some(mut offset_ms) = clock::ahead_of_median_ms(now_ms, own_counts, told) else {
         let silent = members.iter().filter(|(_, member)| member.role == MemberRole::Voter);
         *node.gateway.silent_voters.lock().unwrap_or_else(PoisonError::into_inner) =
             silent.map(|(_, member)| member.name.clone()).collect();
         return;
     };
+    if is_alone(members) {
+        offset_ms = leap_ms(node, now_ms, now);
+    } else if offset_ms.unsigned_abs() <= CLOCK_OFFSET_MS_MAX {
+        node.gateway.lone.believe(now_ms, now);
+    }
     node.gateway.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     node.gateway.steady.compared(now_ms, now);
     match (was_off, node.gateway.clock_is_off()) {
@@ -206,6 +212,23 @@ fn judge_clock(node: &Node, members: &[(NodeId, Member)]) {
         (true, false) => tracing::info!(offset_ms, "this node's clock is right again"),
         _ => {}
     }
+}
+
+/// Whether no other voter's clock can be asked.
+pub fn is_alone(members: &[(NodeId, Member)]) -> bool {
+    members.iter().all(|(_, member)| member.role != MemberRole::Voter)
+}
+
+/// How far a lone voter's clock is ahead of where it can be, unless people say that it is right.
+fn leap_ms(node: &Node, now_ms: u64, now: Instant) -> i64 {
+    let lone = &node.gateway.lone;
+    let ahead_ms = lone.ahead_ms(node.store.published().summary.clock_ms, now_ms, now);
+    if ahead_ms != 0 && leap::is_said_right(&node.config.data, now_ms) {
+        tracing::warn!(ahead_ms, "this node's clock has leapt, and people say that it is right: it is believed");
+        lone.believe(now_ms, now);
+        return 0;
+    }
+    i64::try_from(ahead_ms).unwrap_or(i64::MAX)
 }
 
 /// Journals counted denials, for ever.

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use kura_node::dev::Layout;
 use tempfile::TempDir;
 
 use super::world::{KURA, folder};
@@ -40,6 +41,18 @@ impl Clock {
         // Whole, so that no reader ever finds half a number.
         fs::write(self.path("new"), ahead_ms.to_string()).unwrap();
         fs::rename(self.path("new"), self.path("ahead")).unwrap();
+    }
+
+    /// Says on a node's machine, by this clock, that it is right.
+    pub fn say_right(&self, layout: &Layout, node: &str) {
+        let mut say = Command::new(self.path("kura"));
+        let said = say
+            .args(["node", "clock-is-right", "--config"])
+            .arg(layout.node_config(node))
+            .current_dir(layout.node(node))
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
     /// An executable that is `kura`, and for the nodes of this name (`*`: all of them) `kura` by this clock.

@@ -96,6 +96,7 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     let later = world.put(&stays, "written later").await;
     world.person(revokes).revoke(CLINIC).await.unwrap();
     clock.set(GRACE_OVER_MS);
+    clock.say_right(&layout, "voter-1");
     until("the sweep", SOON, async || match registrar.show(&erased).await {
         Ok(shown) if shown.erasure.swept_ms != 0 => Ok(()),
         Ok(shown) => Err(format!("{shown:?}")),
@@ -154,6 +155,10 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     // Whatever is wrong with an object is named, and nothing is installed.
     let apply = ["apply", "--from", from, "--to-index", &to, "--head", head_file, "--into", into, "--config", config];
     let apply = [&apply[..], &["--open", "writes", "--reason", "fire"]].concat();
+    // This machine's clock is a month behind the archive's end.
+    let behind = run(&apply);
+    assert!(behind.status.code() == Some(2) && said(&behind).contains("--time-is-right"), "{behind:?}");
+    let apply = [&apply[..], &["--time-is-right"]].concat();
     let segment = files(&archive.join("segments")).into_iter().next_back().unwrap();
     let whole = fs::read(&segment).unwrap();
     let named = |output: &Output| said(output).contains(segment.file_name().unwrap().to_str().unwrap());
@@ -214,6 +219,7 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     assert!(exported.status.success(), "{}", said(&exported));
     let aside = kept.path().join("aside");
     let newest = ["apply", "--from", disk.to_str().unwrap(), "--into", aside.to_str().unwrap(), "--config", config];
+    let newest = [&newest[..], &["--time-is-right"]].concat();
     let wrong = kept.path().join("wrong.key");
     fs::write(&wrong, format!("{}\n", "5a".repeat(32))).unwrap();
     fs::rename(&wrong, layout.root_key("voter-1")).unwrap();

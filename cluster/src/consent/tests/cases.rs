@@ -22,6 +22,7 @@ struct Case {
     user: Option<User>,
     participant: Option<Participant>,
     record: Option<RecordControl>,
+    alias_day: Option<i32>,
     related: Option<(Relation, Option<RecordControl>)>,
     beneficiary: Option<Facility>,
     duplicate: Option<Participant>,
@@ -70,6 +71,7 @@ fn base(act: &str) -> Case {
         user: Some(world::user()),
         participant: Some(world::participant()),
         record: Some(world::record()),
+        alias_day: None,
         related: None,
         beneficiary: Some(world::facility("F3")),
         duplicate: Some(Participant { number: "P2".into(), ..world::participant() }),
@@ -179,6 +181,7 @@ fn change_record(case: &mut Case, key: &str, value: &str) {
         "record" => case.record = None,
         "record.hidden" => case.record.as_mut().unwrap().hidden = true,
         "record.author" => case.record.as_mut().unwrap().author_facility = value.into(),
+        "record.alias-day" => case.alias_day = Some(value.parse().unwrap()),
         "record.day" => case.record.as_mut().unwrap().clinical_day = value.parse().unwrap(),
         "record.addressees" => case.record.as_mut().unwrap().addressees = list(value),
         "record.held-by" => {
@@ -387,10 +390,10 @@ fn answer(case: &Case) -> String {
 }
 
 fn answer_with(case: &Case, change: Change<'_>) -> String {
-    let record = case.record.as_ref().map(|control| RecordFacts { control });
+    let record = case.record.as_ref().map(|control| RecordFacts { control, alias_day: case.alias_day });
     let related = case.related.as_ref().map(|(relation, control)| Related {
         relation: *relation,
-        record: control.as_ref().map(|control| RecordFacts { control }),
+        record: control.as_ref().map(|control| RecordFacts { control, alias_day: case.alias_day }),
     });
     let (evidence, reason) = (&case.evidence[..], &case.reason[..]);
     let erasure = case.erasure.as_ref();

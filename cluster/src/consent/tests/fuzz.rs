@@ -127,7 +127,7 @@ fn no_row_makes_a_decision_panic() {
         let (erasure, day): (Option<ErasureRow>, Option<ErasureDayRow>) = (pieces.row(), pieces.row());
         let (counter, act): (Option<CounterRow>, Option<ActRow>) = (pieces.row(), pieces.row());
         let control: Option<RecordControl> = pieces.row();
-        let record = control.as_ref().map(|control| RecordFacts { control });
+        let record = control.as_ref().map(|control| RecordFacts { control, alias_day: None });
         let text = String::from_utf8_lossy(pieces.piece()).into_owned();
         let addressees = [text.clone()];
         let (now_ms, day_number) = (pieces.number(), pieces.number() as i32);

@@ -307,6 +307,7 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::AddresseeNotGranted, USER, NARROW, |f| {
         addressees(f).iter().any(|a| !names(f.participant.unwrap(), a))
     }),
+    line(Denial::BeforeConsent, USER, WRITE, |f| changes(f, version_too_old)),
     line(Denial::Widens, USER, WRITE | NARROW, |f| changes(f, |f, r| reaches_more(addressees(f), &r.addressees))),
     // The record that is referred to.
     line(Denial::NoSuchRecord, USER, WRITE, |f| related(f).is_some_and(|(_, record)| record.is_none())),

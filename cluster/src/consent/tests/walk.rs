@@ -149,7 +149,12 @@ fn disasters() -> Vec<Option<DisasterRow>> {
 }
 
 fn facts_of(record: &Option<RecordControl>) -> Option<RecordFacts<'_>> {
-    record.as_ref().map(|control| RecordFacts { control })
+    under_alias(record, None)
+}
+
+/// The same, under a number that became an alias.
+fn under_alias(record: &Option<RecordControl>, alias_day: Option<i32>) -> Option<RecordFacts<'_>> {
+    record.as_ref().map(|control| RecordFacts { control, alias_day })
 }
 
 /// Decides both ways.

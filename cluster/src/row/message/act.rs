@@ -125,7 +125,8 @@ pub struct AliasProposal {
 /// application; grants that a facility's users entered. Tags 1 and 2 were a fixed window's.
 #[derive(Clone, PartialEq, Message)]
 pub struct CounterRow {
-    /// What was counted, oldest first. Each slice spans at most an eighth of the window.
+    /// What was counted, oldest first. Each slice spans at most an eighth of the window, or of its age: what is older than
+    /// the window is kept for a longer one.
     #[prost(message, repeated, tag = "3")]
     pub slices: Vec<CounterSlice>,
 }

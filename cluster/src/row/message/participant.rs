@@ -218,6 +218,10 @@ pub struct Alias {
     /// Reference to the evidence.
     #[prost(string, tag = "5")]
     pub evidence: String,
+    /// Day (Japan time) of the consent that held there when it became an alias: nothing older is shown of it. If it had
+    /// become an alias of another duplicate before, the later of both days. Absent in rows of before this field.
+    #[prost(sint32, optional, tag = "6")]
+    pub consent_day: Option<i32>,
 }
 
 /// A card by its serial, which is apart from the number: a lost card is replaced under another serial,

@@ -240,7 +240,15 @@ fn rows_of_participants_are_frozen() {
         review_id: bytes(),
     };
     assert_eq!(fields(&grant), "1b 2v 3v 4b 5v 6b 7b 8b 9b 10b");
-    let alias = Alias { number: text(), pseudonym: bytes(), at_ms: 1, registrar: text(), evidence: text() };
+    let alias = Alias {
+        number: text(),
+        pseudonym: bytes(),
+        at_ms: 1,
+        registrar: text(),
+        evidence: text(),
+        // Rows of before this field.
+        consent_day: None,
+    };
     assert_eq!(fields(&alias), "1b 2b 3v 4b 5b");
     let participant = Participant {
         number: text(),

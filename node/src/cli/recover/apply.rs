@@ -9,7 +9,7 @@ use kura_cluster::seal::Key;
 use kura_cluster::share::{Gathered, Gathering, hexadecimal};
 use time::OffsetDateTime;
 
-use super::super::exit::{Exit, Failure, chain};
+use super::super::exit::{Exit, Failure, chain, check_clock};
 use super::super::key::ask;
 use super::super::output::{Output, note};
 use super::{look, plan_failure, take_failure};
@@ -51,12 +51,16 @@ pub struct Arguments {
     /// Validity of the certificate that is made, in days.
     #[arg(long, default_value_t = 397)]
     days: u32,
+    /// This machine's clock is right, although it is behind the last entry, or more than 14 days after it.
+    #[arg(long)]
+    time_is_right: bool,
 }
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let plan = Plan::read(&arguments.plan).map_err(|error| plan_failure(&error))?;
     let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    check_clock(plan.best().last_at_ms, arguments.time_is_right)?;
     let name = match &arguments.cluster_name {
         Some(name) => name.clone(),
         None => ask::plain("type the cluster's name to take it over").await?,

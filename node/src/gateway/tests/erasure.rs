@@ -19,12 +19,12 @@ const DUPLICATE: &str = "0043001234567891";
 const CARDS: [&str; 2] = ["card-old", "card-new"];
 const ENOUGH: Cleared = Cleared { purged: u64::MAX, log: u64::MAX, keys: u64::MAX, checkpoints: u64::MAX };
 
-fn registrar() -> Caller {
+pub(super) fn registrar() -> Caller {
     Caller::parse(identity(Role::Registrar, "ito"), None).unwrap()
 }
 
 /// Another person: another name, another certificate, another key.
-fn another_registrar() -> Caller {
+pub(super) fn another_registrar() -> Caller {
     Caller::parse(another_identity(Role::Registrar, "mori"), None).unwrap()
 }
 
@@ -41,7 +41,7 @@ async fn put(gateway: &Gateway, document_id: &str) -> Bytes {
     gateway.put_whole(&doctor(), request).await.unwrap().record_id
 }
 
-async fn withdraw(gateway: &Gateway) {
+pub(super) async fn withdraw(gateway: &Gateway) {
     let request = v1::WithdrawRequest {
         request: request(),
         participant: NUMBER.into(),
@@ -52,7 +52,7 @@ async fn withdraw(gateway: &Gateway) {
 }
 
 /// Asked for by one registrar, approved by another; then the grace period is made to be over.
-async fn approve(storehouse: &Storehouse, gateway: &Gateway) -> Pseudonym {
+pub(super) async fn approve(storehouse: &Storehouse, gateway: &Gateway) -> Pseudonym {
     let ask = v1::AskErasureRequest {
         request: request(),
         participant: NUMBER.into(),

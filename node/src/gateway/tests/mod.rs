@@ -1,6 +1,7 @@
 //! Gateways over one voter in this process: real log, real state, the commands as they are; no network.
 
 mod acts;
+mod aliases;
 mod consents;
 mod custody;
 mod edges;
@@ -9,6 +10,7 @@ mod erasure;
 mod fence;
 mod journal;
 mod leaderless;
+mod levels;
 mod records;
 mod repeated;
 mod rotation;

@@ -48,6 +48,22 @@ pub fn evidence<'a>(f: &Facts<'a>) -> &'a str {
     }
 }
 
+/// The day before which nothing is shown of the number under which a record lies.
+fn alias_day(f: &Facts<'_>, r: &RecordControl) -> Option<i32> {
+    let same = |other: &RecordControl| std::ptr::eq(other, r);
+    let given = match f.act {
+        Act::Read { record } | Act::Hide { record } | Act::Narrow { record, .. } => vec![record],
+        Act::Write { earlier, related, .. } => vec![earlier.flatten(), related.and_then(|to| to.record)],
+        _ => vec![],
+    };
+    given.into_iter().flatten().find(|record| same(record.control)).and_then(|record| record.alias_day)
+}
+
+/// A version of a record that lies under an alias, and tells of a day before the alias's own consent.
+pub fn version_too_old(f: &Facts<'_>, r: &RecordControl) -> bool {
+    alias_day(f, r).is_some_and(|since| clinical_day(f) < i64::from(since))
+}
+
 /// The record that is read, held or released.
 pub fn record<'a>(f: &Facts<'a>) -> Option<&'a RecordControl> {
     match f.act {
@@ -91,7 +107,8 @@ pub fn not_addressed(f: &Facts<'_>, r: &RecordControl) -> bool {
 }
 
 pub fn too_old(f: &Facts<'_>, r: &RecordControl) -> bool {
-    i64::from(r.clinical_day) < consent_day(f)
+    let since = alias_day(f, r).map_or(i64::MIN, i64::from).max(consent_day(f));
+    i64::from(r.clinical_day) < since
 }
 
 /// By the documented default table, as far as the walk goes: physicians and nurses see every class;

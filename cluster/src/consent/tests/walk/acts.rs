@@ -1,10 +1,13 @@
 //! The acts, each with the facts that it looks at.
 
 use super::super::*;
-use super::{PURPOSES, TEXTS, Walk, altered, as_office, as_participant, check, facts_of, world};
+use super::{PURPOSES, TEXTS, Walk, altered, as_office, as_participant, check, facts_of, under_alias, world};
 use crate::id::Revision;
 use crate::row::{ActRow, Application, CardRow, ErasureDayRow, Facility, ReviewRow};
 use crate::word::{Class, ErasureState, Purpose, Relation};
+
+/// Days of the consent under a number that became an alias: none, an earlier and a later one than the participant's.
+const ALIAS_DAYS: [Option<i32>; 3] = [None, Some(99), Some(101)];
 
 /// Listing and reading.
 pub fn looking() -> Walk {
@@ -17,8 +20,10 @@ pub fn looking() -> Walk {
         as_user!(walk, act, purposes: &[Some(Purpose::Care)], emergencies: &walk.episodes, disasters: &walk.disasters[..5]);
     }
     for record in &walk.few_records {
-        let act = Act::Read { record: facts_of(record) };
-        as_user!(walk, act, purposes: &PURPOSES, emergencies: &walk.episodes[..3], disasters: &[None]);
+        for alias_day in ALIAS_DAYS {
+            let act = Act::Read { record: under_alias(record, alias_day) };
+            as_user!(walk, act, purposes: &PURPOSES, emergencies: &walk.episodes[..3], disasters: &[None]);
+        }
     }
     walk
 }
@@ -108,6 +113,21 @@ pub fn writing() -> Walk {
     }
     for record in &walk.records {
         as_user!(walk, Act::Hide { record: facts_of(record) });
+    }
+    // What lies under a number that became an alias.
+    for record in &walk.few_records {
+        for alias_day in ALIAS_DAYS {
+            let (record, addressees) = (under_alias(record, alias_day), &lists[2]);
+            as_user!(walk, Act::Hide { record });
+            as_user!(walk, Act::Narrow { record, addressees });
+            for day in [100, 101] {
+                as_user!(walk, write(Class::ReferralLetter, day, addressees, Some(record), None));
+            }
+            for relation in Relation::ALL {
+                let related = Some(Related { relation: *relation, record });
+                as_user!(walk, write(Class::ReferralLetter, 150, addressees, None, related));
+            }
+        }
     }
     walk
 }
@@ -327,7 +347,7 @@ pub fn everybody() -> Walk {
     let (review, card) = (ReviewRow { state: 1, ..ReviewRow::default() }, CardRow::default());
     let beneficiary = world::facility("F3");
     let duplicate = altered(&world::participant(), |p| p.number = "P2".into());
-    let record = Some(RecordFacts { control: &record });
+    let record = Some(RecordFacts { control: &record, alias_day: None });
     let (erasure, act) = (Some(&erasure), Some(&act));
     let terms = ConsentTerms {
         signed_day: 180,
