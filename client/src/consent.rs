@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use kura_proto::v1;
@@ -89,7 +90,7 @@ pub struct Consents {
     pub withdrawn_by: String,
     /// Reference to the withdrawal's evidence.
     pub withdrawal_evidence: String,
-    /// The facilities named, also those revoked since.
+    /// The facilities named, also those revoked since, oldest first; those named under a duplicate enrolment at the end.
     pub grants: Vec<Grant>,
     /// The facilities' own ids of the participant that the actor may see.
     pub local_ids: Vec<String>,
@@ -187,6 +188,10 @@ pub struct Grant {
     pub revoked_by: String,
     /// Reference to the revocation's evidence.
     pub revocation_evidence: String,
+    /// When the participant confirmed what a facility had entered, if they did.
+    pub confirmed_ms: Option<u64>,
+    /// The number under which it was made, if that became an alias since: it ended then at the latest.
+    pub under: Option<ParticipantNumber>,
 }
 
 impl fmt::Debug for Grant {
@@ -335,27 +340,64 @@ impl ActingClient {
     /// # Errors
     /// [`ListError`]; [`ListError::NotFound`] if no consent had been entered by then.
     pub async fn consents_as_of(&self, number: &ParticipantNumber, as_of_ms: u64) -> Result<Consents, ListError> {
+        let (mut all, mut after) = self.consents_page(number, as_of_ms, Bytes::new()).await?;
+        while let Some(next) = after {
+            let (page, further) = self.consents_page(number, as_of_ms, next).await?;
+            all.grants.extend(page.grants);
+            after = further;
+        }
+        Ok(all)
+    }
+
+    /// A page of grants with the consent, and where the next one begins, if there is one. Each is journalled.
+    async fn consents_page(
+        &self,
+        number: &ParticipantNumber,
+        as_of_ms: u64,
+        after: Bytes,
+    ) -> Result<(Consents, Option<Bytes>), ListError> {
         let actor = self.actor.to_wire().map_err(ListError::from_invalid)?;
-        let ask = v1::ShowRequest { actor: Some(actor), participant: number.reveal().to_owned(), as_of_ms };
+        let (actor, participant) = (Some(actor), number.reveal().to_owned());
+        let ask = v1::ShowRequest { actor, participant, as_of_ms, after: after.clone(), limit: 0 };
         let attempt = |channel| {
-            let ask = ask.clone();
-            async move { shown(consents(channel).show(ask).await?.into_inner()) }
+            let (ask, after) = (ask.clone(), after.clone());
+            async move {
+                let reply = consents(channel).show(ask).await?.into_inner();
+                let next = reply.more.then(|| reply.last.clone());
+                // A page that leads nowhere would be asked for again and again.
+                if next.as_ref().is_some_and(|next| next.is_empty() || *next == after) {
+                    return Err(Failure::broken("a page of grants that does not lead on"));
+                }
+                Ok((shown(reply)?, next))
+            }
         };
         self.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
     }
 }
 
+fn granted(wire: v1::GrantSummary) -> Result<Grant, Failure> {
+    Ok(Grant {
+        facility: wire.facility,
+        granted_ms: wire.granted_ms,
+        revoked_ms: (wire.revoked_ms != 0).then_some(wire.revoked_ms),
+        entered_by: wire.entered_by,
+        by_beneficiary: wire.by_beneficiary,
+        evidence: wire.evidence,
+        revoked_by: wire.revoked_by,
+        revocation_evidence: wire.revocation_evidence,
+        confirmed_ms: (wire.confirmed_ms != 0).then_some(wire.confirmed_ms),
+        under: number_if_any(&wire.number)?,
+    })
+}
+
+fn number_if_any(digits: &str) -> Result<Option<ParticipantNumber>, Failure> {
+    match digits.is_empty() {
+        true => Ok(None),
+        false => Ok(Some(digits.parse().map_err(|_| Failure::broken("a participant number that is none"))?)),
+    }
+}
+
 fn shown(reply: v1::ShowReply) -> Result<Consents, Failure> {
-    let grant = |grant: v1::GrantSummary| Grant {
-        facility: grant.facility,
-        granted_ms: grant.granted_ms,
-        revoked_ms: (grant.revoked_ms != 0).then_some(grant.revoked_ms),
-        entered_by: grant.entered_by,
-        by_beneficiary: grant.by_beneficiary,
-        evidence: grant.evidence,
-        revoked_by: grant.revoked_by,
-        revocation_evidence: grant.revocation_evidence,
-    };
     Ok(Consents {
         consent: Consent::from_wire(reply.consent.ok_or_else(|| Failure::broken("consents without a consent"))?),
         entered_ms: reply.entered_ms,
@@ -363,13 +405,10 @@ fn shown(reply: v1::ShowReply) -> Result<Consents, Failure> {
         withdrawn_by: reply.withdrawn_by,
         withdrawal_evidence: reply.withdrawal_evidence,
         withdrawn_ms: (reply.withdrawn_ms != 0).then_some(reply.withdrawn_ms),
-        grants: reply.grants.into_iter().map(grant).collect(),
+        grants: reply.grants.into_iter().map(granted).collect::<Result<_, _>>()?,
         local_ids: reply.local_ids,
         links: reply.links.into_iter().map(Link::from_wire).collect(),
-        alias_of: match reply.alias_of.is_empty() {
-            true => None,
-            false => Some(reply.alias_of.parse().map_err(|_| Failure::broken("a participant number that is none"))?),
-        },
+        alias_of: number_if_any(&reply.alias_of)?,
         journal_position: reply.journal_position,
     })
 }

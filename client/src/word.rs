@@ -392,6 +392,10 @@ vocabulary!(
     MutualGrant = 4, "mutual-grant";
     /// A grant entered by a facility that does not know the participant.
     StrangerGrant = 5, "stranger-grant";
+    /// A grant entered by a facility that was itself named by another's hand only.
+    SecondHandGrant = 6, "second-hand-grant";
+    /// A facility took a participant back who had left.
+    ReEnrolment = 7, "re-enrolment";
 });
 
 vocabulary!(

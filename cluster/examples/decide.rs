@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use kura_cluster::consent::{Act, Actor, Emergency, Facts, RecordFacts, Settings, decide, visible};
 use kura_cluster::row::{
-    ActorRow, Application, EpisodeRow, Facility, Grant, Participant, ParticipationConsent, RecordControl, User,
+    ActorRow, Application, EpisodeRow, Facility, Participant, PresentConsent, PresentGrant, RecordControl, User,
 };
 use kura_cluster::word::{Class, Purpose};
 
@@ -29,10 +29,10 @@ fn main() {
     let facility =
         Facility { id: "F0299".into(), kind: 1, status: 1, access_line: 1, emergency: true, ..Facility::default() };
     let user = User { id: "u1".into(), facility: "F0299".into(), profession: 1, status: 1, ..User::default() };
-    let grant = |n: usize| Grant { facility: format!("F{n:04}"), granted_ms: 1, ..Grant::default() };
+    let grant = |n: usize| PresentGrant { facility: format!("F{n:04}"), granted_ms: 1, ..PresentGrant::default() };
     let participant = Participant {
         number: "0000000000000000".into(),
-        consents: vec![ParticipationConsent { signed_day: 19_000, ..ParticipationConsent::default() }],
+        consent: Some(PresentConsent { signed_day: 19_000, ..PresentConsent::default() }),
         grants: (FACILITIES - GRANTS..FACILITIES).map(grant).collect(),
         ..Participant::default()
     };

@@ -51,7 +51,7 @@ fn message<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
 
 target!(rows, samples::rows(), |bytes| {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 16 {
+    match kind % 18 {
         0 => message::<ClusterRow>(bytes),
         1 => message::<KeyringRow>(bytes),
         2 => message::<SettingsRow>(bytes),
@@ -67,6 +67,8 @@ target!(rows, samples::rows(), |bytes| {
         12 => message::<EpisodeRow>(bytes),
         13 => message::<ReviewRow>(bytes),
         14 => message::<ShareSetsRow>(bytes),
+        15 => message::<ParticipationConsent>(bytes),
+        16 => message::<Grant>(bytes),
         _ => message::<LinkRow>(bytes),
     }
 });

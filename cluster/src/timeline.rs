@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use crate::id::ClusterId;
-use crate::row::{ClusterRow, TimelineCertificate};
+use crate::row::{ClusterRow, ROWS_FORMAT, TimelineCertificate};
 use crate::seal::Key;
 
 /// Timelines that a cluster can have.
@@ -29,6 +29,12 @@ pub enum TimelineError {
     /// The row names another recovery key.
     #[error("the cluster row names another recovery key than the one that this member knows")]
     OtherKey,
+    /// The rows are in another form than this version's.
+    #[error("the rows are of form {found}, this version reads form {ROWS_FORMAT} alone")]
+    RowsFormat {
+        /// Their form.
+        found: u32,
+    },
     /// The new row names another recovery CA than the old one.
     #[error("the cluster row names another recovery CA than before")]
     OtherAuthority,
@@ -69,6 +75,9 @@ impl Trust {
         }
         if row.recovery_public_key[..] != self.recovery_public_key {
             return Err(TimelineError::OtherKey);
+        }
+        if row.format != ROWS_FORMAT {
+            return Err(TimelineError::RowsFormat { found: row.format });
         }
         let ascending = row.timelines.is_sorted_by(|a, b| a.timeline < b.timeline);
         if !(1..=TIMELINES_MAX).contains(&row.timelines.len()) || !ascending {
@@ -175,7 +184,7 @@ mod tests {
 
     fn row(timelines: Vec<TimelineCertificate>) -> ClusterRow {
         ClusterRow {
-            format: 1,
+            format: ROWS_FORMAT,
             cluster_id: Bytes::copy_from_slice(&CLUSTER.0),
             recovery_public_key: Bytes::copy_from_slice(&recovery_public_key(&key(6))),
             timelines,
@@ -203,6 +212,11 @@ mod tests {
         assert_eq!(trust.check_row(&good), Ok(()));
         let other = ClusterRow { cluster_id: Bytes::from_static(&[8; 16]), ..good.clone() };
         assert_eq!(trust.check_row(&other), Err(TimelineError::OtherCluster));
+        // Rows of another form, earlier or later, are not read as if they were of this one.
+        for found in [0, 1, ROWS_FORMAT + 1] {
+            let other = ClusterRow { format: found, ..good.clone() };
+            assert_eq!(trust.check_row(&other), Err(TimelineError::RowsFormat { found }));
+        }
         // A row that is whole in itself, but signed by a key of someone else's.
         let mut forged = row(vec![certificate(0, 9), certificate(1, 9)]);
         forged.recovery_public_key = Bytes::copy_from_slice(&recovery_public_key(&key(9)));

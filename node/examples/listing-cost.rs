@@ -94,7 +94,7 @@ async fn measure(list: List, most: usize, page: u32) -> Result<(usize, Vec<Durat
 /// Enrols a participant and writes their records, spread over classes and days.
 async fn fill(doctor: &ActingClient, number: &ParticipantNumber, count: u64) -> Result<(), Failure> {
     doctor.enrol(number, Consent::signed_on("2020-01-01".parse()?).evidence("paper")).await?;
-    doctor.grant(number, "F1").await?;
+    doctor.grant(number, "F1").evidence("paper").await?;
     let today = Date::today().days();
     let put = |nth: u64| {
         let class = if nth.is_multiple_of(RARE_EVERY) { Class::Allergy } else { Class::CareRecord };

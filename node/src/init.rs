@@ -14,7 +14,7 @@ use kura_cluster::apply::Summary;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::Basis;
 use kura_cluster::keyring::{Keyring, RecoveryKeys};
-use kura_cluster::row::{ActorRow, ClusterRow, JournalEntry, MemberRow, RowKey, TimelineCertificate};
+use kura_cluster::row::{ActorRow, ClusterRow, JournalEntry, MemberRow, ROWS_FORMAT, RowKey, TimelineCertificate};
 use kura_cluster::seal::{Domain, Key, RowContext, RowName, index_hash, seal_row};
 use kura_cluster::timeline::{recovery_public_key, sign_timeline};
 use kura_cluster::word::{Action, ActorKind};
@@ -243,7 +243,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &NewR
     };
     sign_timeline(&recovery.keys.timelines, &cluster_id, &mut timeline);
     let cluster = ClusterRow {
-        format: 1,
+        format: ROWS_FORMAT,
         cluster_id: Bytes::copy_from_slice(&cluster_id.0),
         name: identity.cluster_name.clone(),
         request_window_ms: limits.request_window_ms,

@@ -66,7 +66,7 @@ impl Drawn<'_> {
         let value = match self.byte() {
             // The cluster's own row changes limits.
             250.. => ClusterRow {
-                format: 1,
+                format: crate::row::ROWS_FORMAT,
                 request_window_ms: self.number(),
                 key_deletions_per_day_max: u32::from(self.byte()),
                 ..ClusterRow::default()

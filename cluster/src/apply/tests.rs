@@ -509,6 +509,7 @@ fn the_clusters_row_takes_no_timeline_that_the_recovery_key_has_not_signed() {
         });
         let key = recovery_public_key(&Key::from_bytes(&mut [6; 32]));
         ClusterRow {
+            format: crate::row::ROWS_FORMAT,
             cluster_id: Bytes::copy_from_slice(&cluster.0),
             recovery_public_key: Bytes::copy_from_slice(&key),
             timelines: timelines.collect(),

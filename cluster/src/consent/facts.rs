@@ -143,6 +143,8 @@ pub enum Act<'a> {
         own_grants: Option<&'a CounterRow>,
         /// Grants that the beneficiary's users entered lately for the actor's facility.
         returned: Option<&'a CounterRow>,
+        /// Whether auditors found in order that by which the actor's facility knows the participant.
+        reviewed: bool,
     },
     /// Take a grant back.
     Revoke {

@@ -26,7 +26,9 @@ mod settings;
 
 pub use emergency::{count_after, is_in_force, is_urgent};
 pub use facts::{Act, Actor, Confirmation, ConsentTerms, Emergency, EmergencyCounters, Facts, RecordFacts, Related};
-pub use participant::{is_granted, present_consent, review_of_grant};
+pub use participant::{
+    is_granted, is_reviewed_enrolment, present_consent, present_grant, review_of_grant, reviews_of_standing,
+};
 pub use reason::{Basis, Denial};
 pub use record::visible;
 pub use registry::{Change, is_same_person};
@@ -110,7 +112,8 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
         Act::Resolve | Act::ReverseResolve | Act::Inbox | Act::ListGranted => Ok(Basis::OwnFacility.into()),
         Act::IssueCard { taken, evidence } => participant::issue_card_at(facts, facility, taken, evidence),
         Act::ResolveCard { card } => participant::resolve_card(card),
-        Act::Grant { beneficiary, evidence, own_grants, returned } => {
+        Act::Grant { beneficiary, evidence, own_grants, returned, reviewed } => {
+            let returned = (returned, reviewed);
             participant::grant_by_facility(facts, facility, (beneficiary, evidence), own_grants, returned)
         }
         Act::Revoke { named, evidence } => participant::revoke_by_facility(facts, facility, named, evidence),

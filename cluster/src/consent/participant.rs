@@ -1,44 +1,93 @@
 //! Taking part: enrolment, ids and cards, grants, withdrawal.
 
+use bytes::Bytes;
+
 use super::caller::active;
 use super::emergency::count_within;
 use super::{Basis, Confirmation, ConsentTerms, Denial, Facts, Ruling, Settings, erasure, japan_day, registry};
-use crate::row::{CardRow, CounterRow, ErasureRow, Facility, Participant, ParticipationConsent};
+use crate::row::{CardRow, CounterRow, ErasureRow, Facility, Participant, PresentConsent, PresentGrant};
 use crate::word::ReviewKind;
 
 /// The consent under which a participant takes part now, if any. A duplicate that became an alias has
 /// none: the other enrolment's counts.
-pub fn present_consent(participant: &Participant) -> Option<&ParticipationConsent> {
-    participant.consents.last().filter(|c| c.withdrawn_ms == 0 && participant.alias_of.is_empty())
+pub fn present_consent(participant: &Participant) -> Option<&PresentConsent> {
+    participant.consent.as_ref().filter(|c| c.withdrawn_ms == 0 && participant.alias_of.is_empty())
 }
 
 /// Whether a facility is among those that a participant names now.
 pub fn is_granted(participant: &Participant, facility: &str) -> bool {
-    participant.grants.iter().any(|g| g.facility == facility && g.revoked_ms == 0)
+    present_grant(participant, facility).is_some()
+}
+
+/// The grant by which a participant names a facility now.
+pub fn present_grant<'a>(participant: &'a Participant, facility: &str) -> Option<&'a PresentGrant> {
+    participant.grants.iter().find(|grant| grant.facility == facility)
+}
+
+/// How a facility has come to know a participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It does not.
+    Stranger,
+    /// Through a facility's hand alone, another one's or its own, which nobody has looked at.
+    SecondHand,
+    /// The participant named it or confirmed that, it enrolled them when nobody knew them yet, or auditors found what
+    /// it rests on in order.
+    FirstHand,
+}
+
+/// `reviewed`: one of [`reviews_of_standing`] was found in order.
+fn standing(facility: &str, participant: &Participant, reviewed: bool) -> Standing {
+    let Some(consent) = present_consent(participant) else { return Standing::Stranger };
+    let (grant, enrolled) = (present_grant(participant, facility), consent.entered_by == facility);
+    let by_participant = grant.is_some_and(|grant| grant.by_participant);
+    match grant.is_some() || enrolled {
+        false => Standing::Stranger,
+        true if by_participant || reviewed || (enrolled && consent.review_id.is_empty()) => Standing::FirstHand,
+        true => Standing::SecondHand,
+    }
+}
+
+/// The reviews of that by which a facility knows a participant: a verdict on either is one on its standing.
+pub fn reviews_of_standing<'a>(facility: &str, participant: &'a Participant) -> impl Iterator<Item = &'a Bytes> {
+    let consent = participant.consent.as_ref().filter(|consent| consent.entered_by == facility);
+    let ids = [present_grant(participant, facility).map(|grant| &grant.review_id), consent.map(|c| &c.review_id)];
+    ids.into_iter().flatten().filter(|id| !id.is_empty())
 }
 
 /// Whether a facility knows a participant: it is named, or its user entered the consent under which they take
 /// part, before anybody was named.
 fn knows(facility: &str, participant: &Participant) -> bool {
-    present_consent(participant)
-        .is_some_and(|consent| consent.entered_by == facility || is_granted(participant, facility))
+    standing(facility, participant, false) != Standing::Stranger
 }
 
 /// Why a grant that a facility's user enters is looked at afterwards, and counted. None: the facility knows the
-/// participant, and names another one that did not name it.
+/// participant at first hand, and names another one that did not name it.
 ///
-/// `returned` counts the grants that the beneficiary's users entered for the facility.
+/// `returned` counts the grants that the beneficiary's users entered for the facility; `reviewed`: one of
+/// [`reviews_of_standing`] was found in order.
 pub fn review_of_grant(
     participant: &Participant,
     (facility, beneficiary): (&str, &str),
     returned: Option<&CounterRow>,
+    reviewed: bool,
     settings: &Settings,
     now_ms: u64,
 ) -> Option<ReviewKind> {
     if let Some(kind) = gains((facility, beneficiary), returned, settings, now_ms) {
         return Some(kind);
     }
-    if knows(facility, participant) { None } else { Some(ReviewKind::StrangerGrant) }
+    match standing(facility, participant, reviewed) {
+        Standing::Stranger => Some(ReviewKind::StrangerGrant),
+        Standing::SecondHand => Some(ReviewKind::SecondHandGrant),
+        Standing::FirstHand => None,
+    }
+}
+
+/// Whether an enrolment is looked at afterwards: a facility takes a participant back who had left, and knows them from
+/// then on. Whom nobody knew before, an enrolment takes nothing from.
+pub fn is_reviewed_enrolment(participant: Option<&Participant>) -> bool {
+    participant.is_some_and(|participant| participant.consent.is_some())
 }
 
 /// Whether a facility gains by a grant that its user enters: it is named itself, or gets one for one.
@@ -71,12 +120,12 @@ pub fn oneself(facts: &Facts<'_>) -> Result<(), Denial> {
 }
 
 /// The consent under which the participant takes part.
-pub fn taking_part<'a>(facts: &Facts<'a>) -> Result<&'a ParticipationConsent, Denial> {
+pub fn taking_part<'a>(facts: &Facts<'a>) -> Result<&'a PresentConsent, Denial> {
     present_consent(enrolled(facts)?).ok_or(Denial::Withdrawn)
 }
 
 /// That consent, if the participant names the facility.
-pub fn granted<'a>(facts: &Facts<'a>, facility: &Facility) -> Result<&'a ParticipationConsent, Denial> {
+pub fn granted<'a>(facts: &Facts<'a>, facility: &Facility) -> Result<&'a PresentConsent, Denial> {
     let consent = taking_part(facts)?;
     match is_granted(enrolled(facts)?, &facility.id) {
         true => Ok(consent),
@@ -107,7 +156,7 @@ pub fn enrol(facts: &Facts<'_>, terms: &ConsentTerms<'_>, erasure: Option<&Erasu
     // An erasure on its way is stopped first, or it would destroy what is written from now on.
     erasure::is_idle(erasure).map_err(|_| Denial::ErasureBegun)?;
     // Taking part again begins anew: an old form cannot undo a withdrawal.
-    let left_ms = facts.participant.and_then(|p| p.consents.last()).map_or(0, |c| c.withdrawn_ms);
+    let left_ms = facts.participant.and_then(|p| p.consent.as_ref()).map_or(0, |c| c.withdrawn_ms);
     if left_ms != 0 && terms.signed_day < japan_day(left_ms) {
         return Err(Denial::BeforeWithdrawal);
     }
@@ -176,21 +225,23 @@ pub fn alias(
     confirmed.ok_or(Denial::SecondRegistrar)
 }
 
-/// A facility's user enters that a participant names a facility. What the facility gains by, and what it enters for
-/// people whom it does not know, is capped. The cap is held whoever the number is.
+/// A facility's user enters that a participant names a facility. What is looked at afterwards is capped: what the
+/// facility gains by, and what it enters for people whom it does not know at first hand. The cap is held whoever the
+/// number is.
 pub fn grant_by_facility(
     facts: &Facts<'_>,
     facility: &Facility,
     (beneficiary, evidence): (Option<&Facility>, &str),
     own_grants: Option<&CounterRow>,
-    returned: Option<&CounterRow>,
+    (returned, reviewed): (Option<&CounterRow>, bool),
 ) -> Ruling {
     has_evidence(evidence)?;
     let beneficiary = may_benefit(beneficiary)?;
     let settings = facts.settings;
     if count_within(own_grants, settings.own_grants_window_ms, facts.now_ms) >= settings.own_grants_max {
-        let gains = gains((&facility.id, &beneficiary.id), returned, settings, facts.now_ms).is_some();
-        if gains || !facts.participant.is_some_and(|participant| knows(&facility.id, participant)) {
+        let named = (&facility.id[..], &beneficiary.id[..]);
+        let review = |participant| review_of_grant(participant, named, returned, reviewed, settings, facts.now_ms);
+        if facts.participant.is_none_or(|participant| review(participant).is_some()) {
             return Err(Denial::OwnGrants);
         }
     }

@@ -3,7 +3,7 @@
 use super::participant::{enrolled, granted, has_evidence, is_granted, taking_part};
 use super::registry::is_same_person;
 use super::{Actor, Basis, Denial, Facts, RecordFacts, Related, Ruling, caller, emergency, japan_day};
-use crate::row::{Facility, ParticipationConsent, RecordControl, User};
+use crate::row::{Facility, PresentConsent, RecordControl, User};
 use crate::word::{AccessLine, Class, Relation};
 
 /// Whether a facility's user may look for records of the participant at all.
@@ -43,7 +43,7 @@ pub fn visible(facts: &Facts<'_>, record: Option<RecordFacts<'_>>) -> Result<Bas
 fn visible_to_facility(
     facts: &Facts<'_>,
     facility: &Facility,
-    consent: &ParticipationConsent,
+    consent: &PresentConsent,
     record: &RecordFacts<'_>,
 ) -> Result<Basis, Denial> {
     let control = record.control;
@@ -71,7 +71,7 @@ fn visible_to_facility(
 }
 
 /// Addressees and professions are about facilities: a participant sees all but what is hidden.
-fn visible_to_participant(consent: &ParticipationConsent, record: &RecordFacts<'_>) -> Result<Basis, Denial> {
+fn visible_to_participant(consent: &PresentConsent, record: &RecordFacts<'_>) -> Result<Basis, Denial> {
     if record.control.hidden {
         return Err(Denial::Hidden);
     }
@@ -81,7 +81,7 @@ fn visible_to_participant(consent: &ParticipationConsent, record: &RecordFacts<'
 
 /// Nothing is shown that is older than the consent, nor, under a number that became an alias, what is older than the
 /// consent that held there: joining two numbers widens neither.
-fn since_consent(consent: &ParticipationConsent, record: &RecordFacts<'_>, day: i32) -> Result<(), Denial> {
+fn since_consent(consent: &PresentConsent, record: &RecordFacts<'_>, day: i32) -> Result<(), Denial> {
     match day < consent.signed_day || record.alias_day.is_some_and(|since| day < since) {
         true => Err(Denial::BeforeConsent),
         false => Ok(()),

@@ -37,22 +37,26 @@ pub fn rows() -> Vec<Vec<u8>> {
     let actor = || Some(ActorRow { kind: 4, name: "registrar-1".into(), ..ActorRow::default() });
     let row = |kind: u8, message: Vec<u8>| [&[kind][..], &message].concat();
     let settings = Settings::default().to_row();
-    let consent = ParticipationConsent { signed_day: 20_000, ..ParticipationConsent::default() };
+    let consent = PresentConsent { signed_day: 20_000, ..PresentConsent::default() };
     let participant = Participant {
         number: "0043001234567890".into(),
-        consents: vec![consent],
-        grants: vec![Grant { facility: "F0001".into(), ..Grant::default() }],
+        consent: Some(consent),
+        grants: vec![PresentGrant { facility: "F0001".into(), ..PresentGrant::default() }],
         ..Participant::default()
     };
+    let signed = ParticipationConsent { evidence: "form 1".into(), entered_ms: 1, ..ParticipationConsent::default() };
+    let named = Grant { facility: "F0001".into(), revoked_ms: 2, consent_ms: 1, ..Grant::default() };
     let entry = JournalEntry { actor: actor(), action: 3, pseudonym: vec![1; 16].into(), ..JournalEntry::default() };
     let erasure =
         ErasureRow { asked_by: actor(), state: 1, reports: vec![ErasureReport::default()], ..ErasureRow::default() };
     vec![
-        row(0, ClusterRow { format: 1, name: "c".into(), ..ClusterRow::default() }.encode_to_vec()),
+        row(0, ClusterRow { format: ROWS_FORMAT, name: "c".into(), ..ClusterRow::default() }.encode_to_vec()),
         row(2, settings.encode_to_vec()),
         row(7, participant.encode_to_vec()),
         row(9, entry.encode_to_vec()),
         row(11, erasure.encode_to_vec()),
+        row(15, signed.encode_to_vec()),
+        row(16, named.encode_to_vec()),
     ]
 }
 

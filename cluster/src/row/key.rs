@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Table;
 use crate::id::{ActId, ContentId, EpisodeId, Pseudonym, RecordId, RequestId, ReviewId};
-use crate::word::ReviewState;
+use crate::word::{HistoryKind, ReviewState};
 
 /// Longest row key, table byte included.
 pub const ROW_KEY_BYTES_MAX: usize = 96;
@@ -94,6 +94,18 @@ impl RowKey {
     /// A participant.
     pub fn participant(pseudonym: &Pseudonym) -> RowKey {
         RowKey::build(Table::Participant, &[&pseudonym.0])
+    }
+
+    /// A consent or a grant of a participant: pseudonym, which of the two (1), when it was entered (8) and its number
+    /// (4), big endian. So each kind lies in the order of time.
+    pub fn history(pseudonym: &Pseudonym, kind: HistoryKind, entered_ms: u64, number: u32) -> RowKey {
+        let parts: [&[u8]; 4] = [&pseudonym.0, &[kind as u8], &entered_ms.to_be_bytes(), &number.to_be_bytes()];
+        RowKey::build(Table::ConsentHistory, &parts)
+    }
+
+    /// All consents, or all grants, of a participant.
+    pub fn history_of(pseudonym: &Pseudonym, kind: HistoryKind) -> RowKey {
+        RowKey::build(Table::ConsentHistory, &[&pseudonym.0, &[kind as u8]])
     }
 
     /// A participant's data key of a version, 4 bytes big endian.
@@ -270,6 +282,9 @@ mod tests {
         assert_eq!(hex(RowKey::review(ReviewState::Open, &review)), format!("1601{}", "ee".repeat(16)));
         assert_eq!(hex(RowKey::review(ReviewState::Closed, &review)), format!("1602{}", "ee".repeat(16)));
         assert_eq!(hex(RowKey::reviews(ReviewState::Closed)), "1602");
+        let history = RowKey::history(&p, HistoryKind::Grant, 0x0102, 7);
+        assert_eq!(hex(history), format!("1c{}02000000000000010200000007", "aa".repeat(16)));
+        assert_eq!(hex(RowKey::history_of(&p, HistoryKind::Consent)), format!("1c{}01", "aa".repeat(16)));
         assert_eq!(hex(RowKey::erasure(&p)), format!("17{}", "aa".repeat(16)));
         assert_eq!(hex(RowKey::erasure_day(20_000)), "1700004e20");
         assert_eq!(hex(RowKey::erased_number(&[4; 32])), format!("17{}", "04".repeat(32)));

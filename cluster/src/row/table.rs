@@ -18,7 +18,7 @@ pub enum Table {
     Application = 6,
     /// Participant numbers and their aliases.
     Number = 7,
-    /// Participants: consent, grants.
+    /// Participants: consent and grants of now.
     Participant = 8,
     /// Wrapped data keys of participants.
     ParticipantKey = 9,
@@ -58,11 +58,13 @@ pub enum Table {
     GrantIndex = 26,
     /// Members approved to join, until they have joined.
     Member = 27,
+    /// Every consent and every grant that participants ever gave, in the order of time.
+    ConsentHistory = 28,
 }
 
 impl Table {
     /// All tables, in order of their numbers.
-    pub const ALL: [Table; 27] = [
+    pub const ALL: [Table; 28] = [
         Table::Cluster,
         Table::Keyring,
         Table::Setting,
@@ -90,6 +92,7 @@ impl Table {
         Table::Request,
         Table::GrantIndex,
         Table::Member,
+        Table::ConsentHistory,
     ];
 
     /// The table of a number.
@@ -137,6 +140,7 @@ impl Table {
             Table::Request => "request",
             Table::GrantIndex => "grant-index",
             Table::Member => "member",
+            Table::ConsentHistory => "consent-history",
         }
     }
 
@@ -173,6 +177,6 @@ mod tests {
             assert_eq!(Table::from_number(table.number()), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(28), None);
+        assert_eq!(Table::from_number(29), None);
     }
 }

@@ -113,6 +113,8 @@ struct Grant {
     evidence: String,
     revoked_by: String,
     revocation_evidence: String,
+    confirmed_ms: Option<u64>,
+    under: Option<String>,
 }
 
 /// Runs `kura consent show` and `kura participant show`.
@@ -159,10 +161,18 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
             grant.evidence.clone(),
             grant.revoked_ms.map_or_else(String::new, moment),
             grant.revoked_ms.map_or_else(String::new, |_| by(&grant.revoked_by)),
-            if grant.by_beneficiary { "by the facility itself".into() } else { String::new() },
+            remark(grant),
         ]);
     }
     output.table(grants)
+}
+
+/// What else there is to say of a grant.
+fn remark(grant: &Grant) -> String {
+    let by_itself = grant.by_beneficiary.then(|| "by the facility itself".to_owned());
+    let confirmed = grant.confirmed_ms.map(|at_ms| format!("confirmed {}", moment(at_ms)));
+    let under = grant.under.as_ref().map(|number| format!("under {number}"));
+    [by_itself, confirmed, under].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 impl From<Consents> for Told {
@@ -189,6 +199,8 @@ impl From<Consents> for Told {
             evidence: grant.evidence,
             revoked_by: grant.revoked_by,
             revocation_evidence: grant.revocation_evidence,
+            confirmed_ms: grant.confirmed_ms,
+            under: grant.under.map(|number| number.reveal().to_owned()),
         };
         Self {
             signed_on: consent.signed_on,

@@ -13,8 +13,9 @@ use super::receipt;
 /// `kura review …`. With an auditor's client configuration.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Emergencies, aliases, and grants that a facility entered for itself, in return for another's, or for people whom
-    /// it does not know: those that wait for a verdict, oldest first.
+    /// Emergencies, aliases, people taken back after they had left, and grants that a facility entered for itself, in
+    /// return for another's, or for people whom it does not know or knows at second hand: those that wait for a
+    /// verdict, oldest first.
     List {
         /// Those that have a verdict.
         #[arg(long)]

@@ -19,13 +19,12 @@ use kura_cluster::word::{ActKind, ActState, Action, ReviewKind};
 use kura_cluster::{ParticipantNumber, Revision};
 use kura_proto::v1;
 use prost::Message;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::acts::{Confirming, close};
 use super::attempt::{Attempt, damaged};
 use super::caller::CallerRows;
-use super::consent_history::{End, end_grants};
+use super::consent_history::{Consents, End, ended_in};
 use super::consents::{bounded, grant_index_key};
 use super::limits::ALIASES_MAX;
 use super::participant::Known;
@@ -207,18 +206,19 @@ fn make_alias(
         let why = format!("would have more than {ALIASES_MAX} aliases, the limit");
         return Err(GatewayError::invalid("participant", why));
     }
-    let mut revoked = revoked_in(&duplicate.row);
+    let mut revoked = tokio::task::block_in_place(|| ended_in(attempt, &duplicate.pseudonym))?;
     for alias in &further {
         let former = Pseudonym::from_slice(&alias.pseudonym).map_err(|_| GatewayError::Damaged { what: "alias" })?;
         let key = RowKey::participant(&former);
         let found = attempt.load::<Participant>(&key)?;
         let before = found.value.ok_or_else(|| damaged(&key))?;
         // What was named again under the duplicate counts for it and its aliases.
-        revoked.extend(revoked_in(&before).into_iter().filter(|facility| !is_granted(&duplicate.row, facility)));
+        let ended = tokio::task::block_in_place(|| ended_in(attempt, &former))?;
+        revoked.extend(ended.into_iter().filter(|facility| !is_granted(&duplicate.row, facility)));
         attempt.put(&key, found.revision, &Participant { alias_of: own.clone(), ..(*before).clone() });
         point(attempt, &alias.number, &own, &alias.pseudonym, alias.at_ms)?;
     }
-    let duplicates_day = duplicate.row.consents.last().map(|consent| consent.signed_day);
+    let duplicates_day = duplicate.row.consent.as_ref().map(|consent| consent.signed_day);
     row.aliases.extend(further.into_iter().map(|alias| Alias {
         // Its records were shown within both consents.
         consent_day: alias.consent_day.max(duplicates_day),
@@ -235,31 +235,32 @@ fn make_alias(
         consent_day: duplicates_day,
     });
     revoked.retain(|facility| is_granted(&row, facility));
-    end_grants(&mut row, &End { at_ms: now_ms, by: "", evidence }, |named| revoked.contains(named));
+    let mut consents = Consents::of(attempt, &stays.pseudonym, &mut row);
+    consents.end_grants(attempt, &End { by: "", evidence }, |named| revoked.contains(named))?;
     for facility in &revoked {
         let facility = FacilityId::parse(facility).map_err(|_| GatewayError::Damaged { what: "participant" })?;
         let key = grant_index_key(attempt, &facility, &stays.pseudonym);
         attempt.command.delete(&key);
     }
     attempt.put(&RowKey::participant(&stays.pseudonym), stays.revision, &row);
-    let former =
-        Participant { alias_of: own.clone(), aliases: Vec::new(), held_records: 0, ..(*duplicate.row).clone() };
+    // Whom it named stands in its history; nothing is decided on its row any more.
+    let former = Participant {
+        alias_of: own.clone(),
+        aliases: Vec::new(),
+        grants: Vec::new(),
+        held_records: 0,
+        ..(*duplicate.row).clone()
+    };
     attempt.put(&RowKey::participant(&duplicate.pseudonym), duplicate.revision, &former);
     point(attempt, &duplicate.row.number, &own, &duplicate.pseudonym.0, now_ms)?;
     // The facilities named under the duplicate no longer list it.
-    for grant in duplicate.row.grants.iter().filter(|grant| grant.revoked_ms == 0) {
+    for grant in &duplicate.row.grants {
         let facility = FacilityId::parse(&grant.facility).map_err(|_| GatewayError::Damaged { what: "participant" })?;
         let key = grant_index_key(attempt, &facility, &duplicate.pseudonym);
         attempt.command.delete(&key);
     }
     attempt.entry_subjects.push(duplicate.pseudonym);
     Ok(())
-}
-
-/// The facilities whose grants were taken back under a number and that were not named again.
-fn revoked_in(row: &Participant) -> BTreeSet<String> {
-    let ended = row.grants.iter().map(|grant| &grant.facility).filter(|facility| !is_granted(row, facility));
-    ended.cloned().collect()
 }
 
 /// Makes a number name the participant who stays.

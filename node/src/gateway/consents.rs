@@ -1,9 +1,13 @@
 //! Enrolment, grants, revocations, withdrawal, and showing them.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Act, Basis, ConsentTerms, Denial, decide, is_granted};
+use kura_cluster::consent::{
+    Act, Basis, ConsentTerms, Denial, decide, is_granted, is_reviewed_enrolment, present_grant,
+};
 use kura_cluster::id::{FacilityId, UNSEEN, is_blank, is_unseen};
-use kura_cluster::row::{Grant, GrantIndexRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, RowKey};
+use kura_cluster::row::{
+    Grant, GrantIndexRow, NumberRow, Participant, ParticipationConsent, ReceiptRow, ReviewRow, RowKey,
+};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{Action, ReviewKind};
 use kura_cluster::{ParticipantNumber, Pseudonym, Revision};
@@ -11,13 +15,14 @@ use kura_proto::v1;
 
 use super::attempt::Attempt;
 use super::caller::{CallerRows, load_facility};
-use super::consent_history::{self, End, end_consent, end_grants};
-use super::limits::{CONSENT_DAY_FIRST, CONSENTS_MAX, GRANTS_MAX, TEXT_BYTES_MAX};
+use super::consent_history::{self, Consents, End};
+use super::limits::{CONSENT_DAY_FIRST, TEXT_BYTES_MAX};
 use super::links::links_of;
+use super::list::page;
 use super::own_grants::EnteredGrants;
 use super::participant::{Known, number};
 use super::transact::{Asked, Done, Verdict};
-use super::{Caller, Gateway, GatewayError};
+use super::{Caller, Gateway, GatewayError, reviews};
 use crate::random;
 
 const KEY_VERSION_FIRST: u32 = 1;
@@ -54,27 +59,17 @@ impl Gateway {
                 let decision = decide(&rows.facts(attempt.now_ms, act, known.as_ref().map(|known| &*known.row), None));
                 let verdict = Verdict::of(decision, |basis| {
                     let subject = Subject { rows, known, basis };
-                    let entered_by = subject.facility_id().to_owned();
                     let consent = ParticipationConsent {
                         signed_day: consent.signed_day,
                         proxy: consent.proxy.clone(),
                         proxy_relation: consent.proxy_relation.clone(),
                         evidence: consent.evidence.clone(),
-                        entered_ms: attempt.now_ms,
-                        entered_by,
+                        entered_by: subject.facility_id().to_owned(),
                         entered_by_user: subject.user_id().to_owned(),
                         ..ParticipationConsent::default()
                     };
                     match &subject.known {
-                        Some(known) => {
-                            let mut row = (*known.row).clone();
-                            if row.consents.len() >= CONSENTS_MAX {
-                                let why = format!("the participant's history has {CONSENTS_MAX} of them, the limit");
-                                return Err(GatewayError::invalid("consent", why));
-                            }
-                            row.consents.push(consent);
-                            attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
-                        }
+                        Some(known) => enrol_again(attempt, caller, known, consent),
                         None => enrol_new(attempt, &number, consent),
                     }
                     Ok(())
@@ -97,17 +92,24 @@ impl Gateway {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
                 let beneficiary = load_facility(attempt, named.reveal())?;
-                let counted = EnteredGrants::load(attempt, caller, &named)?;
+                let known = attempt.participant(&number)?;
+                let counted = EnteredGrants::load(attempt, caller, &named, known.as_ref())?;
                 let act = Act::Grant {
                     beneficiary: beneficiary.as_deref(),
                     evidence: &request.evidence,
                     own_grants: counted.as_ref().and_then(EnteredGrants::own),
                     returned: counted.as_ref().and_then(EnteredGrants::returned),
+                    reviewed: counted.as_ref().is_some_and(EnteredGrants::reviewed),
                 };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
-                    if is_granted(&known.row, named.reveal()) {
-                        return Ok(());
+                    match present_grant(&known.row, named.reveal()) {
+                        Some(present) if subject.basis == Basis::Own && !present.by_participant => {
+                            return known
+                                .change(attempt, |attempt, consents| consents.confirm_grant(attempt, named.reveal()));
+                        }
+                        Some(_) => return Ok(()),
+                        None => {}
                     }
                     let settings = subject.rows.settings();
                     let review = counted
@@ -116,7 +118,6 @@ impl Gateway {
                     let by_beneficiary = matches!(review, Some((ReviewKind::OwnGrant, _)));
                     let entered = Grant {
                         facility: named.reveal().into(),
-                        granted_ms: attempt.now_ms,
                         entered_by: subject.facility_id().into(),
                         entered_by_user: subject.user_id().into(),
                         by_beneficiary,
@@ -147,12 +148,10 @@ impl Gateway {
                 let (verdict, _) = decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
                     receipt.nothing_to_end = !is_granted(&known.row, named.reveal());
-                    let mut row = (*known.row).clone();
                     // Revoking what is not granted is no error: the participant's will is the same.
-                    end_grants(&mut row, &subject.end(attempt, &request.evidence), |named_then| {
-                        named_then == named.reveal()
-                    });
-                    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+                    known.change(attempt, |attempt, consents| {
+                        consents.end_grants(attempt, &subject.end(&request.evidence), |now| now == named.reveal())
+                    })?;
                     let key = grant_index_key(attempt, &named, &known.pseudonym);
                     attempt.command.delete(&key);
                     Ok(())
@@ -173,29 +172,31 @@ impl Gateway {
             .transact(caller, Action::Withdraw, Some(&asked), |attempt| {
                 let act = Act::Withdraw { evidence: &request.evidence };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
-                    let known = subject.known()?;
-                    let mut row = (*known.row).clone();
-                    end_consent(&mut row, &subject.end(attempt, &request.evidence));
-                    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
-                    Ok(())
+                    subject.known()?.change(attempt, |attempt, consents| {
+                        consents.end_consent(attempt, &subject.end(&request.evidence))
+                    })
                 })
             })
             .await?;
         Ok(self.receipt(&done, &asked, true).await)
     }
 
-    /// Shows a participant's consent and grants, now or as of a time.
+    /// Shows a participant's consent and a page of the grants, now or as of a time.
     pub async fn show_consent(&self, caller: &Caller, request: v1::ShowRequest) -> Result<v1::ShowReply, GatewayError> {
         let number = number(&request.participant)?;
         caller.may_concern(&number)?;
+        let page = consent_history::Page::parse(&request.after, page(request.limit))?;
         let done = self
             .transact(caller, Action::ShowConsent, None, |attempt| {
                 let as_of_ms = if request.as_of_ms == 0 { consent_history::NOW_MS } else { request.as_of_ms };
                 decide_on(attempt, caller, &number, Act::ShowConsent, |attempt, subject| {
                     let known = subject.known()?;
-                    let Some(mut reply) = consent_history::as_of(&known.row, as_of_ms) else { return Ok(None) };
-                    reply.links = links_shown(attempt, known, subject)?;
-                    reply.local_ids = reply.links.iter().map(|link| local_id(link, subject)).collect();
+                    let shown = consent_history::as_of(attempt, known, as_of_ms, &page)?;
+                    let Some(mut reply) = shown else { return Ok(None) };
+                    if page.is_first() {
+                        reply.links = links_shown(attempt, known, subject)?;
+                        reply.local_ids = reply.links.iter().map(|link| local_id(link, subject)).collect();
+                    }
                     if known.row.number != number.reveal() {
                         reply.alias_of = known.row.number.clone();
                     }
@@ -234,9 +235,23 @@ impl Subject {
         self.rows.user().map_or("", |user| &user.id)
     }
 
-    /// That something ends now, by this actor.
-    fn end<'a>(&'a self, attempt: &Attempt<'_>, evidence: &'a str) -> End<'a> {
-        End { at_ms: attempt.now_ms, by: self.facility_id(), evidence }
+    /// That something ends by this actor.
+    fn end<'a>(&'a self, evidence: &'a str) -> End<'a> {
+        End { by: self.facility_id(), evidence }
+    }
+}
+
+impl Known {
+    /// Changes their consents: the row, and what of the history changes beside it.
+    fn change(
+        &self,
+        attempt: &mut Attempt<'_>,
+        change: impl FnOnce(&mut Attempt<'_>, &mut Consents<'_>) -> Result<(), GatewayError>,
+    ) -> Result<(), GatewayError> {
+        let mut row = (*self.row).clone();
+        change(attempt, &mut Consents::of(attempt, &self.pseudonym, &mut row))?;
+        attempt.put(&RowKey::participant(&self.pseudonym), self.revision, &row);
+        Ok(())
     }
 }
 
@@ -255,18 +270,36 @@ pub(super) fn decide_on<T>(
     Ok((verdict, ReceiptRow::default()))
 }
 
+/// Takes part again. Auditors look at it: the facility knows the participant from then on.
+fn enrol_again(attempt: &mut Attempt<'_>, caller: &Caller, known: &Known, consent: ParticipationConsent) {
+    let mut row = (*known.row).clone();
+    let mut review_id = Bytes::new();
+    if is_reviewed_enrolment(Some(&row)) {
+        let review = ReviewRow {
+            kind: ReviewKind::ReEnrolment.number(),
+            pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
+            number: row.number.clone(),
+            facility: consent.entered_by.clone(),
+            actor: Some(caller.journalled()),
+            reason: consent.evidence.clone(),
+            ..ReviewRow::default()
+        };
+        review_id = reviews::queue(attempt, review);
+    }
+    let consent = ParticipationConsent { review_id, ..consent };
+    Consents::of(attempt, &known.pseudonym, &mut row).enter_consent(attempt, consent);
+    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+}
+
 fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: ParticipationConsent) {
     let pseudonym = Pseudonym(random::id());
     attempt.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
     let number_key = attempt.number_key(number);
     let number_row = NumberRow { pseudonym: Bytes::copy_from_slice(&pseudonym.0), ..NumberRow::default() };
     attempt.put(&number_key, Revision::ABSENT, &number_row);
-    let row = Participant {
-        number: number.reveal().into(),
-        consents: vec![consent],
-        key_version: KEY_VERSION_FIRST,
-        ..Participant::default()
-    };
+    let mut row =
+        Participant { number: number.reveal().into(), key_version: KEY_VERSION_FIRST, ..Participant::default() };
+    Consents::of(attempt, &pseudonym, &mut row).enter_consent(attempt, consent);
     attempt.put(&RowKey::participant(&pseudonym), Revision::ABSENT, &row);
     let (nonce, key) = (attempt.nonce(), random::key());
     let vault = attempt.vault.clone();
@@ -277,15 +310,7 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: Par
 }
 
 fn grant(attempt: &mut Attempt<'_>, known: &Known, named: &FacilityId, entered: Grant) -> Result<(), GatewayError> {
-    let mut row = (*known.row).clone();
-    if row.grants.len() >= GRANTS_MAX {
-        return Err(GatewayError::invalid(
-            "facility",
-            format!("the participant's history has {GRANTS_MAX} grants, the limit"),
-        ));
-    }
-    row.grants.push(entered);
-    attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
+    known.change(attempt, |attempt, consents| consents.enter_grant(attempt, entered))?;
     let key = grant_index_key(attempt, named, &known.pseudonym);
     let index = attempt.load::<GrantIndexRow>(&key)?;
     let mark = GrantIndexRow { number: known.row.number.clone(), granted_ms: attempt.now_ms };

@@ -33,7 +33,8 @@ use crate::raft::types::NodeId;
 /// Rows of a whole table looked at in one page.
 const SCAN_ROWS: usize = 1024;
 /// Tables whose keys begin with the pseudonym, in the order in which they are swept.
-const UNDER_PSEUDONYM: [Table; 4] = [Table::Staging, Table::Block, Table::Record, Table::RecordControl];
+const UNDER_PSEUDONYM: [Table; 5] =
+    [Table::Staging, Table::Block, Table::Record, Table::RecordControl, Table::ConsentHistory];
 
 /// An erasure that is not done yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,10 +12,6 @@ pub const PARTS_MAX: usize = 1024;
 pub const SEVERAL_RECORDS_MAX: usize = 64;
 /// Addressees of a record, grants of a participant at a time, facilities of an application.
 pub const FACILITIES_MAX: usize = 512;
-/// Grants in a participant's history; the row must stay small enough to rewrite.
-pub const GRANTS_MAX: usize = 4096;
-/// Consents in a participant's history, one for each time of taking part.
-pub const CONSENTS_MAX: usize = 256;
 /// Earliest day on which a consent can have been signed: 1900-01-01, in days since 1970-01-01. Nobody who takes
 /// part was born before.
 pub const CONSENT_DAY_FIRST: i32 = -25_567;

@@ -1,14 +1,14 @@
 //! Grants that a facility's users enter: those by which the facility gains, and those for people whom it does not
-//! know, are counted within a window, and queued for review.
+//! know at first hand, are counted within a window, and queued for review.
 //!
 //! Invariant: which grants these are, [`review_of_grant`] says alone, here as in the decision.
 
 use bytes::Bytes;
-use kura_cluster::consent::{Settings, count_after, review_of_grant};
-use kura_cluster::id::FacilityId;
+use kura_cluster::consent::{Settings, count_after, review_of_grant, reviews_of_standing};
+use kura_cluster::id::{FacilityId, ReviewId};
 use kura_cluster::row::{CounterRow, ReviewRow, RowKey};
 use kura_cluster::seal::Domain;
-use kura_cluster::word::ReviewKind;
+use kura_cluster::word::{ReviewKind, ReviewState, ReviewVerdict};
 
 use super::attempt::Attempt;
 use super::participant::Known;
@@ -23,6 +23,7 @@ pub struct EnteredGrants {
     own: Loaded<CounterRow>,
     /// What is entered for another facility, and what that one entered for this one.
     mutual: Option<(RowKey, Loaded<CounterRow>, Loaded<CounterRow>)>,
+    reviewed: bool,
 }
 
 impl EnteredGrants {
@@ -31,6 +32,7 @@ impl EnteredGrants {
         attempt: &mut Attempt<'_>,
         caller: &Caller,
         named: &FacilityId,
+        known: Option<&Known>,
     ) -> Result<Option<EnteredGrants>, GatewayError> {
         let Some(facility) = caller.facility() else { return Ok(None) };
         let (facility, named) = (facility.reveal().to_owned(), named.reveal().to_owned());
@@ -43,7 +45,8 @@ impl EnteredGrants {
             let made = attempt.load(&made_key)?;
             mutual = Some((made_key, made, attempt.load(&returned_key)?));
         }
-        Ok(Some(EnteredGrants { facility, named, own_key, own, mutual }))
+        let reviewed = is_reviewed(attempt, &facility, known)?;
+        Ok(Some(EnteredGrants { facility, named, own_key, own, mutual, reviewed }))
     }
 
     /// What was counted of the facility.
@@ -54,6 +57,11 @@ impl EnteredGrants {
     /// What the facility that is named entered for this one.
     pub fn returned(&self) -> Option<&CounterRow> {
         self.mutual.as_ref().and_then(|(.., returned)| returned.value.as_deref())
+    }
+
+    /// Whether that by which the facility knows the participant was found in order.
+    pub fn reviewed(&self) -> bool {
+        self.reviewed
     }
 
     /// Counts one more, and queues it if it is to be looked at. Answers why it is, and the id of the review.
@@ -69,7 +77,14 @@ impl EnteredGrants {
         if let Some((key, made, _)) = &self.mutual {
             attempt.put(key, made.revision, &count_after(made.value.as_deref(), window_ms, now_ms));
         }
-        let kind = review_of_grant(&known.row, (&self.facility, &self.named), self.returned(), settings, now_ms)?;
+        let kind = review_of_grant(
+            &known.row,
+            (&self.facility, &self.named),
+            self.returned(),
+            self.reviewed,
+            settings,
+            now_ms,
+        )?;
         attempt.put(&self.own_key, self.own.revision, &count_after(self.own(), window_ms, now_ms));
         let review = ReviewRow {
             kind: kind.number(),
@@ -82,4 +97,15 @@ impl EnteredGrants {
         };
         Some((kind, reviews::queue(attempt, review)))
     }
+}
+
+/// Whether auditors found in order that by which a facility knows a participant. Each verdict, given or not, is expected.
+fn is_reviewed(attempt: &mut Attempt<'_>, facility: &str, known: Option<&Known>) -> Result<bool, GatewayError> {
+    let mut reviewed = false;
+    for id in known.into_iter().flat_map(|known| reviews_of_standing(facility, &known.row)) {
+        let id = ReviewId::from_slice(id).map_err(|_| GatewayError::Damaged { what: "participant" })?;
+        let closed = attempt.load::<ReviewRow>(&RowKey::review(ReviewState::Closed, &id))?.value;
+        reviewed |= closed.is_some_and(|row| row.verdict == ReviewVerdict::Justified.number());
+    }
+    Ok(reviewed)
 }

@@ -44,9 +44,9 @@ impl RowCache {
         self.0.retain(|key, _| {
             let key = RowKey::from_bytes(key.clone());
             let participant = match key.table() {
-                Some(Table::RecordControl | Table::Record | Table::Staging | Table::LinkReverse) => {
-                    key.as_bytes().get(1..17).and_then(|id| Pseudonym::from_slice(id).ok())
-                }
+                Some(
+                    Table::RecordControl | Table::Record | Table::Staging | Table::LinkReverse | Table::ConsentHistory,
+                ) => key.as_bytes().get(1..17).and_then(|id| Pseudonym::from_slice(id).ok()),
                 _ => None,
             };
             match participant {

@@ -36,6 +36,7 @@ fn init(n: u8) -> Bytes {
     let mut first = TimelineCertificate::default();
     sign_timeline(&key(n), &CLUSTER, &mut first);
     let row = ClusterRow {
+        format: kura_cluster::row::ROWS_FORMAT,
         cluster_id: Bytes::copy_from_slice(&CLUSTER.0),
         recovery_public_key: Bytes::copy_from_slice(&recovery_public_key(&key(n))),
         timelines: vec![first],

@@ -405,8 +405,14 @@ fn probes(call: &str, role: &str) -> Vec<Probe> {
             vec![same("without evidence", ask("")), effect("with evidence", ask("form 1"))]
         }
         ("Consents/Show", _) => {
-            let ask =
-                |as_of_ms| same("plain", move |actor, participant| wire::ShowRequest { actor, participant, as_of_ms });
+            let ask = |as_of_ms| {
+                same("plain", move |actor, participant| wire::ShowRequest {
+                    actor,
+                    participant,
+                    as_of_ms,
+                    ..Default::default()
+                })
+            };
             vec![ask(0), ask(1)]
         }
         ("Consents/Accesses", _) => {

@@ -83,8 +83,11 @@ async fn refusals_are_the_same_bytes_whatever_the_reason_and_the_list_has_the_re
         assert_eq!(told(&records.list(list).await.expect_err("list")), uniform, "list at {facility}");
         let put = raw::put_whole(facility, &number);
         assert_eq!(told(&records.put_whole(put).await.expect_err("put")), uniform, "put at {facility}");
-        let show =
-            wire::ShowRequest { actor: raw::doctor(facility), participant: number.reveal().to_owned(), as_of_ms: 0 };
+        let show = wire::ShowRequest {
+            actor: raw::doctor(facility),
+            participant: number.reveal().to_owned(),
+            ..Default::default()
+        };
         let mut consents = ConsentsClient::new(raw::application(&world));
         assert_eq!(told(&consents.show(show).await.expect_err("show")), uniform, "show at {facility}");
     }

@@ -40,6 +40,7 @@ struct Case {
     counters: [Option<CounterRow>; 4],
     own_grants: Option<CounterRow>,
     returned: Option<CounterRow>,
+    reviewed: bool,
     named: String,
     card: Option<CardRow>,
     taken: bool,
@@ -89,6 +90,7 @@ fn base(act: &str) -> Case {
         counters: [None, None, None, None],
         own_grants: None,
         returned: None,
+        reviewed: false,
         named: "F2".into(),
         card: Some(CardRow::default()),
         taken: false,
@@ -124,7 +126,7 @@ fn change(case: &mut Case, word: &str) {
         "application" | "facility" | "user" | "person" => change_caller(case, key, value),
         "record" | "related" => change_record(case, key, value),
         "emergency" | "episode" | "disaster" | "opened" => change_emergency(case, key, value),
-        "participant" | "withdrawn" | "revoked" | "grants" | "alias" | "held" | "consent" => {
+        "participant" | "withdrawn" | "revoked" | "second-hand" | "grants" | "alias" | "held" | "consent" => {
             change_participant(case, key, value);
         }
         "act" | "base" | "payload" | "erasure" | "erased" | "members" | "review" | "change" => {
@@ -163,15 +165,17 @@ fn change_caller(case: &mut Case, key: &str, value: &str) {
 fn change_participant(case: &mut Case, key: &str, value: &str) {
     match key {
         "participant" => case.participant = None,
-        "withdrawn" => case.participant.as_mut().unwrap().consents[0].withdrawn_ms = 150 * DAY_MS,
-        "revoked" => case.participant.as_mut().unwrap().grants[0].revoked_ms = 5,
+        "withdrawn" => world::leave(case.participant.as_mut().unwrap(), 150 * DAY_MS),
+        "revoked" => drop(case.participant.as_mut().unwrap().grants.remove(0)),
         "grants" => {
             case.participant.as_mut().unwrap().grants.retain(|g| list(value).contains(&g.facility));
         }
+        "second-hand" => case.participant.as_mut().unwrap().grants[0].by_participant = false,
         "alias" => case.participant.as_mut().unwrap().alias_of = "P9".into(),
         "held" => case.participant.as_mut().unwrap().held_records = 1,
-        "consent.by" => case.participant.as_mut().unwrap().consents[0].entered_by = value.into(),
-        "consent.entered" => case.participant.as_mut().unwrap().consents[0].entered_ms = at(value),
+        "consent.by" => case.participant.as_mut().unwrap().consent.as_mut().unwrap().entered_by = value.into(),
+        "consent.again" => case.participant.as_mut().unwrap().consent.as_mut().unwrap().review_id = "review".into(),
+        "consent.entered" => case.participant.as_mut().unwrap().consent.as_mut().unwrap().entered_ms = at(value),
         other => panic!("unknown change {other}"),
     }
 }
@@ -294,10 +298,11 @@ fn change_rest(case: &mut Case, key: &str, value: &str) {
             case.own_grants = case.own_grants.take().map(|row| world::counter_of(row.slices[0].count, at(value)));
         }
         "returned" => case.returned = Some(world::counter_of(1, at(value))),
+        "reviewed" => case.reviewed = true,
         "named" => case.named = value.into(),
         "duplicate" if value == "none" => case.duplicate = None,
         "duplicate" => case.duplicate.as_mut().unwrap().number = value.into(),
-        "duplicate.withdrawn" => case.duplicate.as_mut().unwrap().consents[0].withdrawn_ms = 5,
+        "duplicate.withdrawn" => world::leave(case.duplicate.as_mut().unwrap(), 5),
         "duplicate.alias" => case.duplicate.as_mut().unwrap().alias_of = "P9".into(),
         "addressees" => case.addressees = list(value),
         "class" => case.class = Class::from_word(value).unwrap(),
@@ -433,6 +438,7 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
             evidence,
             own_grants: case.own_grants.as_ref(),
             returned: case.returned.as_ref(),
+            reviewed: case.reviewed,
         },
         "revoke" => Act::Revoke { named: &case.named, evidence },
         "withdraw" => Act::Withdraw { evidence },

@@ -61,8 +61,8 @@ fn world() -> Vec<u8> {
     };
     let participant = Participant {
         number: "7".into(),
-        consents: vec![ParticipationConsent { signed_day: 1, ..ParticipationConsent::default() }],
-        grants: vec![Grant { facility: "F".into(), ..Grant::default() }],
+        consent: Some(PresentConsent { signed_day: 1, ..PresentConsent::default() }),
+        grants: vec![PresentGrant { facility: "F".into(), ..PresentGrant::default() }],
         ..Participant::default()
     };
     let disaster = DisasterRow { from_ms: 0, until_ms: u64::MAX, caps_factor: u32::MAX, ..DisasterRow::default() };
@@ -153,6 +153,7 @@ fn no_row_makes_a_decision_panic() {
                 evidence: &text,
                 own_grants: counter.as_ref(),
                 returned: counter.as_ref(),
+                reviewed: now_ms & 1 == 1,
             },
             Act::Write {
                 class: Class::Allergy,

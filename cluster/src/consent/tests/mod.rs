@@ -75,8 +75,8 @@ fn allergies_come_first() {
 
 #[test]
 fn an_alias_takes_part_under_the_number_that_stays_alone() {
-    let consents = vec![crate::row::ParticipationConsent { signed_day: 1, ..Default::default() }];
-    let stays = crate::row::Participant { consents, ..Default::default() };
+    let consent = Some(crate::row::PresentConsent { signed_day: 1, ..Default::default() });
+    let stays = crate::row::Participant { consent, ..Default::default() };
     let alias = crate::row::Participant { alias_of: vec![1; 16].into(), ..stays.clone() };
     assert!(present_consent(&stays).is_some());
     assert!(present_consent(&alias).is_none());

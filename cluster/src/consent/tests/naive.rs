@@ -172,12 +172,13 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::ClassReserved, USER, WRITE, |f| class(f) == 11),
     line(Denial::AccessLineClass, USER, WRITE, |f| here(f).access_line == 2 && matches!(class(f), 3 | 4)),
     line(Denial::FutureDate, USER, WRITE, |f| clinical_day(f) > today(f) + 1),
-    // The cap, for nobody's sake but the facility's own; also for people whom it does not know, enrolled or not.
+    // The cap, for nobody's sake but the facility's own; also for people whom it does not know, enrolled or not, or knows
+    // through a facility's hand that nobody looked at.
     line(Denial::OwnGrants, USER, GRANT, |f| {
-        let Act::Grant { own_grants, .. } = f.act else { unreachable!() };
+        let Act::Grant { own_grants, reviewed, .. } = f.act else { unreachable!() };
         let count = counted(own_grants, f.now_ms, f.settings.own_grants_window_ms);
-        let acquainted = f.participant.is_some_and(|p| acquainted(p, &here(f).id));
-        count >= f.settings.own_grants_max.into() && (gains(f) || !acquainted)
+        let at_first_hand = |p| acquainted(p, &here(f).id) && (reviewed || by_themselves(p, &here(f).id));
+        count >= f.settings.own_grants_max.into() && (gains(f) || !f.participant.is_some_and(at_first_hand))
     }),
     line(Denial::AnotherPerson, SELF, ANYTHING, |f| {
         f.participant
@@ -247,7 +248,7 @@ const FORBIDDEN: &[Forbidden] = &[
         |f| matches!(f.act, Act::Enrol { erasure: Some(erasure), .. } if erasure.state != 3),
     ),
     line(Denial::BeforeWithdrawal, USER, ENROL, |f| {
-        let left = f.participant.map_or(0, |p| p.consents.last().unwrap().withdrawn_ms);
+        let left = f.participant.map_or(0, |p| p.consent.as_ref().unwrap().withdrawn_ms);
         left > 0 && signed_day(f) < day_of(left)
     }),
     line(Denial::CardUnknown, USER, RESOLVE_CARD, |f| match f.act {
@@ -266,7 +267,7 @@ const FORBIDDEN: &[Forbidden] = &[
     }),
     line(Denial::Withdrawn, ANYBODY, NEEDS_CONSENT, |f| !is_in(f.participant.unwrap())),
     line(Denial::Withdrawn, USER, LOOK, |f| {
-        let entered_ms = f.participant.unwrap().consents.last().unwrap().entered_ms;
+        let entered_ms = f.participant.unwrap().consent.as_ref().unwrap().entered_ms;
         f.emergency.is_some_and(|e| e.episode.unwrap().opened_ms < entered_ms)
     }),
     // A facility is shown the consent of those who take part only; the participant always.

@@ -76,11 +76,19 @@ impl Walk {
                 None,
                 Some(altered(&participant, |p| p.alias_of = "P9".into())),
                 Some(altered(&participant, |p| p.grants.retain(|g| g.facility == "F2"))),
-                Some(altered(&participant, |p| p.grants[0].revoked_ms = 5)),
+                // Named by another one's hand.
+                Some(altered(&participant, |p| p.grants[0].by_participant = false)),
                 // Enrolled by the facility, which nobody named yet, after every emergency was opened.
                 Some(altered(&participant, |p| {
                     p.grants.retain(|g| g.facility == "F2");
-                    (p.consents[0].entered_by, p.consents[0].entered_ms) = ("F1".into(), NOW_MS);
+                    let consent = p.consent.as_mut().unwrap();
+                    (consent.entered_by, consent.entered_ms) = ("F1".into(), NOW_MS);
+                })),
+                // Taken back by the facility, which the other one named since.
+                Some(altered(&participant, |p| {
+                    let consent = p.consent.as_mut().unwrap();
+                    (consent.entered_by, consent.review_id) = ("F1".into(), "review".into());
+                    p.grants[0].by_participant = false;
                 })),
                 Some(world::withdrawn()),
                 Some(altered(&world::withdrawn(), |p| p.held_records = 1)),

@@ -2,7 +2,7 @@
 
 use crate::row::{
     ActRow, ActorRow, Alias, Application, CounterRow, CounterSlice, DisasterRow, EpisodeRow, ErasureReport, ErasureRow,
-    Facility, Grant, Participant, ParticipationConsent, RecordControl, User,
+    Facility, Participant, PresentConsent, PresentGrant, RecordControl, User,
 };
 use crate::word::{ActState, Class, ErasureState, Profession};
 
@@ -39,20 +39,31 @@ pub fn person(kind: u32, name: &str) -> ActorRow {
 }
 
 pub fn participant() -> Participant {
-    let grant = |facility: &str| Grant { facility: facility.into(), granted_ms: 1, ..Grant::default() };
+    let grant = |facility: &str| PresentGrant {
+        facility: facility.into(),
+        granted_ms: 1,
+        by_participant: true,
+        ..PresentGrant::default()
+    };
     Participant {
         number: "P1".into(),
-        consents: vec![ParticipationConsent { signed_day: 100, ..ParticipationConsent::default() }],
+        consent: Some(PresentConsent { signed_day: 100, ..PresentConsent::default() }),
         grants: vec![grant("F1"), grant("F2")],
         aliases: vec![Alias { number: "P8".into(), ..Alias::default() }],
         ..Participant::default()
     }
 }
 
+/// Ends the consent, and with it every grant.
+pub fn leave(row: &mut Participant, at_ms: u64) {
+    row.consent.as_mut().unwrap().withdrawn_ms = at_ms;
+    row.grants.clear();
+}
+
 /// Left on day 150.
 pub fn withdrawn() -> Participant {
     let mut row = participant();
-    row.consents[0].withdrawn_ms = 150 * DAY_MS;
+    leave(&mut row, 150 * DAY_MS);
     row
 }
 

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use prost::Message;
 
+/// The form of all rows: [`ClusterRow::format`]. 1 kept every consent and every grant in the participant's row.
+pub const ROWS_FORMAT: u32 = 2;
+
 /// The cluster's own row. Open: `apply` reads the limits, members read the rest before unsealing.
 #[derive(Clone, PartialEq, Message)]
 pub struct ClusterRow {
-    /// Form of everything persisted, 1.
+    /// Form of all rows, [`ROWS_FORMAT`]; a state of another one is refused.
     #[prost(uint32, tag = "1")]
     pub format: u32,
     /// 16 random bytes.

@@ -1,4 +1,4 @@
-//! Rows of a participant: number, consents and grants, cards, data keys, links.
+//! Rows of a participant: number, consents and grants, now and before, cards, data keys, links.
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,18 +22,14 @@ pub struct NumberRow {
     pub former_pseudonym: Bytes,
 }
 
-/// A participant.
+/// A participant: what every decision needs now, bounded whatever was before. What there was stands in the rows of
+/// the history ([`ParticipationConsent`], [`Grant`]), each of which is written with this one.
 #[derive(Clone, PartialEq, Message)]
 pub struct Participant {
     /// The number that stays, for the participant's own lists.
     #[prost(string, tag = "1")]
     pub number: String,
-    /// Every consent to take part, oldest first; the last one counts.
-    #[prost(message, repeated, tag = "2")]
-    pub consents: Vec<ParticipationConsent>,
-    /// Every grant ever made, oldest first.
-    #[prost(message, repeated, tag = "3")]
-    pub grants: Vec<Grant>,
+    // Tags 2 and 3 were every consent and every grant that ever was.
     /// Current version of the data key.
     #[prost(uint32, tag = "4")]
     pub key_version: u32,
@@ -51,9 +47,65 @@ pub struct Participant {
     /// expects it cannot miss a hold.
     #[prost(uint32, tag = "8")]
     pub held_records: u32,
+    /// The consent that counts: the one entered last.
+    #[prost(message, optional, tag = "9")]
+    pub consent: Option<PresentConsent>,
+    /// The facilities named now, in the order in which they were named; none after a withdrawal, and none of a
+    /// duplicate that became an alias.
+    #[prost(message, repeated, tag = "10")]
+    pub grants: Vec<PresentGrant>,
+    /// Time of the newest change in the history: none is entered with an earlier one.
+    #[prost(uint64, tag = "11")]
+    pub changed_ms: u64,
+    /// Rows of the history so far; each has the number of those before it.
+    #[prost(uint32, tag = "12")]
+    pub history_rows: u32,
 }
 
-/// A consent to take part.
+/// The consent entered last, as far as decisions look at it.
+#[derive(Clone, PartialEq, Message)]
+pub struct PresentConsent {
+    /// Day on which it was signed, Japan time: earlier information is not shared.
+    #[prost(sint32, tag = "1")]
+    pub signed_day: i32,
+    /// When it was entered.
+    #[prost(uint64, tag = "2")]
+    pub entered_ms: u64,
+    /// Facility that entered it.
+    #[prost(string, tag = "3")]
+    pub entered_by: String,
+    /// When the participant withdrew, or 0.
+    #[prost(uint64, tag = "4")]
+    pub withdrawn_ms: u64,
+    /// Number of its row in the history.
+    #[prost(uint32, tag = "5")]
+    pub history_number: u32,
+    /// Its row in the review queue, 16 bytes, or empty: a facility took the participant back after a withdrawal.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub review_id: Bytes,
+}
+
+/// A facility that the participant names now, as far as decisions look at it.
+#[derive(Clone, PartialEq, Message)]
+pub struct PresentGrant {
+    /// The facility.
+    #[prost(string, tag = "1")]
+    pub facility: String,
+    /// When it was granted.
+    #[prost(uint64, tag = "2")]
+    pub granted_ms: u64,
+    /// Number of its row in the history.
+    #[prost(uint32, tag = "3")]
+    pub history_number: u32,
+    /// Entered or confirmed by the participant themselves.
+    #[prost(bool, tag = "4")]
+    pub by_participant: bool,
+    /// Its row in the review queue, 16 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub review_id: Bytes,
+}
+
+/// A consent to take part: a row of the history.
 #[derive(Clone, PartialEq, Message)]
 pub struct ParticipationConsent {
     /// Day on which it was signed, Japan time: earlier information is not shared.
@@ -92,9 +144,13 @@ pub struct ParticipationConsent {
     /// Reference to the withdrawal's evidence.
     #[prost(string, tag = "12")]
     pub withdrawal_evidence: String,
+    /// Its row in the review queue, 16 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub review_id: Bytes,
 }
 
-/// A facility that the participant named.
+/// A facility that the participant named: a row of the history. Where the consent under which it was named ended
+/// first, that was its end; the withdrawal stands in the consent's row alone.
 #[derive(Clone, PartialEq, Message)]
 pub struct Grant {
     /// The facility.
@@ -103,7 +159,7 @@ pub struct Grant {
     /// When it was granted.
     #[prost(uint64, tag = "2")]
     pub granted_ms: u64,
-    /// When it was revoked, or 0.
+    /// When it was revoked, or 0. A withdrawal leaves it 0.
     #[prost(uint64, tag = "3")]
     pub revoked_ms: u64,
     /// Facility that entered it, or empty for the participant.
@@ -127,6 +183,15 @@ pub struct Grant {
     /// Its row in the review queue, 16 bytes, or empty.
     #[prost(bytes = "bytes", tag = "10")]
     pub review_id: Bytes,
+    /// When the consent under which it was made was entered; with the next one, the key of that consent's row.
+    #[prost(uint64, tag = "11")]
+    pub consent_ms: u64,
+    /// Number of that consent's row in the history.
+    #[prost(uint32, tag = "12")]
+    pub consent_number: u32,
+    /// When the participant confirmed what a facility had entered, or 0.
+    #[prost(uint64, tag = "13")]
+    pub confirmed_ms: u64,
 }
 
 /// A participant who granted a facility.

@@ -225,8 +225,9 @@ fn rows_of_participants_are_frozen() {
         secondary_use: true,
         withdrawn_by: text(),
         withdrawal_evidence: text(),
+        review_id: bytes(),
     };
-    assert_eq!(fields(&consent), "1v 2b 3b 4b 5v 6v 7b 8b 9v 10v 11b 12b");
+    assert_eq!(fields(&consent), "1v 2b 3b 4b 5v 6v 7b 8b 9v 10v 11b 12b 13b");
     let grant = Grant {
         facility: text(),
         granted_ms: 1,
@@ -238,8 +239,23 @@ fn rows_of_participants_are_frozen() {
         revoked_by: text(),
         revocation_evidence: text(),
         review_id: bytes(),
+        consent_ms: 1,
+        consent_number: 1,
+        confirmed_ms: 1,
     };
-    assert_eq!(fields(&grant), "1b 2v 3v 4b 5v 6b 7b 8b 9b 10b");
+    assert_eq!(fields(&grant), "1b 2v 3v 4b 5v 6b 7b 8b 9b 10b 11v 12v 13v");
+    let present_consent = PresentConsent {
+        signed_day: 1,
+        entered_ms: 1,
+        entered_by: text(),
+        withdrawn_ms: 1,
+        history_number: 1,
+        review_id: bytes(),
+    };
+    assert_eq!(fields(&present_consent), "1v 2v 3b 4v 5v 6b");
+    let present_grant =
+        PresentGrant { facility: text(), granted_ms: 1, history_number: 1, by_participant: true, review_id: bytes() };
+    assert_eq!(fields(&present_grant), "1b 2v 3v 4v 5b");
     let alias = Alias {
         number: text(),
         pseudonym: bytes(),
@@ -252,15 +268,17 @@ fn rows_of_participants_are_frozen() {
     assert_eq!(fields(&alias), "1b 2b 3v 4b 5b");
     let participant = Participant {
         number: text(),
-        consents: vec![consent],
-        grants: vec![grant],
+        consent: Some(present_consent),
+        grants: vec![present_grant],
+        changed_ms: 1,
+        history_rows: 1,
         key_version: 1,
         card_serial: text(),
         aliases: vec![alias],
         alias_of: bytes(),
         held_records: 1,
     };
-    assert_eq!(fields(&participant), "1b 2b 3b 4v 5b 6b 7b 8v");
+    assert_eq!(fields(&participant), "1b 4v 5b 6b 7b 8v 9b 10b 11v 12v");
     let event =
         LinkEvent { pseudonym: bytes(), linked_ms: 1, relinked_ms: 1, relinked_by_user: text(), reason: text() };
     assert_eq!(fields(&event), "1b 2v 3v 4b 5b");

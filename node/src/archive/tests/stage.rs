@@ -57,6 +57,7 @@ pub(crate) fn init() -> Bytes {
     let mut first = TimelineCertificate::default();
     sign_timeline(&recovery, &CLUSTER, &mut first);
     let row = ClusterRow {
+        format: kura_cluster::row::ROWS_FORMAT,
         cluster_id: Bytes::copy_from_slice(&CLUSTER.0),
         recovery_public_key: Bytes::copy_from_slice(&recovery_public_key(&recovery)),
         timelines: vec![first],

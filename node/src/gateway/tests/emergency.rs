@@ -278,7 +278,7 @@ async fn an_emergency_ends_with_the_consent_under_which_it_was_opened() {
     let mut attempt = Attempt::begin(gateway, &JournalEntry::default()).unwrap();
     let known = attempt.participant(&crate::gateway::participant::number(NUMBER).unwrap()).unwrap().unwrap();
     let mut row = (*known.row).clone();
-    row.consents.last_mut().unwrap().entered_ms = now_ms() + 5_000;
+    row.consent.as_mut().unwrap().entered_ms = now_ms() + 5_000;
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
     scene.storehouse.commit(attempt).await;
     let anew = scene.open().await.episode_id;

@@ -3,7 +3,7 @@
 use kura_cluster::consent::Denial;
 use kura_cluster::row::{
     Alias, CardRow, DocumentIdRow, ErasedNumberRow, ErasureArchive, ErasureRow, JournalEntry, LinkRow, NumberRow,
-    Participant, ParticipationConsent, RowKey, Table,
+    Participant, PresentConsent, RowKey, Table,
 };
 use kura_cluster::seal::Domain;
 use kura_cluster::word::ErasureState;
@@ -85,7 +85,7 @@ async fn add_a_duplicate_and_cards(storehouse: &Storehouse, gateway: &Gateway) -
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
     let row = Participant {
         number: DUPLICATE.into(),
-        consents: vec![ParticipationConsent::default()],
+        consent: Some(PresentConsent::default()),
         key_version: 1,
         alias_of: own(),
         ..Default::default()
@@ -124,6 +124,7 @@ fn counts(storehouse: &Storehouse) -> Vec<(Table, usize)> {
         Table::Staging,
         Table::Inbox,
         Table::GrantIndex,
+        Table::ConsentHistory,
     ];
     let database = storehouse.store.database();
     let of = |table| database.snapshot().keys(&RowKey::whole_table(table), usize::MAX).unwrap().len();

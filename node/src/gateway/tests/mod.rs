@@ -8,6 +8,7 @@ mod edges;
 mod emergency;
 mod erasure;
 mod fence;
+mod history;
 mod journal;
 mod leaderless;
 mod levels;

@@ -23,15 +23,15 @@ pub fn signed_day(f: &Facts<'_>) -> i64 {
 }
 
 pub fn is_in(p: &Participant) -> bool {
-    p.alias_of.is_empty() && p.consents.last().is_some_and(|c| c.withdrawn_ms == 0)
+    p.alias_of.is_empty() && p.consent.as_ref().is_some_and(|c| c.withdrawn_ms == 0)
 }
 
 pub fn names(p: &Participant, facility: &str) -> bool {
-    p.grants.iter().filter(|g| g.facility == facility).any(|g| g.revoked_ms == 0)
+    p.grants.iter().any(|g| g.facility == facility)
 }
 
 pub fn consent_day(f: &Facts<'_>) -> i64 {
-    f.participant.unwrap().consents.last().unwrap().signed_day.into()
+    f.participant.unwrap().consent.as_ref().unwrap().signed_day.into()
 }
 
 pub fn evidence<'a>(f: &Facts<'a>) -> &'a str {
@@ -177,7 +177,14 @@ pub fn counted(row: Option<&CounterRow>, now_ms: u64, window_ms: u64) -> u64 {
 
 /// Named by the participant who takes part, or the one that entered their consent.
 pub fn acquainted(p: &Participant, facility: &str) -> bool {
-    is_in(p) && (names(p, facility) || p.consents.last().unwrap().entered_by == facility)
+    is_in(p) && (names(p, facility) || p.consent.as_ref().unwrap().entered_by == facility)
+}
+
+/// The participant named the facility with their own hand, or it was the first that enrolled them.
+pub fn by_themselves(p: &Participant, facility: &str) -> bool {
+    let consent = p.consent.as_ref().unwrap();
+    let first = consent.entered_by == facility && consent.review_id.is_empty();
+    first || p.grants.iter().any(|g| g.facility == facility && g.by_participant)
 }
 
 /// The facility grants itself, or gets one for one.

@@ -160,8 +160,11 @@ pub fn consenting() -> Walk {
         for beneficiary in beneficiaries.iter().map(Option::as_ref) {
             for own_grants in counts.iter().map(Option::as_ref) {
                 for returned in [None, Some(&counts[1]), Some(&counts[3])].map(|row| row.and_then(Option::as_ref)) {
-                    as_user!(walk, Act::Grant { beneficiary, evidence, own_grants, returned });
-                    as_participant(&mut walk, Act::Grant { beneficiary, evidence, own_grants, returned });
+                    for reviewed in [false, true] {
+                        let act = Act::Grant { beneficiary, evidence, own_grants, returned, reviewed };
+                        as_user!(walk, act);
+                        as_participant(&mut walk, act);
+                    }
                 }
             }
         }
@@ -207,7 +210,7 @@ pub fn offices() -> Walk {
         Some(duplicate.clone()),
         Some(world::participant()),
         Some(altered(&duplicate, |p| p.alias_of = "P9".into())),
-        Some(altered(&duplicate, |p| p.consents[0].withdrawn_ms = 5)),
+        Some(altered(&duplicate, |p| world::leave(p, 5))),
     ];
     for evidence in TEXTS {
         for duplicate in duplicates.iter().map(Option::as_ref) {
@@ -367,7 +370,13 @@ pub fn everybody() -> Walk {
         Act::IssueCard { taken: false, evidence: "text" },
         Act::ResolveCard { card: Some(&card) },
         Act::Alias { duplicate: Some(&duplicate), evidence: "text", second: None },
-        Act::Grant { beneficiary: Some(&beneficiary), evidence: "text", own_grants: None, returned: None },
+        Act::Grant {
+            beneficiary: Some(&beneficiary),
+            evidence: "text",
+            own_grants: None,
+            returned: None,
+            reviewed: false,
+        },
         Act::Revoke { named: "F2", evidence: "text" },
         Act::Withdraw { evidence: "text" },
         Act::ShowConsent,
