@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use kura_cluster::archive::keep::KeepRules;
 use serde::Deserialize;
 
+use crate::archive::store::is_remote;
 use crate::certificates::check_name;
 
 /// Why a configuration cannot be used.
@@ -247,8 +248,11 @@ pub struct SignaturesConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchiveConfig {
-    /// A directory, or a `file://` URL.
+    /// A directory, a `file://` URL, or `s3://BUCKET/PREFIX`.
     pub place: String,
+    /// The file that says how `s3://` is reached ([`crate::archive::storage::StorageConfig`]).
+    #[serde(default)]
+    pub storage: Option<PathBuf>,
     /// A segment is closed when it has so many MiB.
     #[serde(default = "segment_mib")]
     pub segment_mib: u64,
@@ -334,10 +338,13 @@ impl NodeConfig {
         if let Some(RootKeyConfig::File(path)) = &mut self.root_key {
             *path = base.join(&*path);
         }
-        if let Some(archive) = &mut self.archive
-            && !archive.place.contains("://")
-        {
-            archive.place = base.join(&archive.place).display().to_string();
+        if let Some(archive) = &mut self.archive {
+            if !archive.place.contains("://") {
+                archive.place = base.join(&archive.place).display().to_string();
+            }
+            if let Some(storage) = &mut archive.storage {
+                *storage = base.join(&*storage);
+            }
         }
     }
 
@@ -376,6 +383,11 @@ impl NodeConfig {
         if let Some(archive) = &self.archive {
             if self.root_key.is_some() {
                 return Err(("archive", "is a backup's to write, which has no root_key".into()));
+            }
+            if is_remote(&archive.place) != archive.storage.is_some() {
+                let why =
+                    "is the file that says how an s3:// place is reached: such a place needs one, no other has one";
+                return Err(("archive.storage", why.into()));
             }
             for (key, value, most) in [
                 ("archive.segment_mib", archive.segment_mib, 64),
@@ -474,6 +486,11 @@ authorities = "ca.pem"
         assert_eq!((config.segment_mib, config.segment_seconds, config.keep.daily), (8, 5, 7));
         says(&archive("segment_mib = 0\n"), "archive.segment_mib");
         says(&archive("url = 1\n"), "url");
+        says(&archive("storage = \"s3.toml\"\n"), "archive.storage");
+        let remote = |keys: &str| archive(keys).replace("place = \"archive\"", "place = \"s3://bucket/kura\"");
+        says(&remote(""), "archive.storage");
+        let config = load(&remote("storage = \"s3.toml\"\n")).unwrap().archive.unwrap();
+        assert!(config.place == "s3://bucket/kura" && config.storage.unwrap().is_absolute());
         says(&archive("[archive.keep]\nlast = 0\n"), "archive.keep.last");
         says(&format!("{GOOD}[archive]\nplace = \"a\"\n"), "root_key");
     }

@@ -13,11 +13,14 @@ use kura_proto::v1::peer_client::PeerClient;
 use prost::Message;
 use zeroize::Zeroize;
 
+use crate::archive::ArchiveStore;
+use crate::archive::replay::Tell;
 use crate::certificates::Role;
 use crate::config::{NodeConfig, RootKeyConfig};
-use crate::identity::{IdentityFileError, NodeIdentity};
+use crate::identity::{IdentityFileError, NodeIdentity, keep_private};
 use crate::init::{InitError, own_identity, write_recovery_ca};
 use crate::raft::codec;
+use crate::seed::{self, SeedError};
 use crate::vault::{VaultError, write_root_key};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +34,8 @@ pub struct JoinReport {
     pub cluster_name: String,
     /// Where the root key was put; voters only.
     pub root_key: Option<PathBuf>,
+    /// The last log entry that it was seeded with, if it was.
+    pub seeded_index: Option<u64>,
 }
 
 /// Why a node did not join.
@@ -73,11 +78,29 @@ pub enum JoinError {
     /// See [`VaultError`].
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A voter takes its state from voters.
+    #[error("only a backup member is seeded from an archive: a voter takes its state from voters")]
+    SeededVoter,
+    /// See [`SeedError`].
+    #[error("not seeded: {0}")]
+    Seed(#[from] SeedError),
 }
 
-/// Joins: writes the identity into the data directory and, for a voter, the root key into its file.
-pub async fn join(config: &NodeConfig) -> Result<JoinReport, JoinError> {
+/// An archive with which a new backup member is seeded, and where it is shown how that goes.
+pub struct SeedFrom<'a> {
+    /// The archive.
+    pub store: &'a ArchiveStore,
+    /// See [`Tell`].
+    pub tell: Tell<'a>,
+}
+
+/// Joins: writes the identity into the data directory and, for a voter, the root key into its file. A backup may be
+/// seeded from an archive first ([`crate::seed`]).
+pub async fn join(config: &NodeConfig, seed_from: Option<SeedFrom<'_>>) -> Result<JoinReport, JoinError> {
     let own = own_identity(&config.tls.certificate, &config.name)?;
+    if seed_from.is_some() && own.role != Role::Backup {
+        return Err(JoinError::SeededVoter);
+    }
     let root_file = match (own.role, &config.root_key) {
         (Role::Voter, Some(RootKeyConfig::File(path))) => Some(path.clone()),
         // Handed over once it is served, and kept in memory alone.
@@ -95,7 +118,7 @@ pub async fn join(config: &NodeConfig) -> Result<JoinReport, JoinError> {
     let mut answers = Vec::new();
     for peer in &config.peers {
         let endpoint = Endpoint { name: peer.name.clone(), address: peer.address.clone() };
-        match join_through(config, &tls, &endpoint, root_file.as_ref()).await {
+        match join_through(config, &tls, &endpoint, root_file.as_ref(), seed_from.as_ref()).await {
             Ok(report) => return Ok(report),
             Err(JoinError::Refused(why)) => answers.push(why),
             Err(error) => return Err(error),
@@ -109,6 +132,7 @@ async fn join_through(
     tls: &Arc<ClientTls>,
     endpoint: &Endpoint,
     root_file: Option<&PathBuf>,
+    seed_from: Option<&SeedFrom<'_>>,
 ) -> Result<JoinReport, JoinError> {
     let refused = |why: String| JoinError::Refused(format!("{}: {why}", endpoint.name));
     let channel = tls.channel(endpoint, &ChannelOptions::default()).map_err(|error| refused(error.to_string()))?;
@@ -123,7 +147,8 @@ async fn join_through(
     }
     let row = ClusterRow::decode(reply.cluster_row.clone()).map_err(|_| malformed("cluster row"))?;
     let recovery_public_key = row.recovery_public_key[..].try_into().map_err(|_| malformed("recovery key"))?;
-    Trust { cluster_id, recovery_public_key }
+    let trust = Trust { cluster_id, recovery_public_key };
+    trust
         .check_state(Some(&row), reply.timeline)
         .map_err(|source| JoinError::Timeline { peer: endpoint.name.clone(), source })?;
     let membership = codec::decode_stored_membership(&reply.membership).map_err(|_| malformed("membership"))?;
@@ -139,6 +164,13 @@ async fn join_through(
         bytes.zeroize();
         write_root_key(path, &key)?;
     }
+    let mut seeded_index = None;
+    if let Some(SeedFrom { store, tell }) = seed_from {
+        std::fs::create_dir_all(&config.data)
+            .and_then(|()| keep_private(&config.data))
+            .map_err(|source| IdentityFileError::File { path: config.data.clone(), source })?;
+        seeded_index = Some(seed::sow(store, &config.data, &trust, reply.timeline, *tell).await?.index);
+    }
     let identity = NodeIdentity {
         cluster_id,
         cluster_name: reply.cluster_name.clone(),
@@ -152,5 +184,10 @@ async fn join_through(
     if !row.recovery_ca_certificate.is_empty() {
         write_recovery_ca(&config.data, &row.recovery_ca_certificate)?;
     }
-    Ok(JoinReport { raft_id: reply.raft_id, cluster_name: reply.cluster_name, root_key: root_file.cloned() })
+    Ok(JoinReport {
+        raft_id: reply.raft_id,
+        cluster_name: reply.cluster_name,
+        root_key: root_file.cloned(),
+        seeded_index,
+    })
 }

@@ -33,6 +33,7 @@ pub mod restore;
 pub mod rpc;
 pub mod samples;
 pub mod scrub;
+pub mod seed;
 pub mod serve;
 pub mod signature;
 pub mod snapshot;

@@ -1,7 +1,7 @@
 //! The archive: written by the backup member, checked by anybody who has it. Its forms are
 //! `kura_cluster::archive`'s.
 //!
-//! - [`store`]: objects in a directory, or wherever the `object_store` crate reaches
+//! - [`store`]: objects in a directory, or in the S3-compatible [`storage`]
 //! - [`catalog`]: generations and manifests
 //! - [`writer`], with [`base`], [`ledger`] and [`expire`]: what the backup does
 //! - [`told`]: how far it is
@@ -20,6 +20,7 @@ pub mod export;
 pub mod ledger;
 pub mod open;
 pub mod replay;
+pub mod storage;
 pub mod store;
 pub mod told;
 pub mod verify;

@@ -2,8 +2,9 @@
 //!
 //! Invariants
 //! - An object appears whole or not at all, and is on stable storage when its put returns: a directory is
-//!   written with `fsync`.
+//!   written with `fsync`; S3-compatible storage answers then only.
 //! - An object whose name is its content's hash is never sent twice.
+//! - Memory does not grow with an object: a large one is sent in parts, a few at a time.
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
 use tokio::io::AsyncReadExt;
+
+use super::storage::{StorageConfig, StorageError};
 
 /// Bytes of a part of an object that is sent in parts.
 const PART_BYTES: usize = 8 << 20;
@@ -66,12 +69,25 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The storage failed: full, unreachable, forbidden.
-    #[error("{name}: {source}")]
+    #[error("{name}: {why}")]
     Failed {
         /// The object or folder.
         name: String,
-        /// What the storage says.
-        source: Box<object_store::Error>,
+        /// What the storage says. The same words for the same trouble.
+        why: String,
+    },
+    /// How S3-compatible storage is reached.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The storage does not do what two writers are noticed by.
+    #[error(
+        "the archive {place}: {why}: put the archive on storage with conditional writes (If-None-Match), or into a directory"
+    )]
+    Unconditional {
+        /// As it was given.
+        place: String,
+        /// What it did.
+        why: String,
     },
 }
 
@@ -88,6 +104,7 @@ pub struct ArchiveStore {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
     place: String,
+    is_remote: bool,
 }
 
 impl ArchiveStore {
@@ -96,12 +113,30 @@ impl ArchiveStore {
     /// # Errors
     /// [`StoreError::Place`] if there is none, or the place is of a kind that is not known.
     pub fn open(place: &str) -> Result<ArchiveStore, StoreError> {
+        ArchiveStore::open_at(place, None)
+    }
+
+    /// Opens an archive in a directory, at a `file://` URL, or at `s3://BUCKET/PREFIX`: that takes a file that says
+    /// how the storage is reached ([`StorageConfig`]). Blocking; sends nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Place`] if there is none, or the place is of a kind that is not known; [`StoreError::Storage`].
+    pub fn open_at(place: &str, storage: Option<&FilePath>) -> Result<ArchiveStore, StoreError> {
         let refused = |why: String| StoreError::Place { place: place.to_owned(), why };
+        if is_remote(place) {
+            let storage = storage.ok_or_else(|| {
+                refused("name the file that says how s3:// is reached: --storage FILE, or archive.storage".into())
+            })?;
+            let (objects, prefix) = StorageConfig::load(storage)?.client(place)?;
+            let mut store = ArchiveStore::over(Arc::new(objects), place);
+            (store.prefix, store.is_remote) = (Path::from(prefix), true);
+            return Ok(store);
+        }
         let directory = match place.split_once("://") {
             None => place,
             Some(("file", path)) => path,
             Some((scheme, _)) => {
-                return Err(refused(format!("{scheme}:// is not known here; a directory is, or file://")));
+                return Err(refused(format!("{scheme}:// is not known here; a directory is, file:// and s3://")));
             }
         };
         let objects = LocalFileSystem::new_with_prefix(directory).map_err(|error| refused(error.to_string()))?;
@@ -129,7 +164,36 @@ impl ArchiveStore {
 
     /// An archive over any storage; `place` is its name for people.
     pub fn over(objects: Arc<dyn ObjectStore>, place: &str) -> ArchiveStore {
-        ArchiveStore { objects, prefix: Path::default(), place: place.to_owned() }
+        ArchiveStore { objects, prefix: Path::default(), place: place.to_owned(), is_remote: false }
+    }
+
+    /// Finds out whether the storage refuses an object of a name that is taken: some S3-compatible ones take it. A
+    /// directory always does. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`StoreError::Unconditional`] if it does not; what keeps it from being written.
+    pub async fn check_conditional(&self) -> Result<(), StoreError> {
+        if !self.is_remote {
+            return Ok(());
+        }
+        let lacks = |why: &str| StoreError::Unconditional { place: self.place.clone(), why: why.into() };
+        let name = format!("probe/{:032x}", rand::random::<u128>());
+        let put = async || {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            self.objects.put_opts(&self.path(&name), PutPayload::from_static(b"probe"), options).await
+        };
+        let first = put().await;
+        let second = if first.is_ok() { Some(put().await) } else { None };
+        let deleted = self.delete(&name).await;
+        match (first, second) {
+            (Ok(_), Some(Ok(_))) => Err(lacks("the storage takes an object of a name that is taken")),
+            (Ok(_), Some(Err(object_store::Error::AlreadyExists { .. }))) => deleted,
+            (Ok(_), None) => deleted,
+            (Err(error), _) | (_, Some(Err(error))) if is_not_implemented(&error) => {
+                Err(lacks("the storage knows no conditional writes"))
+            }
+            (Err(error), _) | (_, Some(Err(error))) => Err(self.failed("probe")(error)),
+        }
     }
 
     /// Where it is, for people.
@@ -141,14 +205,20 @@ impl ArchiveStore {
         self.prefix.parts().chain(Path::from(name).parts()).collect()
     }
 
-    fn failed(&self, name: &str) -> impl FnOnce(object_store::Error) -> StoreError {
-        let name = name.to_owned();
+    fn failed(&self, name: &str) -> impl FnOnce(object_store::Error) -> StoreError + use<> {
+        let (name, is_remote) = (name.to_owned(), self.is_remote);
         move |source| match source {
+            object_store::Error::NotFound { .. }
+                if is_remote && code_of(&source).as_deref() == Some("NoSuchBucket") =>
+            {
+                StoreError::Failed { name, why: words(&source) }
+            }
             object_store::Error::NotFound { .. } => StoreError::Missing { name },
             object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
                 StoreError::Exists { name }
             }
-            source => StoreError::Failed { name, source: Box::new(source) },
+            source if is_remote => StoreError::Failed { name, why: words(&source) },
+            source => StoreError::Failed { name, why: source.to_string() },
         }
     }
 
@@ -197,7 +267,10 @@ impl ArchiveStore {
                     return Err(unreadable(error));
                 }
             }
-            target.put(piece.freeze()).await?;
+            if let Err(error) = target.put(piece.freeze()).await {
+                target.abort().await;
+                return Err(error);
+            }
         }
         target.finish().await.map(|()| true)
     }
@@ -280,6 +353,47 @@ impl ArchiveStore {
             None => path.to_string(),
         }
     }
+}
+
+/// Whether a place is no file system's, and needs to be told how it is reached.
+pub fn is_remote(place: &str) -> bool {
+    place.starts_with("s3://")
+}
+
+/// Whether the storage answers that it does not know what was asked for.
+fn is_not_implemented(error: &object_store::Error) -> bool {
+    code_of(error).as_deref() == Some("NotImplemented")
+}
+
+fn code_of(error: &object_store::Error) -> Option<String> {
+    element(&error.to_string(), "Code").map(str::to_owned)
+}
+
+/// What S3-compatible storage says, in words that are the same each time: without the request's number, without how
+/// long it took, and without the parts of its answer that repeat what was signed.
+fn words(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    if let Some(code) = element(&text, "Code") {
+        let more = element(&text, "Message").map(|message| format!(": {message}")).unwrap_or_default();
+        return format!("the storage answers {code}{more}");
+    }
+    match error {
+        object_store::Error::PermissionDenied { .. } => "the storage refuses it to this access key".into(),
+        object_store::Error::Unauthenticated { .. } => "the storage does not know this access key".into(),
+        error => {
+            let mut inner: &dyn std::error::Error = error;
+            while let Some(source) = inner.source() {
+                inner = source;
+            }
+            format!("the storage cannot be reached, or broke off: {inner}")
+        }
+    }
+}
+
+/// The text of an element of an answer.
+fn element<'t>(answer: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = answer.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }
 
 /// An object that comes in pieces: a small one is sent whole, a larger one in parts. (`BufWriter` of the

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::{sha256, witness};
+use super::archive::{StorageOption, sha256, witness};
 use super::exit::{Exit, Failure, chain};
 use super::output::{Output, Progress, moment, note, table};
 use crate::archive::ArchiveStore;
@@ -21,6 +21,8 @@ pub struct Arguments {
     /// Another archive than that of the configuration: a copy, for instance.
     #[arg(long, value_name = "PLACE")]
     from: Option<String>,
+    #[command(flatten)]
+    storage: StorageOption,
     /// A directory with room for a whole state; the system's for temporary files otherwise. What is made there is
     /// deleted.
     #[arg(long, value_name = "DIRECTORY")]
@@ -41,7 +43,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let place = place.ok_or_else(|| {
         Failure::usage("the configuration names no archive").next("run it where the backup is, or name one with --from")
     })?;
-    let store = ArchiveStore::open(place)?;
+    let configured = config.archive.as_ref().and_then(|archive| archive.storage.as_deref());
+    let storage = arguments.storage.file.as_deref().or(configured.filter(|_| arguments.from.is_none()));
+    let store = ArchiveStore::open_at(place, storage)?;
     let scratch = Scratch::make(arguments.scratch.as_deref())
         .map_err(|error| Failure::usage(format!("the scratch directory: {error}")))?;
     let wanted = Wanted {

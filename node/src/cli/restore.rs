@@ -13,7 +13,7 @@ use kura_cluster::seal::Key;
 use kura_cluster::share::{Gathered, Gathering};
 use kura_cluster::word::ServiceLevel;
 
-use super::archive::{sha256, witness};
+use super::archive::{StorageOption, sha256, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
 use super::key::ask;
 use super::output::{Output, Progress, note};
@@ -46,6 +46,8 @@ struct What {
     /// The archive, or a copy of it: a directory, or a URL as in a backup's configuration.
     #[arg(long, value_name = "ARCHIVE")]
     from: String,
+    #[command(flatten)]
+    storage: StorageOption,
     /// Records as of this log index. Everything that restricts is restored as it is newest, whatever is asked for.
     #[arg(long, value_name = "N", conflicts_with = "to_time")]
     to_index: Option<u64>,
@@ -181,7 +183,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
 }
 
 async fn plan_only(arguments: PlanArguments, output: Output) -> Result<(), Failure> {
-    let store = ArchiveStore::open(&arguments.what.from)?;
+    let store = arguments.what.storage.open(&arguments.what.from)?;
     let (plan, _) = arguments.what.plan(&store).await?;
     let usable = arguments.into.as_deref().map(|into| (into, crate::restore::work::usable(into)));
     show::plan(&plan, usable.as_ref(), output)?;
@@ -211,7 +213,7 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         )
         .next("give one with --head FILE, or say why there is none with --without-head REASON, which is journalled"));
     }
-    let store = ArchiveStore::open(&arguments.what.from)?;
+    let store = arguments.what.storage.open(&arguments.what.from)?;
     let (plan, wanted) = arguments.what.plan(&store).await?;
     check_clock(plan.newest.clock_ms, arguments.time_is_right)?;
     let vouched = match (wanted.witness, arguments.without_head) {

@@ -35,7 +35,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     crate::serve::serve(config).await.map_err(|error| match &error {
         // Starting again mends nothing.
-        ServeError::Damaged(_) => Failure::new(Exit::Damaged, chain(&error)),
+        ServeError::Damaged(_) | ServeError::Seed(_) => Failure::new(Exit::Damaged, chain(&error)),
         _ => Failure::failed(chain(&error)),
     })
 }

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::exit::{Failure, chain, not_made};
-use super::output::Output;
+use super::archive::StorageOption;
+use super::exit::{Exit, Failure, chain, not_made};
+use super::output::{Output, Progress};
+use crate::archive::replay::{Event, ReplayError};
 use crate::config::NodeConfig;
 use crate::identity::IdentityFileError;
 use crate::init::{InitError, InitOptions};
-use crate::join::JoinError;
+use crate::join::{JoinError, SeedFrom};
+use crate::seed::SeedError;
 
 /// Options of `kura init`.
 #[derive(Debug, Args)]
@@ -28,6 +31,12 @@ pub struct JoinArguments {
     /// The new member's configuration (TOML); its `peers` are asked.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// A backup only: take the first state from this archive (a directory, or s3://BUCKET/PREFIX), the rest from the
+    /// leader's log. It counts for nothing until a voter's signed head bears it out.
+    #[arg(long, value_name = "ARCHIVE")]
+    seed_from: Option<String>,
+    #[command(flatten)]
+    storage: StorageOption,
 }
 
 /// Runs `kura init`.
@@ -57,7 +66,17 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
 pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     let serve = format!("kura serve --config {}", arguments.config.display());
-    let report = crate::join::join(&config).await.map_err(|error| match error {
+    let store = arguments.seed_from.as_deref().map(|place| arguments.storage.open(place)).transpose()?;
+    let progress = store.is_some().then(Progress::bytes);
+    let tell = |event: Event| match (&progress, event) {
+        (Some(progress), Event::Doing(words)) => progress.say(words),
+        (Some(progress), Event::Bytes(count)) => progress.add(count),
+        (None, _) => {}
+    };
+    let seed_from = store.as_ref().map(|store| SeedFrom { store, tell: &tell });
+    let joined = crate::join::join(&config, seed_from).await;
+    drop(progress);
+    let report = joined.map_err(|error| match error {
         JoinError::Identity(error @ IdentityFileError::Exists { .. }) => not_made(&error).next(format!(
             "it has joined: {serve}. A member whose log or disk was lost joins anew under another name (docs/operations.md, \
              \"Dead disk, dead machine\")"
@@ -65,10 +84,34 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
         JoinError::Refused(_) => {
             Failure::failed(chain(&error)).next("a member must be approved before it joins: kura member approve")
         }
+        JoinError::Seed(error) => not_seeded(error),
+        JoinError::SeededVoter => Failure::usage(error),
         error => not_made(&error),
     })?;
-    let told = serde_json::json!({ "node": config.name, "raft_id": report.raft_id });
-    output.thing(&told, &[("node", config.name.clone()), ("raft id", report.raft_id.to_string()), ("next", serve)])
+    let told = serde_json::json!({
+        "node": config.name, "raft_id": report.raft_id, "seeded_index": report.seeded_index,
+    });
+    let mut fields = vec![("node", config.name.clone()), ("raft id", report.raft_id.to_string())];
+    if let Some(index) = report.seeded_index {
+        fields.push(("seeded", format!("up to entry {index}; a voter's signed head has to bear it out")));
+    }
+    fields.push(("next", serve));
+    output.thing(&told, &fields)
+}
+
+fn not_seeded(error: SeedError) -> Failure {
+    let next = "take another archive with --seed-from, or join without it";
+    match error {
+        SeedError::Store(error) => error.into(),
+        SeedError::Catalog(error) => error.into(),
+        SeedError::Replay(ReplayError::Store(error)) => error.into(),
+        SeedError::Replay(ReplayError::Fault(_)) | SeedError::Fault(_) | SeedError::Unsound(_) => {
+            Failure::new(Exit::Damaged, chain(&error)).next(next)
+        }
+        SeedError::Empty => Failure::new(Exit::NotFound, chain(&error)).next(next),
+        SeedError::Timeline { .. } | SeedError::NotEmpty(_) => Failure::new(Exit::Conflict, chain(&error)),
+        error => Failure::failed(chain(&error)).next(next),
+    }
 }
 
 fn load(path: &std::path::Path) -> Result<NodeConfig, Failure> {

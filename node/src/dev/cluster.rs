@@ -246,11 +246,26 @@ impl Cluster {
     /// # Errors
     /// [`DevError`].
     pub async fn enlist_voter(&mut self, name: &str) -> Result<(), DevError> {
+        let member = self.plan_member(name, false)?;
+        first_start::prepare(self, &member).await?;
+        first_start::enlist(self, &member).await
+    }
+
+    /// Makes a further backup up to where it can join: key, certificate, configuration without an archive, approval.
+    ///
+    /// # Errors
+    /// [`DevError`].
+    pub async fn prepare_backup(&mut self, name: &str) -> Result<(), DevError> {
+        let member = self.plan_member(name, true)?;
+        first_start::prepare(self, &member).await
+    }
+
+    fn plan_member(&mut self, name: &str, backup: bool) -> Result<Member, DevError> {
         let ports = ports::free(2, None)?;
-        let member = Member { name: name.to_owned(), backup: false, port: ports[0], metrics_port: ports[1] };
+        let member = Member { name: name.to_owned(), backup, port: ports[0], metrics_port: ports[1] };
         self.plan.members.push(member.clone());
         self.plan.save(&self.layout)?;
-        first_start::enlist(self, &member).await
+        Ok(member)
     }
 
     /// Kills a node, deletes all that it wrote and forgets it here. Whether it still belongs to the

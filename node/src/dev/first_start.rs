@@ -124,17 +124,26 @@ pub(super) async fn run(cluster: &mut Cluster, say: &(dyn Fn(&str) + Sync)) -> R
     Ok(())
 }
 
-/// Makes one more voter, lets it join and starts it.
-pub(super) async fn enlist(cluster: &mut Cluster, member: &Member) -> Result<(), DevError> {
+/// Makes one more member, approved, up to where it can join. A backup is not told to write an archive.
+pub(super) async fn prepare(cluster: &mut Cluster, member: &Member) -> Result<(), DevError> {
     let (layout, plan) = (cluster.layout().clone(), cluster.plan().clone());
     let authority = certificates::open_authority(&layout)?;
     certificates::create_node(&layout, &plan, &authority, member)?;
     let path = layout.node_config(&member.name);
-    fs::write(&path, node_file(cluster, member)?).map_err(DevError::file(path))?;
-    for file in [ClientFile::Operator, ClientFile::Registrar1] {
+    let text = node_file(cluster, member)?;
+    let text = text.split_once("[archive]").map_or(&text[..], |(before, _)| before);
+    fs::write(&path, text).map_err(DevError::file(path))?;
+    let approvers = [ClientFile::Operator, ClientFile::Registrar1];
+    for file in approvers.into_iter().take(if member.backup { 1 } else { 2 }) {
         let client = cluster.client(file).await?;
         approve(cluster, &client, member).await?;
     }
+    Ok(())
+}
+
+/// Lets a prepared voter join, and starts it.
+pub(super) async fn enlist(cluster: &mut Cluster, member: &Member) -> Result<(), DevError> {
+    let layout = cluster.layout().clone();
     process::run(cluster.executable(), &layout, &member.name, "join", &[]).await?;
     serve(cluster, member)?;
     wait_for_port(cluster, member).await

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::mirror::{For, mirror};
 use crate::archive::catalog::{self, CatalogError};
-use crate::archive::store::{ArchiveStore, StoreError};
+use crate::archive::store::{ArchiveStore, StoreError, is_remote};
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::raft::survey::{Survey, SurveyError};
 use crate::raft::types::{EntryPayload, LogId, MemberRole, StoredMembership};
@@ -103,8 +103,11 @@ pub struct Known {
 /// Something that survives, as a plan has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// Where it lies.
+    /// Where it lies: a directory, or an archive's `s3://` URL.
     pub path: PathBuf,
+    /// The file that says how that URL is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<PathBuf>,
     /// `voter`, `backup` or `archive`.
     pub kind: String,
     /// The member's name; of an archive nothing.
@@ -158,15 +161,16 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> FoundError {
     move |source| FoundError::File { path: path.clone(), source }
 }
 
-/// Looks at what lies in a directory. `scratch` is an own directory for mirrors; what is made there is removed again.
+/// Looks at what lies in a directory, or in an archive on S3-compatible storage, which `storage` says how to reach.
+/// `scratch` is an own directory for mirrors; what is made there is removed again.
 ///
 /// # Errors
 /// [`FoundError`].
-pub async fn look(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
+pub async fn look(path: &Path, storage: Option<&Path>, scratch: &Path) -> Result<Found, FoundError> {
     if NodeIdentity::exists(path) {
         return look_at_member(path, scratch);
     }
-    look_at_archive(path).await
+    look_at_archive(path, storage).await
 }
 
 /// Answers the fingerprint of something that a plan has seen.
@@ -175,7 +179,7 @@ pub async fn look(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
 /// [`FoundError`].
 pub async fn fingerprint(found: &Found) -> Result<String, FoundError> {
     if found.is_archive() {
-        return Ok(look_at_archive(&found.path).await?.fingerprint);
+        return Ok(look_at_archive(&found.path, found.storage.as_deref()).await?.fingerprint);
     }
     refuse_running(&found.path)?;
     fingerprint_of(&found.path)
@@ -237,6 +241,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
     let own = membership.membership().get_node(&identity.raft_id);
     Ok(Found {
         path: path.canonicalize().map_err(failed(path))?,
+        storage: None,
         kind: own.map_or(MemberRole::Backup, |member| member.role).to_string(),
         name: identity.name.clone(),
         cluster_id: hexadecimal(&identity.cluster_id.0),
@@ -254,17 +259,21 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
     })
 }
 
-async fn look_at_archive(path: &Path) -> Result<Found, FoundError> {
+async fn look_at_archive(path: &Path, storage: Option<&Path>) -> Result<Found, FoundError> {
     let neither = || FoundError::Neither { path: path.to_owned() };
-    if !path.is_dir() {
+    let shown = path.display().to_string();
+    let storage = storage.filter(|_| is_remote(&shown));
+    if !is_remote(&shown) && !path.is_dir() {
         return Err(neither());
     }
-    let store = ArchiveStore::open(&path.display().to_string())?;
+    let absolute = |path: &Path| path.canonicalize().map_err(failed(path));
+    let store = ArchiveStore::open_at(&shown, storage)?;
     let newest = catalog::newest(&store).await?.ok_or_else(neither)?;
     let head = &newest.signed.manifest.head;
     let place = Place { term: newest.signed.manifest.term, index: newest.signed.manifest.index() };
     Ok(Found {
-        path: path.canonicalize().map_err(failed(path))?,
+        path: if is_remote(&shown) { path.to_owned() } else { absolute(path)? },
+        storage: storage.map(absolute).transpose()?,
         kind: ARCHIVE.into(),
         name: String::new(),
         cluster_id: hexadecimal(&head.cluster_id.0),

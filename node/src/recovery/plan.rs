@@ -84,12 +84,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Looks at everything and ranks it. `scratch` is an own directory, empty afterwards.
+    /// Looks at everything and ranks it. `storage` is the file that says how `s3://` is reached; `scratch` is an own
+    /// directory, empty afterwards.
     ///
     /// # Errors
     /// [`PlanError`].
     pub async fn make(
         sources: &[PathBuf],
+        storage: Option<&Path>,
         published: Option<u64>,
         scratch: &Path,
         now_ms: u64,
@@ -99,7 +101,7 @@ impl Plan {
         }
         let mut found = Vec::new();
         for source in sources {
-            found.push(found::look(source, scratch).await?);
+            found.push(found::look(source, storage, scratch).await?);
         }
         found.sort_by_key(|one| std::cmp::Reverse(one.rank()));
         let first = &found[0];

@@ -73,7 +73,7 @@ fn restricts(entry: &TailEntry) -> bool {
 /// [`SalvageError`].
 pub async fn salvage(from: &Path, report: &Report, root: Arc<Key>, scratch: &Path) -> Result<Salvaged, SalvageError> {
     let other = |why| SalvageError::Other { path: from.to_owned(), why };
-    let found = found::look(from, scratch).await?;
+    let found = found::look(from, None, scratch).await?;
     if found.is_archive() {
         return Err(other("an archive, not a member's data directory"));
     }

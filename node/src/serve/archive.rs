@@ -11,7 +11,7 @@ use openraft::storage::RaftLogReader;
 
 use super::Node;
 use crate::archive::writer::{ReadLog, Settings, SignManifests, Source, Writer};
-use crate::archive::{ArchiveStore, ArchiveTold};
+use crate::archive::{ArchiveStore, ArchiveTold, StoreError};
 use crate::certificates::ReloadingTls;
 use crate::clear::ArchiveHolds;
 use crate::config::ArchiveConfig;
@@ -67,6 +67,12 @@ impl SignManifests for Signer {
     }
 }
 
+async fn open(config: &ArchiveConfig) -> Result<ArchiveStore, StoreError> {
+    let archive = tokio::task::block_in_place(|| ArchiveStore::open_at(&config.place, config.storage.as_deref()))?;
+    archive.check_conditional().await?;
+    Ok(archive)
+}
+
 /// Writes the archive until the node stops. Its place must be there: one that is made here would be made
 /// in an empty mount point, too.
 pub async fn write(
@@ -76,8 +82,12 @@ pub async fn write(
     log: LogReader,
     hashes: Arc<FileHashes>,
 ) {
+    // A state that nobody has borne out is not archived.
+    if node.seed.subscribe().wait_for(Option::is_none).await.is_err() {
+        return;
+    }
     let archive = loop {
-        match tokio::task::block_in_place(|| ArchiveStore::open(&config.place)) {
+        match open(&config).await {
             Ok(archive) => break archive,
             Err(error) => {
                 if told.trouble().is_none() {

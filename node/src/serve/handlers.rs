@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, clear, heads, lag, majority, peers, rotation, scrub, standing};
+use super::{Node, clear, heads, lag, majority, peers, rotation, scrub, seed, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -191,7 +191,8 @@ impl PeerHandlers for Handlers {
 /// What this node says of itself.
 pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
     let published = node.store.published();
-    let synced = *node.log.synced().borrow();
+    // What a seed that nobody has borne out holds is no second copy of anything.
+    let synced = node.log.synced().borrow().filter(|_| node.seed.borrow().is_none());
     let metrics = node.raft.metrics().borrow_watched().clone();
     let now = time::OffsetDateTime::now_utc();
     let expiry = certificate_expiry(&node.config.tls.certificate, now).map(|expiry| expiry.not_after);
@@ -265,6 +266,9 @@ fn trouble(node: &Node) -> String {
     let own_key = node.tls.identity().key_sha256;
     if node.member(node.id()).is_some_and(|member| !member.keys().any(|key| key == own_key)) {
         words.push("its key is not the one that was approved for it".to_owned());
+    }
+    if let Some(seed) = &*node.seed.borrow() {
+        words.push(seed::words(seed));
     }
     if let Some(why) = node.archive.as_ref().and_then(|archive| archive.trouble()) {
         words.push(format!("its archive: {why}"));

@@ -20,6 +20,7 @@ pub mod peers;
 mod retention;
 pub mod rotation;
 pub mod scrub;
+mod seed;
 mod standing;
 mod unseal;
 
@@ -63,6 +64,7 @@ use crate::rpc::keys::KeysService;
 use crate::rpc::operations::OperationsService;
 use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
+use crate::seed::Seed;
 use crate::signature::{AuthoritiesError, Checker};
 use crate::snapshot::{FileHashes, SnapshotReceiver, Transfers};
 use crate::space::{Marks as SpaceMarks, Space};
@@ -143,6 +145,12 @@ pub enum ServeError {
          `kura member replace`. Keep the directory until that is done"
     )]
     Damaged(String),
+    /// The state that it was seeded with is not the cluster's.
+    #[error(
+        "the state with which this member was seeded is not the cluster's: {0}. It does not go on. Remove its data \
+         directory and join anew, under a new name: without `--seed-from`, or from another archive"
+    )]
+    Seed(String),
     /// The node cannot go on; its state on disk is as the message says.
     #[error("the node stops: {0}")]
     Fatal(String),
@@ -200,6 +208,8 @@ pub struct Node {
     pub custody: Arc<Custody>,
     /// Why this node is left behind by the cluster, once it was shown that.
     pub fenced: tokio::sync::watch::Sender<Option<String>>,
+    /// What it was seeded with, as long as nobody has borne that out.
+    pub seed: tokio::sync::watch::Sender<Option<Seed>>,
     /// Checks of its own files.
     pub scrubbing: scrub::Scrubbing,
     /// Held by whoever rotates the root key here.
@@ -280,6 +290,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     if let Some(words) = damage.map_err(|source| ServeError::Io { what: "the note of damage", source })? {
         return Err(ServeError::Damaged(words));
     }
+    let seed = Seed::read(&config.data).map_err(|source| ServeError::Io { what: "the note of its seed", source })?;
+    if let Some(words) = seed.as_ref().and_then(|seed| seed.refused.clone()) {
+        return Err(ServeError::Seed(words));
+    }
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
     let signatures = config.signatures.ca.as_deref().map(Checker::load).transpose()?.unwrap_or_default();
@@ -332,6 +346,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let scrubbing = scrub::Scrubbing::read(&config.data);
     let node = Arc::new(Node {
         drill: ArcSwapOption::empty(),
+        seed: tokio::sync::watch::Sender::new(seed),
         scrubbing,
         custody,
         rotating: tokio::sync::Mutex::new(()),
@@ -400,6 +415,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(reload_client_tls(client_tls));
     tasks.spawn(peers::follow(node.clone()));
     tasks.spawn(heads::follow(node.clone()));
+    tasks.spawn(seed::follow(node.clone()));
     tasks.spawn(lag::follow(node.clone()));
     tasks.spawn(lag::watch(node.clone()));
     tasks.spawn(standing::check_marks(node.clone()));
@@ -471,6 +487,7 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
     let (mut terminate, mut interrupt) = signals.map_err(|source| ServeError::Io { what: "signals", source })?;
     let mut fatal = node.log.fatal();
     let mut fenced = node.fenced.subscribe();
+    let mut seed = node.seed.subscribe();
     let metrics = node.raft.metrics();
     // Looked at from time to time: waiting for changes would wake this task with every batch of entries.
     let mut look = tokio::time::interval(RAFT_LOOK_INTERVAL);
@@ -488,6 +505,10 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
             left = fenced.wait_for(Option::is_some) => {
                 let why = left.ok().and_then(|why| why.clone()).unwrap_or_default();
                 return Err(ServeError::Fenced(why));
+            }
+            refused = seed.wait_for(|seed| seed.as_ref().is_some_and(|seed| seed.refused.is_some())) => {
+                let words = refused.ok().and_then(|seed| seed.as_ref()?.refused.clone());
+                return Err(ServeError::Seed(words.unwrap_or_default()));
             }
             _ = look.tick() => {
                 let state = metrics.borrow_watched().running_state.clone();

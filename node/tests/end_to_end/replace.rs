@@ -25,7 +25,7 @@ fn database(data: &Path) -> String {
 }
 
 /// Whether the beginning of a running node's log is gone, so that only a snapshot leads to its state.
-fn is_purged(data: &Path) -> Result<bool, rocksdb::Error> {
+pub fn is_purged(data: &Path) -> Result<bool, rocksdb::Error> {
     let families = ["default", "meta", "entries"];
     let log = DB::open_cf_for_read_only(&Options::default(), data.join("log/db"), families, false)?;
     let meta = log.cf_handle("meta").expect("opened above");

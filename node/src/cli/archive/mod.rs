@@ -5,6 +5,8 @@ mod export;
 mod list;
 mod verify;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 pub(super) use verify::{sha256, witness};
@@ -37,13 +39,30 @@ pub enum Command {
 /// Which archive.
 #[derive(Debug, Args)]
 struct Place {
-    /// The archive: a directory, or a file:// URL.
+    /// The archive: a directory, a file:// URL, or s3://BUCKET/PREFIX.
     place: String,
+    #[command(flatten)]
+    storage: StorageOption,
+}
+
+/// How S3-compatible storage is reached.
+#[derive(Debug, Args)]
+pub(super) struct StorageOption {
+    /// The file that says how s3:// is reached: endpoint, authorities, where the access key is.
+    #[arg(long = "storage", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+impl StorageOption {
+    /// Opens an archive that may need it.
+    pub fn open(&self, place: &str) -> Result<ArchiveStore, Failure> {
+        Ok(ArchiveStore::open_at(place, self.file.as_deref())?)
+    }
 }
 
 impl Place {
     fn open(&self) -> Result<ArchiveStore, Failure> {
-        Ok(ArchiveStore::open(&self.place)?)
+        self.storage.open(&self.place)
     }
 }
 
@@ -68,6 +87,7 @@ impl From<StoreError> for Failure {
             StoreError::Long { .. } => Exit::Damaged,
             StoreError::File { .. } => Exit::Failed,
             StoreError::Failed { .. } => Exit::Unavailable,
+            StoreError::Storage(_) | StoreError::Unconditional { .. } => Exit::Usage,
         };
         Failure::new(exit, error)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::super::archive::StorageOption;
 use super::super::exit::{Exit, Failure, chain};
 use super::super::output::{Output, moment, note};
 use super::plan_failure;
@@ -18,7 +19,7 @@ use crate::recovery::verify::verify as check;
 /// Options of `kura recover plan`.
 #[derive(Debug, Args)]
 pub struct PlanArguments {
-    /// Data directories of stopped members, and archives.
+    /// Data directories of stopped members, and archives (directories, or s3://BUCKET/PREFIX).
     #[arg(required = true, value_name = "PATH")]
     found: Vec<PathBuf>,
     /// Where the plan goes: a new file. Mirrors are made beside it, and removed again.
@@ -27,6 +28,8 @@ pub struct PlanArguments {
     /// The log index that monitoring had as the last replication point. Without it what is lost is UNKNOWN.
     #[arg(long, value_name = "INDEX")]
     published: Option<u64>,
+    #[command(flatten)]
+    storage: StorageOption,
 }
 
 /// Options of `kura recover verify`.
@@ -86,7 +89,8 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
             .next("name another file with --out: a plan is not overwritten"));
     }
     let scratch = Beside::of(&arguments.out)?;
-    let made = Plan::make(&arguments.found, arguments.published, &scratch.0, now_ms()).await;
+    let storage = arguments.storage.file.as_deref();
+    let made = Plan::make(&arguments.found, storage, arguments.published, &scratch.0, now_ms()).await;
     let plan = made.map_err(|error| plan_failure(&error))?;
     plan.write(&arguments.out).map_err(|error| plan_failure(&error))?;
     if output.json {
