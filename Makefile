@@ -3,9 +3,12 @@
 #   make demo [DATA=folder]   builds and runs the main job on four real processes
 #   make test                 every test, the crash rounds and a smoke of the chaos run among them
 #   make soak                 longer runs of the crash rounds
-#   make chaos [MINUTES=30] [SEED=…] [KINDS=…]
-#                             faults of every kind under load, and a table in the end; needs root
-#   make fuzz [MINUTES=10]    each fuzz target that long; ordinary runs try some thousands of inputs
+#   make chaos [MINUTES=30] [SEED=…] [KINDS=…] [PREVIOUS=binary]
+#                             faults of every kind under load, and a table in the end; needs root. PREVIOUS is the
+#                             kura of an earlier release, from which the run upgrades
+#   make fuzz [SECONDS=60] [NAMES=…]
+#                             each fuzz target that long under libFuzzer, only those whose name holds one of NAMES;
+#                             ordinary runs of the tests try some thousands of inputs
 #   make mutants [NAMES=…]   sabotages of a copy of the product, each of which a test must catch
 #   make lint                 formatting, clippy with warnings denied, purity of the core
 #   make bench                the figures of docs/performance.md
@@ -37,12 +40,11 @@ soak: build
 chaos: build
 	@./setup.sh chaos
 	$(CARGO) build --locked --release -p kura-chaos-tests --bins
-	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
+	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS)) $(if $(PREVIOUS),--previous $(PREVIOUS))
 
-# One target after the other; what fails prints its input and the seed that repeats it.
+# One target after the other, then a table; fuzz/run says what it builds and where inputs stay.
 fuzz: setup
-	BOLERO_RANDOM_ITERATIONS=1000000000000 BOLERO_RANDOM_TEST_TIME_MS=$$(( $(or $(MINUTES),10) * 60000 )) \
-		$(CARGO) test --locked --release --no-fail-fast -p kura-cluster -p kura-client -p kura-node --lib -- --test-threads 2 fuzz
+	fuzz/run $(or $(SECONDS),60) $(NAMES)
 
 mutants: setup
 	@./setup.sh chaos

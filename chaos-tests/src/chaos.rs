@@ -62,6 +62,8 @@ pub struct Plan {
     pub floor_each_second: u64,
     /// What could not be set up.
     pub not_run: Vec<NotRun>,
+    /// The binary of an earlier release, with which the cluster begins.
+    pub previous: Option<PathBuf>,
 }
 
 impl Plan {
@@ -86,19 +88,29 @@ impl Plan {
             scale: Scale { clients: 12, participants: 36, groups: 2, pace_ms: 60, large: 4, each_max: EACH_MAX },
             floor_each_second: 25,
             not_run: Vec::new(),
+            previous: None,
         }
     }
 
-    /// A run of every kind.
+    /// A run of every kind, but for the upgrade, which takes a binary to upgrade from ([`Plan::upgrade_from`]).
     pub fn long(seed: u64, minutes: u64) -> Self {
         Self {
             seed,
             length: Duration::from_secs(60 * minutes),
-            kinds: Kind::all().collect(),
+            kinds: Kind::all().filter(|kind| *kind != Kind::Upgrade).collect(),
             hold_ms: (5_000, 12_000),
             scale: Scale { clients: 20, participants: 120, groups: 2, pace_ms: 130, large: 2, each_max: EACH_MAX },
             floor_each_second: 60,
             not_run: Vec::new(),
+            previous: None,
+        }
+    }
+
+    /// Has the cluster begin with a binary of an earlier release, and go over to this one within the run.
+    pub fn upgrade_from(&mut self, previous: PathBuf) {
+        self.previous = Some(previous);
+        if !self.kinds.contains(&Kind::Upgrade) {
+            self.kinds.push(Kind::Upgrade);
         }
     }
 
@@ -186,9 +198,13 @@ pub fn history(directory: &Path) -> PathBuf {
 /// [`ChaosError`]; the history, if there is one, then ends early.
 pub async fn run(plan: &Plan, directory: &Path, say: &dyn Fn(&str)) -> Result<(), ChaosError> {
     say("a site: namespaces, disks");
-    let site = Site::open(directory, plan.disk_mib()).await?;
+    let mut site = Site::open(directory, plan.disk_mib()).await?;
     site.set_clock(0)?;
-    let mut cluster = Cluster::found(directory, site, 3, 1).await?;
+    if plan.kinds.contains(&Kind::RestoreCut) {
+        site.give_archives();
+    }
+    let previous = plan.previous.as_deref().filter(|_| plan.kinds.contains(&Kind::Upgrade));
+    let mut cluster = Cluster::found_by(previous, directory, site, 3, 1).await?;
     if plan.kinds.contains(&Kind::Clock) {
         let which = generator(plan.seed, "clock").random_range(0..cluster.voters().len());
         let node = cluster.voters()[which].clone();

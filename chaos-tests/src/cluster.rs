@@ -9,6 +9,8 @@
 //! - The directory lies on a real disk, is removed after a run that went well and kept otherwise.
 
 mod found;
+mod members;
+mod restoring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -27,6 +29,8 @@ use tokio::time::{Instant, timeout};
 use crate::process::{Process, ProcessError};
 use crate::site::tool::ToolError;
 use crate::site::{Launch, Site};
+
+pub use restoring::Restore;
 
 /// Names the binary under test.
 pub const BINARY_VARIABLE: &str = "KURA_BINARY";
@@ -146,6 +150,9 @@ struct ToldNode {
 #[derive(Debug)]
 pub struct Cluster {
     executable: PathBuf,
+    /// What every node runs that has not been upgraded, until all have been.
+    previous: Option<PathBuf>,
+    upgraded: BTreeSet<String>,
     version: String,
     directory: PathBuf,
     voters: Vec<String>,
@@ -173,6 +180,8 @@ impl Cluster {
         let (backups, voters) = names.into_iter().partition(|name| name.starts_with("backup"));
         let mut cluster = Self {
             executable,
+            previous: None,
+            upgraded: BTreeSet::new(),
             version,
             directory,
             voters,
@@ -258,7 +267,7 @@ impl Cluster {
     /// [`ClusterError::Process`].
     pub fn start_node(&mut self, node: &str) -> Result<(), ClusterError> {
         let launch = self.site.as_ref().map_or_else(Launch::default, |site| site.launch(node));
-        let process = Process::serve(&self.executable, &self.folder(node), node, &launch)?;
+        let process = Process::serve(self.executable_of(node), &self.folder(node), node, &launch)?;
         self.running.insert(node.to_owned(), process);
         Ok(())
     }

@@ -8,7 +8,12 @@
 
 pub mod act;
 pub mod damage;
+mod members;
+mod moments;
 pub mod plan;
+mod restored;
+mod setting;
+mod short;
 mod undo;
 
 use crate::history::NotRun;
@@ -83,6 +88,26 @@ pub enum Kind {
     Rolling,
     /// The leader, which is well, is replaced by a new voter.
     ReplaceLeader,
+    /// A voter's writes beyond a length of a file are short, and then fail.
+    ShortWrite,
+    /// A backup that takes a full transfer is cut in the middle of it, or whoever sends it is.
+    InstallCut,
+    /// A power cut at a voter while the files of its log change: a purge, or a new file.
+    PurgeCut,
+    /// A power cut at a voter that takes a snapshot.
+    SnapshotCut,
+    /// A fourth voter comes, and one of the four goes.
+    AddVoter,
+    /// A voter goes, and another comes.
+    RemoveVoter,
+    /// A second backup comes, and one of the two goes.
+    AddBackup,
+    /// The backup goes, and another comes.
+    RemoveBackup,
+    /// A restore from the archive, which grows meanwhile, is cut again and again, and then comes to its end.
+    RestoreCut,
+    /// Members go over from the previous release's binary to this one, one after the other, the leader last.
+    Upgrade,
 }
 
 /// What a kind does, and with what.
@@ -98,7 +123,7 @@ const fn row(kind: Kind, word: &'static str, overlaps: bool, tools: &'static [&'
     Row { kind, word, overlaps, tools }
 }
 
-const TABLE: [Row; 33] = [
+const TABLE: [Row; 43] = [
     row(Kind::KillLeader, "kill-leader", true, &[]),
     row(Kind::KillFollower, "kill-follower", true, &[]),
     row(Kind::KillBackup, "kill-backup", true, &[]),
@@ -132,6 +157,16 @@ const TABLE: [Row; 33] = [
     row(Kind::Renew, "renew", true, &[]),
     row(Kind::Rolling, "rolling", false, &[]),
     row(Kind::ReplaceLeader, "replace-leader", false, &[]),
+    row(Kind::ShortWrite, "short-write", true, &["env"]),
+    row(Kind::InstallCut, "install-cut", false, &["tc"]),
+    row(Kind::PurgeCut, "purge-cut", false, &[]),
+    row(Kind::SnapshotCut, "snapshot-cut", false, &[]),
+    row(Kind::AddVoter, "add-voter", false, &[]),
+    row(Kind::RemoveVoter, "remove-voter", false, &[]),
+    row(Kind::AddBackup, "add-backup", false, &[]),
+    row(Kind::RemoveBackup, "remove-backup", false, &[]),
+    row(Kind::RestoreCut, "restore-cut", false, &[]),
+    row(Kind::Upgrade, "upgrade", false, &[]),
 ];
 
 /// What every cluster apart needs.
@@ -163,15 +198,24 @@ impl Kind {
         self.row().overlaps
     }
 
-    /// Whether it damages what a voter has stored.
+    /// Whether it damages what a voter has stored, or ends the voter.
     pub fn damages(self) -> bool {
-        matches!(self, Self::FlipLog | Self::CutLog | Self::FlipState | Self::OldCopy | Self::SyncError)
+        matches!(
+            self,
+            Self::FlipLog | Self::CutLog | Self::FlipState | Self::OldCopy | Self::SyncError | Self::ShortWrite
+        )
     }
 }
 
-/// Of these kinds, which cannot be set up here, and why. If nothing can, all of them.
-pub fn not_run(kinds: &[Kind]) -> Vec<NotRun> {
-    lacking(kinds, rustix::process::geteuid().is_root(), tool::is_there)
+/// Of these kinds, which cannot be set up here, and why. If nothing can, all of them. An upgrade takes a binary to
+/// upgrade from.
+pub fn not_run(kinds: &[Kind], previous: bool) -> Vec<NotRun> {
+    let mut told = lacking(kinds, rustix::process::geteuid().is_root(), tool::is_there);
+    let upgrade = Kind::Upgrade.word();
+    if !previous && kinds.contains(&Kind::Upgrade) && told.iter().all(|not_run| not_run.kind != upgrade) {
+        told.push(NotRun { kind: upgrade.into(), why: "--previous names no binary of an earlier release".into() });
+    }
+    told
 }
 
 fn lacking(kinds: &[Kind], root: bool, is_there: impl Fn(&str) -> bool) -> Vec<NotRun> {
@@ -199,7 +243,7 @@ mod tests {
             assert_eq!(kind.row().kind, *kind);
             assert_eq!(Kind::of(kind.word()), Some(*kind));
         }
-        assert_eq!(Kind::ReplaceLeader as usize + 1, TABLE.len(), "a kind has no row");
+        assert_eq!(Kind::Upgrade as usize + 1, TABLE.len(), "a kind has no row");
         assert_eq!(Kind::of("rain"), None);
     }
 

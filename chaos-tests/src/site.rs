@@ -39,6 +39,8 @@ pub struct Site {
     disks: BTreeMap<String, Disk>,
     /// The node whose wall clock can be set.
     clock_of: Option<String>,
+    /// Whether backups write an archive.
+    archives: bool,
 }
 
 impl Site {
@@ -53,6 +55,7 @@ impl Site {
             disk_mib,
             disks: BTreeMap::new(),
             clock_of: None,
+            archives: false,
         };
         let helpers = site.helpers();
         fs::create_dir_all(&helpers)
@@ -91,9 +94,20 @@ impl Site {
         self.disks.get(node).ok_or_else(missing)
     }
 
+    /// Unmounts a place's disk, which nobody uses, and removes it.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub async fn clear(&mut self, node: &str) -> Result<(), ToolError> {
+        let Some(disk) = self.disks.remove(node) else { return Ok(()) };
+        disk.remove().await
+    }
+
     /// How a node is started here.
     pub fn launch(&self, node: &str) -> Launch {
         let mut launch = Launch { before: Network::enter(node), environment: Vec::new() };
+        // A file at its limit of length is an error then, and not the end of the process.
+        launch.before.extend(["env", "--ignore-signal=XFSZ"].map(str::to_owned));
         if self.clock_of.as_deref() == Some(node) {
             launch.environment.push(("LD_PRELOAD".into(), self.helpers().join("clock-shim.so")));
             launch.environment.push(("KURA_TEST_CLOCK".into(), self.clock()));
@@ -103,6 +117,16 @@ impl Site {
 
     fn clock(&self) -> PathBuf {
         self.helpers().join("clock")
+    }
+
+    /// From now on every backup that comes writes an archive, in its folder `archive`.
+    pub fn give_archives(&mut self) {
+        self.archives = true;
+    }
+
+    /// Whether backups write an archive.
+    pub fn has_archives(&self) -> bool {
+        self.archives
     }
 
     /// From its next start on this node's wall clock can be set.

@@ -1,4 +1,4 @@
-//! `chaos [--smoke | --minutes N] [--seed N] [--kinds A,B]`: real nodes, each in a network namespace and on
+//! `chaos [--smoke | --minutes N] [--seed N] [--kinds A,B] [--previous BINARY]`: real nodes, each in a network namespace and on
 //! a disk of its own, under load and faults; then the checker's verdict and a table.
 //!
 //! Exit status: 0 if nothing is wrong, 1 if something is or the run did not come to its end, 2 for wrong
@@ -13,7 +13,7 @@ use kura_chaos_tests::nemesis::{self, Kind};
 use kura_chaos_tests::{apart, check, history};
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: chaos [--smoke | --minutes N] [--seed N] [--kinds WORD,WORD]";
+const USAGE: &str = "usage: chaos [--smoke | --minutes N] [--seed N] [--kinds WORD,WORD] [--previous BINARY]";
 
 /// Names the directory of a run, inside.
 const RUN_VARIABLE: &str = "KURA_CHAOS_RUN";
@@ -28,7 +28,7 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let (mut smoke, mut minutes, mut seed, mut kinds) = (false, None, None, None);
+    let (mut smoke, mut minutes, mut seed, mut kinds, mut previous) = (false, None, None, None, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} takes a value"));
@@ -40,6 +40,10 @@ fn arguments() -> Result<Arguments, String> {
             "--kinds" => {
                 let of = |word: &str| Kind::of(word).ok_or(format!("there is no kind {word}"));
                 kinds = Some(value()?.split(',').map(of).collect::<Result<Vec<_>, _>>()?);
+            }
+            "--previous" => {
+                let path = value()?;
+                previous = Some(std::fs::canonicalize(&path).map_err(|error| format!("--previous {path}: {error}"))?);
             }
             _ => return Err(USAGE.into()),
         }
@@ -56,6 +60,10 @@ fn arguments() -> Result<Arguments, String> {
         again += &format!(" --kinds {}", words.join(","));
         plan.kinds = kinds;
     }
+    if let Some(previous) = previous {
+        again += &format!(" --previous {}", previous.display());
+        plan.upgrade_from(previous);
+    }
     Ok(Arguments { plan, again: format!("chaos {again} --seed {seed}") })
 }
 
@@ -71,7 +79,10 @@ fn main() -> ExitCode {
 }
 
 fn outside(arguments: &Arguments) -> ExitCode {
-    let not_run = nemesis::not_run(&arguments.plan.kinds);
+    if !arguments.plan.kinds.contains(&Kind::Upgrade) {
+        println!("left out: upgrade (--previous names the binary of an earlier release)");
+    }
+    let not_run = nemesis::not_run(&arguments.plan.kinds, arguments.plan.previous.is_some());
     for one in &not_run {
         println!("NOT RUN {}: {}", one.kind, one.why);
     }
@@ -124,7 +135,7 @@ async fn inside(mut arguments: Arguments) -> ExitCode {
         return ExitCode::from(2);
     };
     arguments.plan.seed = seed;
-    let not_run = nemesis::not_run(&arguments.plan.kinds);
+    let not_run = nemesis::not_run(&arguments.plan.kinds, arguments.plan.previous.is_some());
     arguments.plan.kinds.retain(|kind| not_run.iter().all(|one| one.kind != kind.word()));
     arguments.plan.not_run = not_run;
     let ended = tokio::select! {

@@ -15,7 +15,7 @@ use crate::site::Site;
 use crate::site::network::{Network, PORT};
 
 /// How long one command may take; adding a member waits for it to catch up.
-const COMMAND: Duration = Duration::from_secs(120);
+pub(super) const COMMAND: Duration = Duration::from_secs(120);
 
 /// The cluster's name.
 const NAME: &str = "chaos";
@@ -44,11 +44,36 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`].
     pub async fn found(directory: &Path, site: Site, voters: usize, backups: usize) -> Result<Self, ClusterError> {
+        Self::found_by(None, directory, site, voters, backups).await
+    }
+
+    /// As [`Cluster::found`], by the binary of an earlier release, if one is named: its nodes and its command line, until
+    /// every node was upgraded.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub async fn found_by(
+        previous: Option<&Path>,
+        directory: &Path,
+        site: Site,
+        voters: usize,
+        backups: usize,
+    ) -> Result<Self, ClusterError> {
         let executable = binary()?;
-        let version = version(&executable).await?;
+        let mut told = version(&executable).await?;
+        let previous = match previous {
+            Some(path) => {
+                let path = fs::canonicalize(path).map_err(file(path))?;
+                told = format!("{} upgraded to {told}", version(&path).await?);
+                Some(path)
+            }
+            None => None,
+        };
         let mut cluster = Self {
             executable,
-            version,
+            previous,
+            upgraded: Default::default(),
+            version: told,
             directory: directory.to_owned(),
             voters: Vec::new(),
             backups: Vec::new(),
@@ -107,9 +132,11 @@ impl Cluster {
     }
 
     /// Makes a node's place, request, certificate and configuration.
-    async fn place(&mut self, node: &str, backup: bool) -> Result<(), ClusterError> {
+    pub(super) async fn place(&mut self, node: &str, backup: bool) -> Result<(), ClusterError> {
         let folder = self.folder(node);
-        fs::create_dir_all(&folder).map_err(file(&folder))?;
+        // The archive's place is made beforehand, as its configuration wants it.
+        let folders = if backup { folder.join("archive") } else { folder.clone() };
+        fs::create_dir_all(&folders).map_err(file(&folders))?;
         let site = self.site_mut()?;
         site.add(node, &folder).await?;
         let (host, role) = (site.network.host(node), if backup { "backup" } else { "voter" });
@@ -154,6 +181,7 @@ impl Cluster {
     fn node_file(&self, node: &str, backup: bool) -> Result<String, ClusterError> {
         let network = &self.site()?.network;
         let address = network.address(node);
+        let archive = if backup && self.site()?.has_archives() { "[archive]\nplace = \"archive\"\n" } else { "" };
         let root_key = if backup { "" } else { "root_key = \"root.key\"\n" };
         let peer =
             |voter: &String| format!("[[peers]]\nname = \"{voter}\"\naddress = \"{}\"\n", network.address(voter));
@@ -163,12 +191,12 @@ impl Cluster {
              [tls]\ncertificate = \"node.pem\"\nprivate_key = \"node.key\"\nauthorities = \"../../ca/ca.pem\"\n{peers}\
              [space]\nlow_mib = {LOW_MIB}\nreserve_mib = {RESERVE_MIB}\n\
              [retention]\nsnapshot_every_mib = {SNAPSHOT_EVERY_MIB}\nlog_max_mib = {LOG_MAX_MIB}\n\
-             [log]\nformat = \"text\"\nlevel = \"info,openraft=error\"\n"
+             [log]\nformat = \"text\"\nlevel = \"info,openraft=error\"\n{archive}"
         ))
     }
 
     /// All clients know all voters.
-    fn write_clients(&self) -> Result<(), ClusterError> {
+    pub(super) fn write_clients(&self) -> Result<(), ClusterError> {
         let network = &self.site()?.network;
         let endpoint = |voter: &String| Endpoint { name: voter.clone(), address: network.address(voter) };
         for (role, name) in CLIENTS {
@@ -190,7 +218,7 @@ impl Cluster {
     }
 
     /// Approves a node, lets it join and starts it.
-    async fn bring(&mut self, node: &str, backup: bool) -> Result<(), ClusterError> {
+    pub(super) async fn bring(&mut self, node: &str, backup: bool) -> Result<(), ClusterError> {
         self.place(node, backup).await?;
         let address = self.site()?.network.address(node);
         let request = request(node);
@@ -203,54 +231,11 @@ impl Cluster {
         self.start_node(node)
     }
 
-    async fn enlist(&mut self, node: &str, backup: bool) -> Result<(), ClusterError> {
-        self.bring(node, backup).await?;
-        let add = if backup { "member add-backup" } else { "member add-voter" };
-        self.retried(add, &[node, "--client", "clients/operator.toml"]).await?;
-        (if backup { &mut self.backups } else { &mut self.voters }).push(node.to_owned());
-        self.write_clients()
-    }
-
-    /// Replaces a voter, whether it runs or not, by a new one of another name, and answers the name. The old
-    /// one is no member from then on; whether its process ends is left to the caller.
-    ///
-    /// # Errors
-    /// [`ClusterError`].
-    pub async fn replace(&mut self, old: &str) -> Result<String, ClusterError> {
-        let taken = |name: &String| self.folder(name).exists();
-        let name = (1..100).map(|nth| format!("voter-{nth}")).find(|name| !taken(name));
-        let new = name.ok_or_else(|| ClusterError::Client("no name is left".into()))?;
-        self.voters.retain(|voter| voter != old);
-        self.write_clients()?;
-        let site = self.site_mut()?;
-        if site.clock_of() == Some(old) {
-            site.give_clock(&new);
-        }
-        self.bring(&new, false).await?;
-        self.retried("member replace", &[old, &new, "--client", "clients/operator.toml"]).await?;
-        self.voters.push(new.clone());
-        self.write_clients()?;
-        Ok(new)
-    }
-
-    /// A command that may have to wait until the node listens, or until somebody leads.
-    async fn retried(&mut self, command: &'static str, arguments: &[&str]) -> Result<(), ClusterError> {
-        let end = Instant::now() + COMMAND;
-        loop {
-            self.check()?;
-            match self.kura(command, arguments).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() >= end => return Err(error),
-                Err(_) => sleep(LOOK).await,
-            }
-        }
-    }
-
-    async fn kura(&self, command: &'static str, arguments: &[&str]) -> Result<String, ClusterError> {
+    pub(super) async fn kura(&self, command: &'static str, arguments: &[&str]) -> Result<String, ClusterError> {
         self.kura_at(None, command, arguments).await
     }
 
-    async fn kura_at(
+    pub(super) async fn kura_at(
         &self,
         node: Option<&str>,
         command: &'static str,
@@ -258,7 +243,7 @@ impl Cluster {
     ) -> Result<String, ClusterError> {
         let failed = |message: String| ClusterError::Command { command, message };
         let mut words = node.map_or_else(Vec::new, Network::enter);
-        words.push(self.executable.display().to_string());
+        words.push(self.command_line().display().to_string());
         words.extend(command.split(' ').chain(arguments.iter().copied()).map(str::to_owned));
         let mut called = Command::new(&words[0]);
         called.args(&words[1..]).current_dir(&self.directory).stdin(Stdio::null()).kill_on_drop(true);
@@ -271,7 +256,7 @@ impl Cluster {
     }
 }
 
-fn config(node: &str) -> String {
+pub(super) fn config(node: &str) -> String {
     format!("nodes/{node}/config.toml")
 }
 
@@ -279,7 +264,7 @@ fn request(node: &str) -> String {
     format!("nodes/{node}/node.csr")
 }
 
-fn file(path: &Path) -> impl Fn(std::io::Error) -> ClusterError {
+pub(super) fn file(path: &Path) -> impl Fn(std::io::Error) -> ClusterError {
     let path = path.to_owned();
     move |source| ClusterError::File { path: path.clone(), source }
 }

@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::act::{Faults, Trouble};
-use crate::cluster::{Cluster, ClusterError, LOOK};
+use super::act::Faults;
+use super::setting::Trouble;
+use super::short::Limit;
+use crate::cluster::{Cluster, ClusterError, LOOK, Restore};
 use crate::site::disk::Frozen;
 use crate::site::network::Network;
 use crate::site::tool::ToolError;
@@ -56,6 +58,18 @@ pub(super) enum Undo {
     Replace(String),
     /// Replace the member while it runs.
     Relieve(String),
+    /// No limit on the length of files: the node is killed, if it still runs, and started.
+    Short { node: String, limit: Limit },
+    /// Let the node receive at full speed.
+    FastTo(String),
+    /// Remove the member.
+    Remove(String),
+    /// Add a member.
+    Add { backup: bool },
+    /// Run the restore to its end, and check it.
+    Restore { restore: Restore, cuts: u64 },
+    /// Let the last node go over to this release's binary.
+    Upgrade(String),
 }
 
 /// What was seen when a step was taken back.
@@ -66,6 +80,10 @@ pub(super) struct Told {
 }
 
 impl Told {
+    fn seen(words: String) -> Self {
+        Self { hit: true, seen: Some(words) }
+    }
+
     const NOTHING: Self = Self { hit: true, seen: None };
 
     fn count(count: u64, of: &str) -> Self {
@@ -158,6 +176,35 @@ impl Undo {
                 cluster.excuse(&node, false);
                 faults.members_changed(cluster).await?;
                 return Ok(Told { hit: true, seen: Some(format!("{new} took its place")) });
+            }
+            Self::Short { node, limit } => {
+                let ended = !cluster.runs(&node);
+                end(cluster, &node).await?;
+                let told = limit.told(ended);
+                cluster.excuse(&node, false);
+                cluster.start_node(&node)?;
+                return Ok(told);
+            }
+            Self::FastTo(node) => {
+                return Ok(Told::count(Network::fast_to(&node).await?, "packets to it held back or dropped"));
+            }
+            Self::Remove(node) => {
+                cluster.remove_member(&node).await?;
+                faults.members_changed(cluster).await?;
+                return Ok(Told::seen(format!("{node} went")));
+            }
+            Self::Add { backup } => {
+                let new = cluster.add(backup).await?;
+                faults.members_changed(cluster).await?;
+                return Ok(Told::seen(format!("{new} came")));
+            }
+            Self::Restore { restore, cuts } => {
+                cluster.finish_restore(restore).await?;
+                return Ok(Told::count(cuts, "cuts; then it came to its end and was verified"));
+            }
+            Self::Upgrade(node) => {
+                cluster.upgrade(&node).await?;
+                return Ok(Told::seen(format!("{node} followed")));
             }
             Self::Replace(node) => {
                 let ended = !cluster.runs(&node);

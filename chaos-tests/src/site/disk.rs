@@ -62,6 +62,15 @@ impl Disk {
         call("umount", &[&self.mount]).await.map(drop)
     }
 
+    /// Unmounts it and removes what is on it.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub async fn remove(self) -> Result<(), ToolError> {
+        self.unmount().await?;
+        fs::remove_file(&self.image).map_err(failed("remove", &self.image))
+    }
+
     /// Cuts the power of the disk. What was not synced is lost, and every use fails until it was
     /// unmounted and mounted again.
     ///

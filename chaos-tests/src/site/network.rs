@@ -129,6 +129,25 @@ impl Network {
         call("tc", &words.split(' ').collect::<Vec<_>>()).await.map(drop)
     }
 
+    /// Lets a node receive only so many kilobits a second.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub async fn slow_to(node: &str, kbit: u32) -> Result<(), ToolError> {
+        let words = format!("qdisc replace dev {node} root tbf rate {kbit}kbit burst 64kb latency 300ms");
+        call("tc", &words.split(' ').collect::<Vec<_>>()).await.map(drop)
+    }
+
+    /// Lets it receive at full speed again, and answers how many packets were held or dropped meanwhile.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub async fn fast_to(node: &str) -> Result<u64, ToolError> {
+        let told = call("tc", &["-s", "qdisc", "show", "dev", node]).await?;
+        call("tc", &["qdisc", "del", "dev", node, "root"]).await?;
+        Ok(number_after(&told, "dropped ") + number_after(&told, "overlimits "))
+    }
+
     /// Lets it send at full speed again, and answers how many packets were held or dropped meanwhile.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ fn the_statement_is_frozen() {
         "0000000000000001",
         // SHA-256 of a zero byte and `entry`.
         "d9c2d66b522c2522728f539ff9f67b85d40defff095fc8a528c994f4f35bb3de",
-        "252619cc0068ac6cdb35cb1a4c30d28e212adae7201b4b1b08fe55490167d154",
+        "478de1a20940de7207ccb52971cf3ffd71e043d4fd49d913143e3863b39e93ab",
         "01",
         "08",
         "0000000000000001",

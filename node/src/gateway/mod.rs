@@ -60,6 +60,8 @@ pub mod sweep;
 pub mod transact;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use caller::Caller;

@@ -64,4 +64,6 @@ impl Snapshot {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
