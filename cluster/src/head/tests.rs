@@ -76,8 +76,8 @@ fn the_statement_is_frozen() {
 #[test]
 fn signed_heads_are_frozen() {
     for (signed, expected) in [
-        (signed_with_ecdsa(head(), 3), "2e4a93f30deb0cb4adbae20e574bcdb509455ad543bf218828c3014aa770f7dd"),
-        (signed_with_ed25519(head(), 3), "dda0e3dacdf7b28099c32628f62ca0ca40adc32bdf1041066cef49528aef87b6"),
+        (signed_with_ecdsa(head(), 3), "e316be1ba1aae76677f6cd7a92ae43347bab8be01919cf8f753a91cd98c4c4ed"),
+        (signed_with_ed25519(head(), 3), "49e3db1399f9dec1b89de251d6b0147e1e1733a8dc46d33c5387474973d32988"),
     ] {
         let digest: [u8; 32] = Sha256::digest(signed.encode()).into();
         assert_eq!(hex(&digest), expected, "{}", hex(&signed.encode()));
