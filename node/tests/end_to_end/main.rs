@@ -28,7 +28,12 @@ mod leap;
 mod lists;
 mod majority;
 mod memory;
+<<<<<<< HEAD
 mod opening;
+=======
+mod open;
+mod outage;
+>>>>>>> 457520f (A fault that is the same everywhere ends one member at most: members check in turn, and a damaged one asks whether the others are enough without it)
 mod proxy;
 mod race;
 mod raw;
@@ -38,8 +43,11 @@ mod refusal;
 mod registry;
 mod replace;
 mod restore;
+mod restore_cuts;
+mod restore_memory;
 mod roles;
 mod scrub;
+mod scrub_together;
 mod skew;
 mod space;
 mod starting;
