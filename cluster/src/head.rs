@@ -6,17 +6,14 @@
 //! with a member's signature and public key.
 //!
 //! The key is the one of the member's certificate, whose SHA-256 (SubjectPublicKeyInfo) everybody finds
-//! in the membership. ECDSA over P-256 with SHA-256 (signature in DER, RFC 3279 §2.2.3) and Ed25519 (RFC
-//! 8032) are known. In TLS 1.3 the same key signs only what begins with 64 spaces (RFC 8446 §4.4.3);
-//! statements begin with `kura-head-1`, so that neither can stand in for the other.
+//! in the membership. A statement begins with `kura-head-1`; kinds of keys and the form are those of every signed
+//! statement (`signed`).
 //!
 //! Invariants
 //! - Which entries make a head depends on the log alone ([`is_due`]): every member makes the same ones.
 //! - Nothing here compares heads of different clusters, timelines or indexes: see [`Head::compare`].
 
 use bytes::Bytes;
-use p256::ecdsa::signature::Verifier as _;
-use p256::pkcs8::DecodePublicKey as _;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +22,7 @@ use crate::command::Command;
 use crate::digest::Digest;
 use crate::id::ClusterId;
 use crate::row::Table;
+use crate::signed::{self, Signed, SignedError};
 use crate::tree::Hash;
 
 /// Every entry whose index is a multiple of this makes a head.
@@ -39,7 +37,6 @@ pub const SIGNED_HEAD_BYTES_MAX: usize = 16 << 10;
 const TAG: &[u8] = b"kura-head-1";
 const FIXED_BYTES: usize = TAG.len() + 16 + 3 * 8 + 32 + 32 + 1;
 const TABLE_BYTES: usize = 1 + 8 + 32;
-const FORMAT: u32 = 1;
 
 /// Whether the entry at `index` makes a head. `command` is the encoded command; `None` for an entry
 /// without one (a new leader's first entry, a membership), which always makes one.
@@ -114,6 +111,16 @@ pub enum HeadError {
     Signature,
 }
 
+impl From<SignedError> for HeadError {
+    fn from(error: SignedError) -> HeadError {
+        match error {
+            SignedError::Form => HeadError::Form,
+            SignedError::Kind => HeadError::Kind,
+            SignedError::Signature => HeadError::Signature,
+        }
+    }
+}
+
 impl Head {
     /// The head of a state whose last applied entry is at `index`.
     pub fn of(cluster_id: ClusterId, index: u64, summary: &Summary) -> Head {
@@ -173,7 +180,7 @@ impl Head {
                 let table = |_| {
                     let [number] = take(&mut rest)?;
                     let rows = u64::from_be_bytes(take(&mut rest)?);
-                    Ok(TableHead { number, rows, digest: Digest::from_bytes(take(&mut rest)?) })
+                    Ok::<_, HeadError>(TableHead { number, rows, digest: Digest::from_bytes(take(&mut rest)?) })
                 };
                 (0..count).map(table).collect::<Result<Vec<_>, _>>()?
             },
@@ -228,18 +235,12 @@ impl SignedHead {
         if self.key_sha256() != *key_sha256 {
             return Err(HeadError::OtherKey);
         }
-        check_signature(&self.public_key, &self.head.statement(), &self.signature)
+        Ok(signed::check(&self.public_key, &self.head.statement(), &self.signature)?)
     }
 
     /// The form in which heads travel and are kept: format, statement, public key, signature.
     pub fn encode(&self) -> Vec<u8> {
-        SignedHeadMessage {
-            format: FORMAT,
-            statement: self.head.statement().into(),
-            public_key: self.public_key.clone(),
-            signature: self.signature.clone(),
-        }
-        .encode_to_vec()
+        Signed::encoded(self.head.statement(), &self.public_key, &self.signature)
     }
 
     /// Reads an encoded signed head. Says nothing of the signature: see [`Self::verify`].
@@ -247,43 +248,9 @@ impl SignedHead {
     /// # Errors
     /// [`HeadError::Form`].
     pub fn decode(bytes: &[u8]) -> Result<SignedHead, HeadError> {
-        if bytes.len() > SIGNED_HEAD_BYTES_MAX {
-            return Err(HeadError::Form);
-        }
-        let message = SignedHeadMessage::decode(bytes).map_err(|_| HeadError::Form)?;
-        if message.format != FORMAT {
-            return Err(HeadError::Form);
-        }
-        let SignedHeadMessage { statement, public_key, signature, .. } = message;
+        let Signed { statement, public_key, signature, .. } = Signed::read(bytes, SIGNED_HEAD_BYTES_MAX)?;
         Ok(SignedHead { head: Head::parse(&statement)?, public_key, signature })
     }
-}
-
-/// Whether a member's key (SubjectPublicKeyInfo, DER) has signed a statement. Every kind of statement
-/// begins with a tag of its own.
-///
-/// # Errors
-/// [`HeadError::Kind`], [`HeadError::Signature`].
-pub(crate) fn check_signature(public_key: &[u8], statement: &[u8], signature: &[u8]) -> Result<(), HeadError> {
-    if let Ok(key) = p256::ecdsa::VerifyingKey::from_public_key_der(public_key) {
-        let signature = p256::ecdsa::DerSignature::from_bytes(signature).map_err(|_| HeadError::Signature)?;
-        return key.verify(statement, &signature).map_err(|_| HeadError::Signature);
-    }
-    let key = ed25519_dalek::VerifyingKey::from_public_key_der(public_key).map_err(|_| HeadError::Kind)?;
-    let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| HeadError::Signature)?;
-    key.verify_strict(statement, &signature).map_err(|_| HeadError::Signature)
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SignedHeadMessage {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    #[prost(bytes = "bytes", tag = "2")]
-    statement: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    public_key: Bytes,
-    #[prost(bytes = "bytes", tag = "4")]
-    signature: Bytes,
 }
 
 #[cfg(test)]

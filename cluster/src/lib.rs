@@ -31,6 +31,7 @@ pub mod keyring;
 pub mod row;
 pub mod seal;
 pub mod share;
+mod signed;
 pub mod timeline;
 pub mod tree;
 pub mod word;

@@ -111,11 +111,13 @@ pub struct ScrubConfig {
     pub every_hours: u64,
     /// How much is read in a second.
     pub mib_per_second: u64,
+    /// From the end of one check to the next that is made on request; 0: at once.
+    pub asked_minutes: u64,
 }
 
 impl Default for ScrubConfig {
     fn default() -> ScrubConfig {
-        ScrubConfig { every_hours: 168, mib_per_second: 16 }
+        ScrubConfig { every_hours: 168, mib_per_second: 16, asked_minutes: 10 }
     }
 }
 
@@ -380,6 +382,9 @@ impl NodeConfig {
                 return Err((key, format!("{value} is not between 1 and {most}")));
             }
         }
+        if self.scrub.asked_minutes > 24 * 60 {
+            return Err(("scrub.asked_minutes", format!("{} is more than {}", self.scrub.asked_minutes, 24 * 60)));
+        }
         if let Some(archive) = &self.archive {
             if self.root_key.is_some() {
                 return Err(("archive", "is a backup's to write, which has no root_key".into()));
@@ -479,6 +484,7 @@ authorities = "ca.pem"
         says("name = 1", "name");
         says(&format!("{GOOD}[alarm]\nreplication_seconds_max = 0\n"), "alarm.replication_seconds_max");
         says(&format!("{GOOD}[scrub]\nevery_hours = 0\n"), "scrub.every_hours");
+        says(&format!("{GOOD}[scrub]\nasked_minutes = 1441\n"), "scrub.asked_minutes");
         let backup = GOOD.replace("root_key = \"root.key\"\n", "");
         let archive = |keys: &str| format!("{backup}[archive]\nplace = \"archive\"\n{keys}");
         let config = load(&archive("")).unwrap().archive.unwrap();

@@ -118,9 +118,14 @@ pub fn text(node: &Node) -> String {
         ]
     });
     let scrub = own.scrub.clone().unwrap_or_default();
-    let damaged = scrub.result == 2 || node.scrubbing.damage().is_some();
+    let damaged = scrub.result == 2 || !scrub.damage.is_empty();
     let files = [
         ("kura_files_damaged", "1 if files of this member are damaged", i64::from(damaged)),
+        (
+            "kura_files_damaged_goes_on",
+            "1 if it goes on in spite of that, as the others are not enough without it",
+            i64::from(!scrub.goes_on_because.is_empty()),
+        ),
         (
             "kura_files_checked_ms",
             "When its files were last found whole, ms since 1970",

@@ -16,13 +16,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::segment::SEGMENT_BYTES_MAX;
 use super::{ObjectName, Sha256Hash};
-use crate::head::{Head, check_signature};
+use crate::head::Head;
+use crate::signed::{self, Signed, SignedError};
 
 /// Bytes of an encoded manifest, at most: some 150,000 files.
 pub const MANIFEST_BYTES_MAX: usize = 15 << 20;
 
 const TAG: &[u8] = b"kura-manifest-1";
-const FORMAT: u32 = 1;
 const FILE_NAME_BYTES_MAX: usize = 64;
 const WRITER_BYTES_MAX: usize = 128;
 
@@ -41,6 +41,16 @@ pub enum ManifestError {
     /// The signature does not fit: the manifest was altered, or is torn.
     #[error("its signature is wrong: it was altered")]
     Signature,
+}
+
+impl From<SignedError> for ManifestError {
+    fn from(error: SignedError) -> ManifestError {
+        match error {
+            SignedError::Form => ManifestError::Form,
+            SignedError::Kind => ManifestError::Kind,
+            SignedError::Signature => ManifestError::Signature,
+        }
+    }
 }
 
 /// The timeline from which another came.
@@ -287,22 +297,12 @@ impl SignedManifest {
     /// # Errors
     /// [`ManifestError::Kind`], [`ManifestError::Signature`].
     pub fn verify(&self) -> Result<(), ManifestError> {
-        let checked = check_signature(&self.public_key, &self.manifest.statement(), &self.signature);
-        checked.map_err(|error| match error {
-            crate::head::HeadError::Kind => ManifestError::Kind,
-            _ => ManifestError::Signature,
-        })
+        Ok(signed::check(&self.public_key, &self.manifest.statement(), &self.signature)?)
     }
 
     /// The object's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        SignedManifestMessage {
-            format: FORMAT,
-            statement: self.manifest.statement().into(),
-            public_key: self.public_key.clone(),
-            signature: self.signature.clone(),
-        }
-        .encode_to_vec()
+        Signed::encoded(self.manifest.statement(), &self.public_key, &self.signature)
     }
 
     /// Reads an object. Says nothing of the signature: see [`Self::verify`].
@@ -310,28 +310,9 @@ impl SignedManifest {
     /// # Errors
     /// [`ManifestError::Form`], [`ManifestError::Content`].
     pub fn decode(bytes: &[u8]) -> Result<SignedManifest, ManifestError> {
-        if bytes.len() > MANIFEST_BYTES_MAX {
-            return Err(ManifestError::Form);
-        }
-        let message = SignedManifestMessage::decode(bytes).map_err(|_| ManifestError::Form)?;
-        if message.format != FORMAT {
-            return Err(ManifestError::Form);
-        }
-        let SignedManifestMessage { statement, public_key, signature, .. } = message;
+        let Signed { statement, public_key, signature, .. } = Signed::read(bytes, MANIFEST_BYTES_MAX)?;
         Ok(SignedManifest { manifest: Manifest::parse(&statement)?, public_key, signature })
     }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SignedManifestMessage {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    #[prost(bytes = "bytes", tag = "2")]
-    statement: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    public_key: Bytes,
-    #[prost(bytes = "bytes", tag = "4")]
-    signature: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -507,7 +488,7 @@ impl TryFrom<&ManifestMessage> for Manifest {
             })
         };
         let base = |base: &BaseMessage| {
-            Ok(Base {
+            Ok::<_, ManifestError>(Base {
                 files: base.files.iter().map(file).collect::<Result<_, ManifestError>>()?,
                 key_headers_bytes: base.key_headers_bytes,
                 key_headers_sha256: read_hash(&base.key_headers_sha256)?,

@@ -129,7 +129,7 @@ fn malformed_heads_are_refused() {
     twice.tables.push(twice.tables[0]);
     assert_eq!(Head::parse(&twice.statement()), Err(HeadError::Form));
     let message = |format, statement: Vec<u8>| {
-        SignedHeadMessage { format, statement: statement.into(), public_key: Bytes::new(), signature: Bytes::new() }
+        Signed { format, statement: statement.into(), public_key: Bytes::new(), signature: Bytes::new() }
             .encode_to_vec()
     };
     assert!(SignedHead::decode(&message(1, statement.clone())).is_ok());

@@ -1,9 +1,11 @@
 //! Generations and manifests of an archive.
 
+use kura_cluster::ClusterId;
 use kura_cluster::archive::manifest::{Base, Gap, MANIFEST_BYTES_MAX, SignedManifest};
 use kura_cluster::archive::{Chain, Fault, ManifestError, ObjectName, Sha256Hash};
 use sha2::{Digest, Sha256};
 
+use super::export;
 use super::store::{ArchiveStore, StoreError};
 
 /// Why an archive's catalogue could not be read.
@@ -95,13 +97,27 @@ pub async fn expired(store: &ArchiveStore) -> Result<Vec<Gap>, StoreError> {
     }
 }
 
+/// The check of an archive's manifests, from its beginning on, or from where a copy begins.
+///
+/// # Errors
+/// The storage's.
+pub async fn chain(
+    store: &ArchiveStore,
+    cluster_id: Option<ClusterId>,
+    trusted: &[Sha256Hash],
+) -> Result<Chain, StoreError> {
+    let chain = Chain::new(cluster_id, trusted.to_vec(), expired(store).await?);
+    // A copy begins where it was told to.
+    Ok(if export::note(store).await?.is_some() { chain.beginning_anywhere() } else { chain })
+}
+
 /// Reads a generation's manifests in order, checks them, and hands what is usable to `look`.
 pub async fn follow(
     store: &ArchiveStore,
     chain: &mut Chain,
     generation: u64,
     faults: &mut Vec<Fault>,
-    mut look: impl FnMut(SignedManifest, &mut Vec<Fault>),
+    mut look: impl FnMut(Found),
 ) -> Result<(), StoreError> {
     for sequence in manifests(store, generation).await? {
         if chain.is_expired(sequence) {
@@ -109,7 +125,7 @@ pub async fn follow(
         }
         let bytes = bytes(store, generation, sequence).await?;
         if let Some(signed) = chain.push(generation, sequence, &bytes, faults) {
-            look(signed, faults);
+            look(Found { signed, sha256: Sha256::digest(&bytes).into() });
         }
     }
     Ok(())

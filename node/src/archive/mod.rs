@@ -27,7 +27,7 @@ pub mod verify;
 pub mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use store::{ArchiveStore, StoreError};
 pub use told::ArchiveTold;

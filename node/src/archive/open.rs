@@ -11,6 +11,7 @@ use kura_cluster::seal::{RowContext, RowName, open_row, row};
 use kura_cluster::{ClusterId, Pseudonym};
 use sha2::{Digest, Sha256};
 
+use super::replay::{Event, Tell};
 use crate::gateway::attempt::{DataKey, open_journal_entry};
 use crate::gateway::body::{Place, open_manifest};
 use crate::state::{Database, DatabaseError};
@@ -25,6 +26,10 @@ pub struct Opened {
     pub closed: u64,
     /// Rows whose key is gone: of erased participants.
     pub erased: u64,
+    /// Blocks of records that opened.
+    pub blocks: u64,
+    /// Bytes that came out of them, each part with its length and SHA-256.
+    pub bytes: u64,
 }
 
 enum Found {
@@ -33,11 +38,17 @@ enum Found {
     Erased,
 }
 
-/// Opens about `sample` rows of each table, evenly spread; and the blocks of the records among them.
+/// Opens about `sample` rows of each table, evenly spread (all of them, if there are no more); and the blocks of the
+/// records among them, whose contents are held against their hashes.
 ///
 /// # Errors
 /// The database's.
-pub fn check(database: &Database, vault: &Vault, sample: u64) -> Result<BTreeMap<&'static str, Opened>, VaultError> {
+pub fn check(
+    database: &Database,
+    vault: &Vault,
+    sample: u64,
+    tell: Tell<'_>,
+) -> Result<BTreeMap<&'static str, Opened>, VaultError> {
     let view = database.snapshot();
     let (_, _, summary) = view.progress()?;
     let mut tables = BTreeMap::new();
@@ -46,12 +57,14 @@ pub fn check(database: &Database, vault: &Vault, sample: u64) -> Result<BTreeMap
         if rows == 0 || !is_sealed(table) {
             continue;
         }
+        tell(Event::Doing(format!("sealed rows of the table {}", table.word())));
         let stride = rows.div_ceil(sample.max(1)).max(1);
         let mut counted = Opened::default();
         let (mut at, number) = (0, table.number());
         view.walk::<VaultError>(&[number], &[number + 1], |key, row| {
             if at % stride == 0 && !is_open(key) {
-                match look(database, vault, table, key, &row)? {
+                tell(Event::Bytes(row.value.len() as u64));
+                match look(database, vault, table, key, &row, &mut counted, tell)? {
                     Found::Opened => counted.opened += 1,
                     Found::Closed => counted.closed += 1,
                     Found::Erased => counted.erased += 1,
@@ -90,7 +103,15 @@ fn is_open(key: &[u8]) -> bool {
     [RowKey::share_sets(), RowKey::rotation(), RowKey::service()].iter().any(|open| open.as_bytes() == key)
 }
 
-fn look(database: &Database, vault: &Vault, table: Table, key: &[u8], stored: &StoredRow) -> Result<Found, VaultError> {
+fn look(
+    database: &Database,
+    vault: &Vault,
+    table: Table,
+    key: &[u8],
+    stored: &StoredRow,
+    counted: &mut Opened,
+    tell: Tell<'_>,
+) -> Result<Found, VaultError> {
     let cluster_id = vault.cluster_id();
     let opened = match table {
         Table::Journal => open_journal_entry(vault, &stored.value).is_some(),
@@ -112,8 +133,7 @@ fn look(database: &Database, vault: &Vault, table: Table, key: &[u8], stored: &S
                 open_row(&data.key, data.version, &context, &stored.value).is_ok()
             });
         }
-        Table::Record => return record(database, vault, &cluster_id, key, stored),
-        Table::Setting if is_open_setting(key) => true,
+        Table::Record => return record(database, vault, key, stored, counted, tell),
         _ => {
             let name =
                 if table == Table::Inbox { RowName::Prefix(&key[..key.len().min(33)]) } else { RowName::Full(key) };
@@ -126,11 +146,6 @@ fn look(database: &Database, vault: &Vault, table: Table, key: &[u8], stored: &S
         }
     };
     Ok(if opened { Found::Opened } else { Found::Closed })
-}
-
-/// Settings that a sealed member needs are not sealed.
-fn is_open_setting(key: &[u8]) -> bool {
-    [RowKey::share_sets(), RowKey::rotation(), RowKey::service()].iter().any(|open| open.as_bytes()[..] == *key)
 }
 
 fn context<'a>(cluster_id: &'a ClusterId, name: RowName<'a>, stored: &StoredRow) -> RowContext<'a> {
@@ -174,14 +189,16 @@ fn with_key(
     }
 }
 
-/// A record's manifest, and every block of it.
+/// A record's manifest, every block of it, and whether what comes out is what was once written.
 fn record(
     database: &Database,
     vault: &Vault,
-    cluster_id: &ClusterId,
     key: &[u8],
     stored: &StoredRow,
+    counted: &mut Opened,
+    tell: Tell<'_>,
 ) -> Result<Found, VaultError> {
+    let cluster_id = &vault.cluster_id();
     let Some(sealed) = sealed_part(&stored.value) else { return Ok(Found::Closed) };
     let row_key = RowKey::from_bytes(bytes::Bytes::copy_from_slice(key));
     let mut failed: Option<DatabaseError> = None;
@@ -189,7 +206,7 @@ fn record(
         let opened = open_manifest(&row_key, cluster_id, stored, |context, sealed| {
             open_row(&data.key, data.version, context, sealed).ok()
         });
-        let Some((open, _)) = opened else { return false };
+        let Some((open, sealed)) = opened else { return false };
         let Ok(content_id) = <[u8; 16]>::try_from(&open.content_id[..]) else { return false };
         // Blocks may be of another version of the key than the row.
         let block_key = match with_version(database, vault, data, open.key_version) {
@@ -201,21 +218,30 @@ fn record(
         };
         let Some(data) = block_key else { return false };
         let place = Place { cluster_id: *cluster_id, content_id: ContentId(content_id), data };
-        open.parts.iter().zip(0_u16..).all(|(part, number)| {
+        open.parts.iter().zip(&sealed.parts).zip(0_u16..).all(|((part, described), number)| {
             let last = part.lengths.len().saturating_sub(1);
-            part.sha256s.chunks_exact(32).zip(0_u32..).all(|(sha256, index)| {
-                match database.row(&place.block_key(number, index)) {
-                    Ok(Some(block)) => {
-                        Sha256::digest(&block.value)[..] == *sha256
-                            && place.open(number, index, index as usize == last, &block.value).is_ok()
-                    }
-                    Ok(None) => false,
+            let (mut content, mut bytes) = (Sha256::new(), 0);
+            let opened = part.sha256s.chunks_exact(32).zip(0_u32..).all(|(sha256, index)| {
+                let block = match database.row(&place.block_key(number, index)) {
+                    Ok(Some(block)) => block.value,
+                    Ok(None) => return false,
                     Err(error) => {
                         failed = Some(error);
-                        false
+                        return false;
                     }
+                };
+                tell(Event::Bytes(block.len() as u64));
+                if Sha256::digest(&block)[..] != *sha256 {
+                    return false;
                 }
-            })
+                let Ok(plain) = place.open(number, index, index as usize == last, &block) else { return false };
+                content.update(&plain);
+                bytes += plain.len() as u64;
+                counted.blocks += 1;
+                true
+            });
+            counted.bytes += bytes;
+            opened && bytes == described.bytes && content.finalize()[..] == described.sha256[..]
         })
     })?;
     match failed {

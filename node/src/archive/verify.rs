@@ -1,4 +1,5 @@
-//! Verifying an archive, offline: needs nothing but the archive, and the root key to open anything.
+//! Verifying an archive, offline: needs nothing but the archive, and the root key to open anything. That is asked for
+//! last, as people with shares may have to be: their sets stand in the replayed state ([`ToOpen`]).
 //!
 //! Levels, each with all of the ones before it:
 //!
@@ -11,20 +12,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use kura_cluster::ClusterId;
 use kura_cluster::archive::segment::SEGMENT_BYTES_MAX;
-use kura_cluster::archive::{Chain, Fault, Manifest, ObjectName, Segment, Sha256Hash};
+use kura_cluster::archive::{Fault, Manifest, ObjectName, Segment, Sha256Hash};
 use kura_cluster::row::RowKey;
 use kura_cluster::seal::Key;
 use kura_cluster::tree::{self, Hash, Nodes};
 use sha2::{Digest, Sha256};
 
 use super::catalog::{self, CatalogError};
-use super::export;
 use super::open::{self, Opened};
 use super::replay::{Event, ReplayError, Replayed, Tell, check_ledger, put_keys, read_ledger};
 use super::store::{ArchiveStore, StoreError};
+use crate::custody::Known;
 use crate::state::DatabaseError;
 use crate::state::database::Snapshot;
 use crate::state::store::StateStore;
@@ -67,10 +70,6 @@ pub struct Request<'a> {
     pub trusted: Vec<Sha256Hash>,
     /// A head that it must reach.
     pub witness: Option<Witness>,
-    /// For *open*.
-    pub root_key: Option<Key>,
-    /// Rows of each table that *open* looks at, about.
-    pub sample: u64,
     /// An empty directory for *replay*.
     pub scratch: &'a Path,
 }
@@ -127,16 +126,18 @@ pub enum VerifyError {
     /// There is no such generation.
     #[error("the archive has no generation {0}")]
     NoGeneration(u64),
-    /// Nothing opens without the root key.
-    #[error("to open anything takes the root key")]
-    NoRootKey,
 }
 
-/// Verifies an archive.
+/// Verifies an archive. What is left of the level *open*, which takes the root key, is answered beside the report;
+/// nothing of it if the replay found a fault.
 ///
 /// # Errors
 /// [`VerifyError`]; what is wrong with the archive stands in the report.
-pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>) -> Result<Report, VerifyError> {
+pub async fn verify(
+    store: &ArchiveStore,
+    request: &Request<'_>,
+    tell: Tell<'_>,
+) -> Result<(Report, Option<ToOpen>), VerifyError> {
     let generations = catalog::generations(store).await?;
     let Some(newest_generation) = generations.last().copied() else { return Err(VerifyError::Empty) };
     if request.generation.is_some_and(|wanted| !generations.contains(&wanted)) {
@@ -144,11 +145,7 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
     }
     let replayed_generation = request.generation.unwrap_or(newest_generation);
     let mut report = Report { generations: generations.len() as u64, ..Report::default() };
-    let mut chain = Chain::new(None, request.trusted.clone(), catalog::expired(store).await?);
-    if export::note(store).await?.is_some() {
-        // A copy begins where it was told to.
-        chain = chain.beginning_anywhere();
-    }
+    let mut chain = catalog::chain(store, None, &request.trusted).await?;
     let mut looked: HashSet<ObjectName> = HashSet::new();
     let mut newest: Option<Manifest> = None;
     let mut to_replay: Vec<Manifest> = Vec::new();
@@ -156,8 +153,8 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
         tell(Event::Doing(format!("generation {generation}")));
         let mut manifests = Vec::new();
         let mut faults = Vec::new();
-        catalog::follow(store, &mut chain, generation, &mut faults, |signed, _| manifests.push(signed.manifest))
-            .await?;
+        let look = |found: catalog::Found| manifests.push(found.signed.manifest);
+        catalog::follow(store, &mut chain, generation, &mut faults, look).await?;
         report.faults.append(&mut faults);
         report.manifests += manifests.len() as u64;
         if let (Some(before), Some(first)) = (&newest, manifests.first())
@@ -181,7 +178,7 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
         }
     }
     report.keys = chain.keys().clone();
-    let Some(newest) = newest else { return Ok(report) };
+    let Some(newest) = newest else { return Ok((report, None)) };
     (report.index, report.journal_size, report.at_ms) = (newest.index(), newest.head.journal_size, newest.at_ms);
     if let Some(witness) = &request.witness
         && (newest.index() < witness.index || newest.head.journal_size < witness.size)
@@ -193,6 +190,7 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
         });
     }
     let newest = check_others(store, newest, request.level, &mut report, tell).await?;
+    let mut to_open = None;
     if request.level >= Level::Replay {
         match replay(store, &to_replay, &newest, request, &mut report, tell).await {
             Err(VerifyError::Replay(ReplayError::Fault(fault))) => {
@@ -201,10 +199,43 @@ pub async fn verify(store: &ArchiveStore, request: &Request<'_>, tell: Tell<'_>)
                     report.faults.push(*fault);
                 }
             }
-            other => other?,
+            other => to_open = other?,
         }
     }
-    Ok(report)
+    Ok((report, to_open))
+}
+
+/// A replayed state with its wrapped keys, to be opened with the root key.
+pub struct ToOpen {
+    cluster_id: ClusterId,
+    state: StateStore,
+}
+
+impl ToOpen {
+    /// The cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster_id
+    }
+
+    /// The sets of shares that restore the root key, to gather them by.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn known(&self) -> Result<Known, DatabaseError> {
+        Known::read(&self.state.database())
+    }
+
+    /// Opens about `sample` rows of each table with the blocks of the records among them; adds what is found to the
+    /// report.
+    ///
+    /// # Errors
+    /// [`VerifyError::Vault`] if it is not the root key.
+    pub fn open(self, root: Key, sample: u64, report: &mut Report, tell: Tell<'_>) -> Result<(), VerifyError> {
+        let vault = Vault::unseal(Arc::new(root), self.cluster_id, &self.state)?;
+        report.opened = open::check(&self.state.database(), &vault, sample, tell)?;
+        report.faults.extend(open::faults(&report.opened));
+        Ok(())
+    }
 }
 
 /// The ledger and the dictionaries of the newest manifest. While the archive is written the ledger may be replaced
@@ -352,12 +383,12 @@ async fn replay(
     request: &Request<'_>,
     report: &mut Report,
     tell: Tell<'_>,
-) -> Result<(), VerifyError> {
-    let Some((first, others)) = manifests.split_first() else { return Ok(()) };
+) -> Result<Option<ToOpen>, VerifyError> {
+    let Some((first, others)) = manifests.split_first() else { return Ok(None) };
     let Some(base) = first.base() else {
         let fault = Fault::Base { name: first.name(), why: "its first manifest is missing".into() };
         report.faults.push(fault);
-        return Ok(());
+        return Ok(None);
     };
     let directory = request.scratch.join("replay");
     let mut replayed = Replayed::begin(store, first, base, &directory, tell).await?;
@@ -376,19 +407,12 @@ async fn replay(
     {
         report.faults.push(Fault::Journal { size: witness.size });
     }
-    if request.level >= Level::Open {
-        let root = request.root_key.as_ref().ok_or(VerifyError::NoRootKey)?;
-        report.keys_gone = put_keys(store, &replayed, newest, tell).await?;
-        tell(Event::Doing("sealed rows".into()));
-        report.opened = tokio::task::block_in_place(|| {
-            let root = std::sync::Arc::new(Key::from_bytes(&mut { *root.expose_bytes() }));
-            let state = StateStore::at_rest(replayed.database)?;
-            let vault = Vault::unseal(root, newest.head.cluster_id, &state)?;
-            open::check(&state.database(), &vault, request.sample)
-        })?;
-        report.faults.extend(open::faults(&report.opened));
+    if request.level < Level::Open {
+        return Ok(None);
     }
-    Ok(())
+    report.keys_gone = put_keys(store, &replayed, newest, tell).await?;
+    let state = tokio::task::block_in_place(|| StateStore::at_rest(replayed.database))?;
+    Ok(Some(ToOpen { cluster_id: newest.head.cluster_id, state }))
 }
 
 /// Whether the journal of a replayed state begins with the one that a head was kept of.

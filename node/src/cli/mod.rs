@@ -358,6 +358,8 @@ mod tests {
             "kura archive verify archive",
             "kura archive verify file:///archive --level replay --scratch s --head head --generation 3",
             "kura archive verify archive --level open --root-key root.key --sample 10 --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
+            "kura archive verify archive --level open --config node.toml --all",
+            "kura archive verify archive --level open --shares --all --json",
             "kura archive export archive --to disk --generations 2 --keys-days 30",
             "kura archive hold archive 7 --reason court",
             "kura archive release archive 7",

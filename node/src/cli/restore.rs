@@ -10,18 +10,17 @@ use std::sync::Arc;
 use clap::{Args, Subcommand, ValueEnum};
 use kura_cluster::ClusterId;
 use kura_cluster::seal::Key;
-use kura_cluster::share::{Gathered, Gathering};
 use kura_cluster::word::ServiceLevel;
 
 use super::archive::{StorageOption, sha256, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
-use super::key::ask;
+use super::key::ask::gather;
 use super::output::{Output, Progress, note};
 use crate::archive::ArchiveStore;
 use crate::archive::replay::{Event, ReplayError};
 use crate::certificates::Role;
 use crate::config::{NodeConfig, RootKeyConfig};
-use crate::custody::{Known, Provider};
+use crate::custody::Provider;
 use crate::init::own_identity;
 use crate::restore::apply::{ApplyError, Restorer, Vouched, check_root, replay};
 use crate::restore::plan::{Plan, PlanError, Target, Wanted, plan};
@@ -267,26 +266,6 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         note(&format!("then, with that directory as `data`: kura serve --config {}", arguments.config.display()));
     }
     Ok(())
-}
-
-/// Restores the present root key from shares that their holders type.
-async fn gather(known: &Known, cluster: &ClusterId) -> Result<Key, Failure> {
-    let root = known.root_check_value;
-    let set = known.sets.iter().find(|set| set.is_confirmed() && Some(set.set.root_check_value) == root);
-    let set = set.ok_or_else(|| {
-        Failure::new(Exit::NotFound, "no confirmed shares restore this cluster's root key, and its file is not here")
-            .next("put a copy of the root key where the configuration names it, and run the same again")
-    })?;
-    let mut gathering = Gathering::new(cluster, set.set.clone());
-    loop {
-        let prompt = format!("the words of a share, {} of {}", gathering.held() + 1, gathering.threshold());
-        let share = ask::share(&prompt).await?;
-        match gathering.add(share) {
-            Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { .. }) => {}
-            Err(error) => note(&format!("that share was not taken: {error}")),
-        }
-    }
 }
 
 fn verify_only(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {

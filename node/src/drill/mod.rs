@@ -95,13 +95,11 @@ impl Drill<'_> {
             generation: None,
             trusted: self.wanted.trusted.clone(),
             witness: self.wanted.witness,
-            root_key: None,
-            sample: 0,
             scratch: self.wanted.scratch,
         };
         let told = match verify(self.wanted.store, &request, self.tell).await {
             Err(error) => Err(error.to_string()),
-            Ok(found) => match found.faults.first() {
+            Ok((found, _)) => match found.faults.first() {
                 Some(fault) => Err(format!("{} faults, the first: {fault}", found.faults.len())),
                 None => {
                     self.report.archive_at_ms = found.at_ms;
@@ -165,9 +163,7 @@ impl Drill<'_> {
         // What comes before it the check has followed.
         let mut chain = Chain::new(None, self.wanted.trusted.clone(), Vec::new()).beginning_anywhere();
         let (mut manifests, mut faults) = (Vec::new(), Vec::new());
-        let look = |signed: kura_cluster::archive::manifest::SignedManifest, _: &mut Vec<_>| {
-            manifests.push(signed.manifest);
-        };
+        let look = |found: catalog::Found| manifests.push(found.signed.manifest);
         catalog::follow(store, &mut chain, generation, &mut faults, look).await.map_err(|error| words(&error))?;
         if let Some(fault) = faults.first() {
             return Err(fault.to_string());

@@ -100,6 +100,7 @@ pub struct Gateway {
     in_flight: tokio::sync::watch::Sender<usize>,
     draining: AtomicBool,
     lost: AtomicBool,
+    stands_back: AtomicBool,
     /// Why there are no keys yet, for callers.
     pub sealed_because: std::sync::OnceLock<&'static str>,
     served: service::Served,
@@ -132,6 +133,7 @@ impl Gateway {
             in_flight: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            stands_back: AtomicBool::new(false),
             sealed_because: std::sync::OnceLock::new(),
             served: service::Served::default(),
             rows: rows::RowCache::default(),
@@ -164,6 +166,11 @@ impl Gateway {
         self.lost.store(true, Ordering::Relaxed);
     }
 
+    /// Takes no calls while this node's files are damaged and another voter can take them.
+    pub fn stand_back(&self, does: bool) {
+        self.stands_back.store(does, Ordering::Relaxed);
+    }
+
     /// Forgets what was opened of participants who are erased.
     pub fn forget_erased(&self) {
         let database = self.store.database();
@@ -179,6 +186,10 @@ impl Gateway {
         }
         if self.lost.load(Ordering::Relaxed) {
             let why = "this node's log lacks what it once promised, so it takes no part any more; ask another";
+            return Err(GatewayError::Unavailable { why: why.into() });
+        }
+        if self.stands_back.load(Ordering::Relaxed) {
+            let why = "this node's files are damaged, and another voter's are not; ask another";
             return Err(GatewayError::Unavailable { why: why.into() });
         }
         self.in_flight.send_modify(|calls| *calls += 1);

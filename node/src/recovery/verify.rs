@@ -104,7 +104,7 @@ pub fn verify(data: &Path, scratch: &Path, root: Option<Arc<Key>>, sample: u64) 
     if let Some(root) = root {
         let store = StateStore::at_rest(database)?;
         let vault = Vault::unseal(root, identity.cluster_id, &store)?;
-        let tables = crate::archive::open::check(&store.database(), &vault, sample)?;
+        let tables = crate::archive::open::check(&store.database(), &vault, sample, &|_| {})?;
         faults.extend(crate::archive::open::faults(&tables).iter().map(ToString::to_string));
         opened = Some(tables.values().map(|one| one.opened).sum());
     }

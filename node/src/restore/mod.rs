@@ -21,5 +21,8 @@ pub mod report;
 pub mod verify;
 pub mod work;
 
+#[cfg(test)]
+mod tests;
+
 pub use plan::{Plan, PlanError, Target, Wanted};
 pub use report::Report;

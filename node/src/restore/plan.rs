@@ -7,15 +7,14 @@
 
 use std::collections::HashSet;
 
-use kura_cluster::archive::manifest::Base;
+use kura_cluster::archive::manifest::{Base, SignedManifest};
 use kura_cluster::archive::segment::SEGMENT_BYTES_MAX;
-use kura_cluster::archive::{Chain, Fault, Manifest, ManifestError, ObjectName, Payload, Segment, Sha256Hash};
+use kura_cluster::archive::{Fault, Manifest, ManifestError, ObjectName, Payload, Segment, Sha256Hash};
 use kura_cluster::head::Head;
 use kura_cluster::row::Table;
 use kura_cluster::{ClusterId, apply};
-use sha2::{Digest, Sha256};
 
-use crate::archive::catalog::{self, CatalogError};
+use crate::archive::catalog::{self, CatalogError, Found};
 use crate::archive::replay::{Event, ReplayError, Tell, get, ledger_bytes};
 use crate::archive::store::{ArchiveStore, StoreError};
 use crate::archive::verify::Witness;
@@ -171,30 +170,21 @@ pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Resu
     if generations.is_empty() {
         return Err(PlanError::Empty);
     }
-    let mut chain = Chain::new(wanted.cluster_id, wanted.trusted.clone(), catalog::expired(store).await?);
-    if crate::archive::export::note(store).await?.is_some() {
-        // A copy begins where it was told to.
-        chain = chain.beginning_anywhere();
-    }
+    let mut chain = catalog::chain(store, wanted.cluster_id, &wanted.trusted).await?;
     let (mut faults, mut entries, mut newest) = (Vec::new(), Vec::<Entry>::new(), None::<Manifest>);
     for generation in generations {
         tell(Event::Doing(format!("manifests of generation {generation}")));
-        for sequence in catalog::manifests(store, generation).await? {
-            if chain.is_expired(sequence) {
-                continue;
-            }
-            let bytes = catalog::bytes(store, generation, sequence).await?;
-            let Some(signed) = chain.push(generation, sequence, &bytes, &mut faults) else { continue };
-            let manifest = signed.manifest;
+        let look = |Found { signed: SignedManifest { manifest, .. }, sha256 }: Found| {
             entries.push(Entry {
                 generation,
-                sequence,
-                sha256: Sha256::digest(&bytes).into(),
+                sequence: manifest.sequence,
+                sha256,
                 moment: Moment { index: manifest.index(), clock_ms: manifest.clock_ms },
                 base: manifest.base().map(|base| base.continues),
             });
             newest = Some(manifest);
-        }
+        };
+        catalog::follow(store, &mut chain, generation, &mut faults, look).await?;
     }
     let (Some(newest), Some(first)) = (newest, entries.iter().find(|entry| entry.base.is_some())) else {
         return Err(PlanError::Unreadable(faults));

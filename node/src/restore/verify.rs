@@ -109,10 +109,9 @@ pub fn verify(data: &Path, root: Option<Key>, sample: u64, tell: Tell<'_>) -> Re
     match root {
         None => found.unchecked.push("whether sealed rows open: that takes the root key (--root-key)".into()),
         Some(root) => {
-            tell(Event::Doing("sealed rows".into()));
             let state = StateStore::at_rest(database)?;
             let vault = Vault::unseal(Arc::new(root), identity.cluster_id, &state)?;
-            let opened = open::check(&state.database(), &vault, sample)?;
+            let opened = open::check(&state.database(), &vault, sample, tell)?;
             found.faults.extend(open::faults(&opened).iter().map(ToString::to_string));
             found.opened = opened.into_iter().collect();
         }

@@ -314,7 +314,9 @@ impl Operations for OperationsService {
             let why = format!("this is {}, not the member that was named", self.0.config.name);
             return Err(GatewayError::invalid("name", why).into());
         }
-        Ok(Response::new(v1::ScrubMemberReply { scrub: Some(self.0.scrubbing.ask()) }))
+        let asked = self.0.scrubbing.ask(self.0.config.scrub.asked_minutes);
+        let scrub = asked.map_err(|why| GatewayError::Unavailable { why })?;
+        Ok(Response::new(v1::ScrubMemberReply { scrub: Some(scrub) }))
     }
 
     async fn transfer_leader(

@@ -276,8 +276,11 @@ fn trouble(node: &Node) -> String {
     if let Some(why) = node.custody.trouble() {
         words.push(why.to_owned());
     }
-    if let Some(damage) = node.scrubbing.damage().or_else(|| node.store.database().damage()) {
-        words.push(format!("its files are damaged, it stops: {damage}"));
+    if let Some(damage) = scrub::damage::known(node) {
+        words.push(match node.scrubbing.goes_on_because() {
+            Some(why) => format!("its files are DAMAGED, and it goes on, as {why}. Damaged: {damage}"),
+            None => format!("its files are damaged, it stops if the others are enough without it: {damage}"),
+        });
     }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));

@@ -189,24 +189,19 @@ pub async fn points(
         Ok(told) => told.get(place).cloned().unwrap_or_default(),
         Err(why) => v1::Behind { why: why.clone(), ..v1::Behind::default() },
     };
-    if wanted(replication.state) {
-        let behind = of(0);
-        replication.state = if behind.known { KNOWN } else { NOT_KNOWN };
-        replication.entries_behind = behind.entries;
-        replication.bytes_behind = behind.bytes;
-        replication.milliseconds_behind = behind.milliseconds;
-        replication.seconds_behind = behind.milliseconds.div_ceil(1000);
-        replication.why = behind.why;
+    /// Both points tell the same of how far they are behind.
+    macro_rules! tell {
+        ($point:ident, $behind:expr) => {
+            if wanted($point.state) {
+                let v1::Behind { known, entries, bytes, milliseconds, why } = $behind;
+                $point.state = if known { KNOWN } else { NOT_KNOWN };
+                ($point.entries_behind, $point.bytes_behind, $point.why) = (entries, bytes, why);
+                ($point.milliseconds_behind, $point.seconds_behind) = (milliseconds, milliseconds.div_ceil(1000));
+            }
+        };
     }
-    if wanted(archive.state) {
-        let behind = of(1);
-        archive.state = if behind.known { KNOWN } else { NOT_KNOWN };
-        archive.entries_behind = behind.entries;
-        archive.bytes_behind = behind.bytes;
-        archive.milliseconds_behind = behind.milliseconds;
-        archive.seconds_behind = behind.milliseconds.div_ceil(1000);
-        archive.why = behind.why;
-    }
+    tell!(replication, of(0));
+    tell!(archive, of(1));
     (replication, archive)
 }
 

@@ -286,7 +286,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     }
     crate::identity::keep_private(&config.data)
         .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
-    let damage = scrub::known_damage(&config.data);
+    let damage = scrub::damage::noted(&config.data);
     if let Some(words) = damage.map_err(|source| ServeError::Io { what: "the note of damage", source })? {
         return Err(ServeError::Damaged(words));
     }
@@ -491,7 +491,7 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
     let metrics = node.raft.metrics();
     // Looked at from time to time: waiting for changes would wake this task with every batch of entries.
     let mut look = tokio::time::interval(RAFT_LOOK_INTERVAL);
-    let damage = scrub::wait_for_damage(node);
+    let damage = scrub::damage::wait_for_end(node);
     tokio::pin!(damage);
     loop {
         tokio::select! {
@@ -514,7 +514,7 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
                 let state = metrics.borrow_watched().running_state.clone();
                 if let Err(fatal) = state {
                     if let Some(words) = node.store.database().damage() {
-                        scrub::keep_damage(&node.config.data, &words);
+                        scrub::damage::raft_has_ended(node, &words).await;
                         return Err(ServeError::Damaged(words));
                     }
                     return Err(ServeError::Fatal(format!("Raft ended: {fatal}")));

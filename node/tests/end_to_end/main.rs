@@ -28,7 +28,8 @@ mod leap;
 mod lists;
 mod majority;
 mod memory;
-mod opening;
+mod scrub_together;
+mod seed;
 mod proxy;
 mod race;
 mod raw;
@@ -38,11 +39,17 @@ mod refusal;
 mod registry;
 mod replace;
 mod restore;
+mod restore_cuts;
+mod restore_memory;
 mod roles;
 mod s3;
 mod s3_server;
 mod scrub;
+<<<<<<< HEAD
 mod seed;
+=======
+mod scrub_together;
+>>>>>>> care
 mod skew;
 mod space;
 mod starting;

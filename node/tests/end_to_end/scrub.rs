@@ -8,18 +8,23 @@ use kura_client::{GetError, ParticipantNumber, RecordId};
 use kura_node::dev::{ClientFile, Cluster, DevError, Signal};
 use kura_node::state::current_database;
 
-use super::world::{CLINIC, KURA, SOON, World, until};
+use super::world::{CLINIC, KURA, SOON, World, set, until};
 
-const DAMAGED: Option<i32> = Some(7);
+pub const DAMAGED: Option<i32> = Some(7);
 
-fn scrub(cluster: &Cluster, member: &str) -> Output {
+/// Without a pause between checks on request.
+pub fn any_time(table: &mut toml::Table) {
+    set(table, "scrub", "asked_minutes", 0);
+}
+
+pub fn scrub(cluster: &Cluster, member: &str) -> Output {
     let config = cluster.layout().client(ClientFile::Operator);
     let mut command = Command::new(KURA);
     command.args(["member", "scrub", member, "--json", "--client"]).arg(config).stdin(Stdio::null()).output().unwrap()
 }
 
 /// The largest file of a directory with an ending.
-fn largest(directory: &Path, extension: &str) -> PathBuf {
+pub fn largest(directory: &Path, extension: &str) -> PathBuf {
     let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
     let files = files.filter(|path| path.extension().is_some_and(|found| found == extension));
     files
@@ -28,7 +33,7 @@ fn largest(directory: &Path, extension: &str) -> PathBuf {
 }
 
 /// Flips a bit at a place of a file, in place.
-fn flip(path: &Path, at: u64) {
+pub fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
@@ -37,7 +42,7 @@ fn flip(path: &Path, at: u64) {
 }
 
 /// A body that compresses to nothing smaller, so that its blocks lie in blob files.
-fn noise(nth: u8) -> Vec<u8> {
+pub fn noise(nth: u8) -> Vec<u8> {
     let mut state = u64::from(nth) + 1;
     let bytes = (0..5_000).map(|_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -87,7 +92,7 @@ async fn never_wrong(world: &World, member: &str, number: &ParticipantNumber, re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flipped_bytes_are_found_named_and_never_served_and_the_member_is_replaced() {
-    let mut world = World::start(3, 1).await;
+    let mut world = World::configured(3, 1, any_time).await;
     let number = world.enrol(1).await;
     let mut records = Vec::new();
     for nth in 0..20_u8 {
@@ -102,14 +107,6 @@ async fn flipped_bytes_are_found_named_and_never_served_and_the_member_is_replac
     let told = String::from_utf8_lossy(&whole.stdout).into_owned();
     assert!(whole.status.success() && told.contains("\"whole\""), "{told} {whole:?}");
     assert!(!layout.node_data("backup-1").join("scrub-work").exists(), "copies are left");
-
-    // A running member's log.
-    let log = largest(&layout.node_data("backup-1").join("log/db"), "log");
-    flip(&log, 5_000);
-    is_found(&mut world, "backup-1", &log).await;
-    let status = world.operator.operations().status().await.unwrap();
-    let backup = status.members.iter().find(|member| member.name == "backup-1").unwrap();
-    assert!(!backup.reachable && backup.scrub.as_ref().is_some_and(|scrub| scrub.result == 2), "{backup:?}");
 
     // A stopped member's blocks. Stopping writes out what is in memory.
     let leader = world.leader().await;
@@ -154,4 +151,21 @@ async fn flipped_bytes_are_found_named_and_never_served_and_the_member_is_replac
     never_wrong(&world, &reader, &number, &records).await;
     has_stopped(&mut world, &reader, blob.file_name().unwrap().to_str().unwrap()).await;
     never_wrong(&world, &leader, &number, &records).await;
+
+    // A running member's log. One member is away already: the other goes on until that one is replaced.
+    let log = largest(&layout.node_data("backup-1").join("log/db"), "log");
+    flip(&log, 5_000);
+    let found = scrub(&world.cluster, "backup-1");
+    let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+    let name = log.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(found.status.code(), DAMAGED, "{errors}");
+    assert!(errors.contains(&name) && errors.contains(&format!("goes on, as {reader} is damaged, too")), "{errors}");
+    world.cluster.discard(&reader).await.unwrap();
+    world.cluster.enlist_voter("voter-5").await.unwrap();
+    let steps = world.operator.operations().replace_member(&reader, "voter-5").await.unwrap();
+    steps.take(usize::MAX).await.unwrap();
+    has_stopped(&mut world, "backup-1", &name).await;
+    let status = world.operator.operations().status().await.unwrap();
+    let backup = status.members.iter().find(|member| member.name == "backup-1").unwrap();
+    assert!(!backup.reachable && backup.scrub.as_ref().is_some_and(|scrub| scrub.result == 2), "{backup:?}");
 }

@@ -94,17 +94,10 @@ async fn a_cut_off_end_is_found_by_whoever_kept_a_head_and_another_journal_by_it
     let witness = |size, root| Witness { index: published.index(), size, root };
     let check = async |witness, level| {
         let scratch = tempfile::tempdir().unwrap();
-        let request = Request {
-            level,
-            generation: None,
-            trusted: vec![],
-            witness: Some(witness),
-            root_key: None,
-            sample: 1,
-            scratch: scratch.path(),
-        };
+        let request =
+            Request { level, generation: None, trusted: vec![], witness: Some(witness), scratch: scratch.path() };
         let silent = |_: Event| {};
-        verify(&archive, &request, &silent).await.unwrap().faults
+        verify(&archive, &request, &silent).await.unwrap().0.faults
     };
     let good = witness(journal.size(), journal.root());
     assert_eq!(check(good, Level::Replay).await, []);
@@ -127,12 +120,10 @@ async fn other_keys_than_the_named_ones_are_told() {
             generation: None,
             trusted: vec![key],
             witness: None,
-            root_key: None,
-            sample: 1,
             scratch: scratch.path(),
         };
         let silent = |_: Event| {};
-        verify(&archive, &request, &silent).await.unwrap().faults
+        verify(&archive, &request, &silent).await.unwrap().0.faults
     };
     assert_eq!(check(backup.signer.key_sha256()).await, []);
     assert!(check([1; 32]).await.iter().all(|fault| matches!(fault, Fault::OtherKey { .. })));

@@ -2,6 +2,7 @@
 
 mod copies;
 mod damage;
+pub(crate) mod dying;
 mod expiry;
 mod following;
 pub(crate) mod stage;

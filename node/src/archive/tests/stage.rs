@@ -190,17 +190,9 @@ pub(crate) fn in_directory(directory: &Path) -> ArchiveStore {
 
 pub(crate) async fn report(archive: &ArchiveStore, level: Level, generation: Option<u64>) -> Report {
     let scratch = tempfile::tempdir().unwrap();
-    let request = Request {
-        level,
-        generation,
-        trusted: vec![],
-        witness: None,
-        root_key: None,
-        sample: 100,
-        scratch: scratch.path(),
-    };
+    let request = Request { level, generation, trusted: vec![], witness: None, scratch: scratch.path() };
     let silent = |_: Event| {};
-    verify(archive, &request, &silent).await.unwrap()
+    verify(archive, &request, &silent).await.unwrap().0
 }
 
 pub(crate) async fn sound(archive: &ArchiveStore) -> Report {

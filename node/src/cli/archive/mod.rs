@@ -109,7 +109,6 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::Store(error) | VerifyError::Replay(ReplayError::Store(error)) => error.into(),
             VerifyError::Empty | VerifyError::NoGeneration(_) => Failure::new(Exit::NotFound, error),
-            VerifyError::NoRootKey => Failure::usage(error).next("give it with --root-key FILE"),
             VerifyError::Vault(error) => Failure::new(Exit::Denied, error),
             error => Failure::failed(error),
         }

@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use kura_client::JournalHead;
+use kura_cluster::seal::Key;
 use serde::Serialize;
 
 use super::Place;
 use crate::archive::replay::Event;
 use crate::archive::verify::{Level, Report, Request, Witness, verify};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, chain};
+use crate::cli::key::ask::gather;
 use crate::cli::output::{Output, Progress, bytes, hexadecimal, moment, note};
+use crate::config::NodeConfig;
+use crate::custody::Provider;
 use crate::vault::read_root_key;
 
 /// How much is looked at, each with all of the ones before it.
@@ -45,16 +49,67 @@ pub struct Arguments {
     /// come to it. Without one nobody can tell that the newest part was cut off.
     #[arg(long, value_name = "HEAD_FILE")]
     head: Option<PathBuf>,
-    /// The root key, for --level open.
-    #[arg(long, value_name = "FILE")]
-    root_key: Option<PathBuf>,
-    /// For --level open: about so many rows of each table, evenly spread.
-    #[arg(long, default_value_t = 10_000)]
+    #[command(flatten)]
+    root: Root,
+    /// For --level open: about so many rows of each table, evenly spread, and the blocks of the records among them.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     sample: u64,
+    /// For --level open: every row and every block.
+    #[arg(long, conflicts_with = "sample")]
+    all: bool,
     /// A directory with room for a whole state, for --level replay and open; the system's for temporary files
     /// otherwise. What is made there is deleted.
     #[arg(long, value_name = "DIRECTORY")]
     scratch: Option<PathBuf>,
+}
+
+/// Where the root key comes from, for --level open.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Root {
+    /// The root key, for --level open.
+    #[arg(long, value_name = "FILE")]
+    root_key: Option<PathBuf>,
+    /// For --level open: the root key from where this configuration of a voter has it, a file or a systemd credential;
+    /// from shares, if it comes from those.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// For --level open: the root key from shares, which are asked for once everything else was checked.
+    #[arg(long)]
+    shares: bool,
+}
+
+/// What opens.
+enum Opens {
+    Key(Key),
+    Shares,
+}
+
+impl Root {
+    fn find(&self) -> Result<Option<Opens>, Failure> {
+        if let Some(path) = &self.root_key {
+            let key = read_root_key(path).map_err(Failure::usage)?;
+            return key
+                .map(Opens::Key)
+                .map(Some)
+                .ok_or_else(|| Failure::usage(format!("{} is not there", path.display())));
+        }
+        if let Some(path) = &self.config {
+            let config = NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))?;
+            let provider = config.root_key.as_ref().map(Provider::new);
+            let provider = provider.ok_or_else(|| {
+                Failure::usage(format!("root_key: {} names none: it takes a voter's configuration", path.display()))
+            })?;
+            let key = provider.read().map_err(|error| Failure::usage(chain(&error)))?;
+            return match (key, &provider) {
+                (Some(key), _) => Ok(Some(Opens::Key(key))),
+                (None, Provider::Shares) => Ok(Some(Opens::Shares)),
+                (None, _) => Err(Failure::usage("root_key: the root key is not where the configuration says")
+                    .next("give it with --root-key FILE, or --shares")),
+            };
+        }
+        Ok(self.shares.then_some(Opens::Shares))
+    }
 }
 
 pub(in crate::cli) fn sha256(text: &str) -> Result<[u8; 32], &'static str> {
@@ -82,13 +137,25 @@ struct Told {
     replayed_entries: u64,
     opened_rows: u64,
     erased_rows: u64,
-    keys: Vec<Key>,
+    opened_blocks: u64,
+    opened_bytes: u64,
+    opened: Vec<Table>,
+    keys: Vec<Signer>,
     holes: Vec<Hole>,
     faults: Vec<String>,
 }
 
+/// What was opened of a table.
 #[derive(Debug, Serialize)]
-struct Key {
+struct Table {
+    table: &'static str,
+    opened: u64,
+    closed: u64,
+    erased: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Signer {
     sha256: String,
     manifests: u64,
 }
@@ -103,7 +170,7 @@ struct Hole {
 impl From<&Report> for Told {
     fn from(report: &Report) -> Self {
         let keys =
-            report.keys.iter().map(|(sha256, manifests)| Key { sha256: hexadecimal(sha256), manifests: *manifests });
+            report.keys.iter().map(|(sha256, manifests)| Signer { sha256: hexadecimal(sha256), manifests: *manifests });
         let holes = report.holes.iter();
         Told {
             generations: report.generations,
@@ -116,6 +183,16 @@ impl From<&Report> for Told {
             replayed_entries: report.replayed,
             opened_rows: report.opened.values().map(|table| table.opened).sum(),
             erased_rows: report.opened.values().map(|table| table.erased).sum(),
+            opened_blocks: report.opened.values().map(|table| table.blocks).sum(),
+            opened_bytes: report.opened.values().map(|table| table.bytes).sum(),
+            opened: (report.opened.iter())
+                .map(|(&table, found)| Table {
+                    table,
+                    opened: found.opened,
+                    closed: found.closed,
+                    erased: found.erased,
+                })
+                .collect(),
             keys: keys.collect(),
             holes: holes.map(|&(before_generation, first, last)| Hole { before_generation, first, last }).collect(),
             faults: report.faults.iter().map(ToString::to_string).collect(),
@@ -154,24 +231,17 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         LevelName::Replay => Level::Replay,
         LevelName::Open => Level::Open,
     };
-    let root_key = match &arguments.root_key {
-        Some(path) => {
-            let key = read_root_key(path).map_err(Failure::usage)?;
-            Some(key.ok_or_else(|| Failure::usage(format!("{} is not there", path.display())))?)
-        }
-        None if level == Level::Open => {
-            return Err(Failure::usage("--level open takes the root key").next("give it with --root-key FILE"));
-        }
-        None => None,
-    };
+    let opens = arguments.root.find()?;
+    if (level == Level::Open) != opens.is_some() {
+        return Err(Failure::usage("--level open takes the root key, and no other level does")
+            .next("give it with --root-key FILE, --config FILE of a voter, or --shares"));
+    }
     let scratch = Scratch::make(arguments.scratch.as_deref())?;
     let request = Request {
         level,
         generation: arguments.generation,
         trusted: arguments.signed_by.clone(),
         witness,
-        root_key,
-        sample: arguments.sample,
         scratch: &scratch.0,
     };
     let progress = Progress::bytes();
@@ -179,7 +249,18 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         Event::Doing(words) => progress.say(words),
         Event::Bytes(count) => progress.add(count),
     };
-    let report = verify(&store, &request, &tell).await?;
+    let (mut report, to_open) = verify(&store, &request, &tell).await?;
+    if let (Some(to_open), Some(opens)) = (to_open, opens) {
+        let root = match opens {
+            Opens::Key(key) => key,
+            Opens::Shares => {
+                progress.keep("all else is checked; to open what is sealed takes shares of the root key");
+                gather(&to_open.known().map_err(Failure::failed)?, &to_open.cluster_id()).await?
+            }
+        };
+        let sample = if arguments.all { u64::MAX } else { arguments.sample };
+        tokio::task::block_in_place(|| to_open.open(root, sample, &mut report, &tell))?;
+    }
     drop(progress);
     let told = Told::from(&report);
     let mut fields = vec![
@@ -210,7 +291,10 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     if level >= Level::Open {
         let erased =
             if told.erased_rows > 0 { format!(", {} of erased participants", told.erased_rows) } else { String::new() };
-        fields.push(("opened", format!("{} rows{erased}", told.opened_rows)));
+        let which = if arguments.all { "all rows" } else { "a sample" };
+        fields.push(("opened", format!("{} rows, {which}{erased}", told.opened_rows)));
+        let contents = format!("{} blocks, {}, as their hashes say", told.opened_blocks, bytes(told.opened_bytes));
+        fields.push(("contents", contents));
     }
     if report.faults.is_empty() {
         fields.push(("faults", "none".into()));

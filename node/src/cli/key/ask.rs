@@ -8,12 +8,16 @@
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use kura_cluster::share::{Share, WORDS_PER_SHARE};
+use kura_cluster::ClusterId;
+use kura_cluster::seal::Key;
+use kura_cluster::share::{Gathered, Gathering, Share, WORDS_PER_SHARE};
 use rustix::fs::FileType;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::note;
+use crate::custody::Known;
 
 /// Longest input for a share, in bytes: 32 words and some blanks.
 const INPUT_BYTES_MAX: usize = 1024;
@@ -32,6 +36,26 @@ pub(in crate::cli) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failu
 pub(in crate::cli) async fn share(prompt: &str) -> Result<Share, Failure> {
     let text = text(prompt).await?;
     Share::from_words(&text).map_err(|error| Failure::new(Exit::Damaged, error))
+}
+
+/// Restores the present root key from shares that their holders type.
+pub(in crate::cli) async fn gather(known: &Known, cluster: &ClusterId) -> Result<Key, Failure> {
+    let root = known.root_check_value;
+    let set = known.sets.iter().find(|set| set.is_confirmed() && Some(set.set.root_check_value) == root);
+    let set = set.ok_or_else(|| {
+        Failure::new(Exit::NotFound, "no confirmed shares restore this cluster's root key, and its file is not here")
+            .next("put a copy of the root key where the configuration names it, and run the same again")
+    })?;
+    let mut gathering = Gathering::new(cluster, set.set.clone());
+    loop {
+        let prompt = format!("the words of a share, {} of {}", gathering.held() + 1, gathering.threshold());
+        let share = share(&prompt).await?;
+        match gathering.add(share) {
+            Ok(Gathered::Key(key)) => return Ok(key),
+            Ok(Gathered::Waiting { .. }) => {}
+            Err(error) => note(&format!("that share was not taken: {error}")),
+        }
+    }
 }
 
 /// Asks for the words of a share, on one line or several; an empty line ends them, too.

@@ -12,6 +12,8 @@ use crate::cli::status::endpoint;
 use crate::cli::status::scrub::{DAMAGED, Scrub, in_words};
 
 const LOOK: Duration = Duration::from_millis(300);
+/// A member that found damage asks the others before it ends or goes on.
+const DECIDES: Duration = Duration::from_secs(10);
 /// Looks in a row that get no answer before the member counts as gone.
 const SILENT_LOOKS_MAX: u32 = 10;
 
@@ -36,7 +38,7 @@ pub(super) async fn run(client: &ClientOption, at: &str, waits: bool, output: Ou
         note(&format!("{name}: {}", in_words(Some(&scrub))));
     }
     match scrub.result {
-        DAMAGED if !scrub.running => Err(damaged(&name, &scrub.words)),
+        DAMAGED if !scrub.running => Err(damaged(&name, &scrub.words, &goes_on_because(&operations, &name).await)),
         3 if waits => {
             Err(Failure::new(Exit::Unavailable, format!("{name} could not check its files: {}", scrub.words)))
         }
@@ -51,9 +53,31 @@ async fn found(operations: &Operations, name: &str) -> Result<Endpoint, Failure>
     Ok(Endpoint { name: member.name.clone(), address: member.address.clone() })
 }
 
-fn damaged(name: &str, words: &str) -> Failure {
-    Failure::new(Exit::Damaged, format!("{name} is damaged: {words}"))
-        .next("it has stopped; rebuild it under a new id: kura member replace")
+fn damaged(name: &str, words: &str, goes_on_because: &str) -> Failure {
+    let failure = |told: String| Failure::new(Exit::Damaged, told);
+    match goes_on_because {
+        "" => failure(format!("{name} is damaged: {words}"))
+            .next("it has stopped; rebuild it under a new id: kura member replace"),
+        why => failure(format!("{name} is damaged, and goes on, as {why}. Damaged: {words}")).next(
+            "start the members that are down, or replace the other damaged one (kura member replace): then this one \
+             stops by itself, and is replaced; where several are damaged at a time, look for one cause first",
+        ),
+    }
+}
+
+/// Why a damaged member goes on; empty if it has stopped.
+async fn goes_on_because(operations: &Operations, name: &str) -> String {
+    let end = tokio::time::Instant::now() + DECIDES;
+    while tokio::time::Instant::now() < end {
+        let Ok(status) = operations.status_of(name).await else { break };
+        let own = status.members.into_iter().find(|member| member.name == name);
+        let why = own.and_then(|member| member.scrub).unwrap_or_default().goes_on_because;
+        if !why.is_empty() {
+            return why;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    String::new()
 }
 
 async fn ended(operations: &Operations, name: &str) -> Result<wire::Scrub, Failure> {
@@ -68,6 +92,10 @@ async fn ended(operations: &Operations, name: &str) -> Result<wire::Scrub, Failu
                 let scrub = own.and_then(|member| member.scrub.clone()).unwrap_or_default();
                 if !scrub.running {
                     return Ok(scrub);
+                }
+                if scrub.waiting {
+                    progress.wait_for("the check of another member");
+                    continue;
                 }
                 progress.wait_for(&format!("{} %", scrub.bytes_done * 100 / scrub.bytes_total.max(1)));
             }

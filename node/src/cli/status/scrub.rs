@@ -14,6 +14,8 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 #[derive(Debug, Serialize)]
 pub struct Scrub {
     running: bool,
+    /// It has not begun: another member is being checked.
+    waiting: bool,
     bytes_done: u64,
     bytes_total: u64,
     /// `whole`, `damaged`, `not-ended`; null before the first.
@@ -21,6 +23,8 @@ pub struct Scrub {
     ended_ms: Option<u64>,
     index: Option<u64>,
     words: Option<String>,
+    /// Why the member goes on in spite of damage.
+    goes_on_because: Option<String>,
 }
 
 impl From<&wire::Scrub> for Scrub {
@@ -28,12 +32,14 @@ impl From<&wire::Scrub> for Scrub {
         let ended = scrub.ended_ms > 0;
         Self {
             running: scrub.running,
+            waiting: scrub.waiting,
             bytes_done: scrub.bytes_done,
             bytes_total: scrub.bytes_total,
             result: word(scrub.result),
             ended_ms: ended.then_some(scrub.ended_ms),
             index: ended.then_some(scrub.index),
             words: Some(scrub.words.clone()).filter(|words| !words.is_empty()),
+            goes_on_because: Some(scrub.goes_on_because.clone()).filter(|why| !why.is_empty()),
         }
     }
 }
@@ -57,6 +63,7 @@ pub fn in_words(scrub: Option<&wire::Scrub>) -> String {
         _ => "not checked yet".into(),
     };
     match scrub.running {
+        true if scrub.waiting => format!("{last}; waits until no other member is being checked"),
         true => format!("{last}; checking, {} %", scrub.bytes_done * 100 / scrub.bytes_total.max(1)),
         false => last,
     }

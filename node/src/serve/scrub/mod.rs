@@ -1,8 +1,14 @@
 //! When this member checks its own files, what it found last, and what follows from damage.
 //!
+//! - [`turn`]: members check one after another
+//! - [`damage`]: what follows from damage, with regard to the others
+//!
 //! Invariants
-//! - Damage is written down before the node stops: it does not start again with such files.
 //! - While copies for a check lie around, they count as old checkpoints: they may hold what was deleted.
+//! - What a check found last survives a restart, so that a member that goes on in spite of damage says so again.
+
+pub mod damage;
+mod turn;
 
 use std::fs;
 use std::io;
@@ -16,16 +22,17 @@ use tokio::sync::{Notify, watch};
 
 use super::Node;
 use crate::clock;
-use crate::scrub::{ScrubError, bytes_to_read, check_log, check_state, damaged_blob_file, in_place};
+use crate::scrub::{ScrubError, bytes_to_read, check_log, check_state, in_place};
 use crate::space::Level;
 
 /// Between two looks whether a check is due.
 const LOOK: Duration = Duration::from_secs(10);
+/// Between two looks whether it is this member's turn.
+const TURN_LOOK: Duration = Duration::from_secs(1);
 /// A check waits this long after a start, and after one that could not be carried through.
 const PAUSE_MS: u64 = 10 * 60 * 1000;
 const HOUR_MS: u64 = 60 * 60 * 1000;
-/// Before a node with damage stops, others hear of it for this long.
-const TELL: Duration = Duration::from_secs(3);
+const MINUTE_MS: u64 = 60 * 1000;
 /// The longest wait in one piece, so that a stop need not wait long.
 const NAP: Duration = Duration::from_millis(200);
 
@@ -33,8 +40,6 @@ const NAP: Duration = Duration::from_millis(200);
 const WORK: &str = "scrub-work";
 /// The last result, below `data`.
 const RESULT: &str = "scrub";
-/// What is damaged, below `data`. A node does not start beside it.
-const DAMAGED: &str = "damaged";
 
 const FORMAT: u32 = 1;
 const WHOLE: u32 = 1;
@@ -71,6 +76,7 @@ impl Scrubbing {
     pub fn read(data: &Path) -> Scrubbing {
         let kept = fs::read(data.join(RESULT)).ok().and_then(|bytes| ResultFile::decode(&bytes[..]).ok());
         let kept = kept.filter(|kept| kept.format == FORMAT).unwrap_or_default();
+        let damage = (kept.result == FOUND_DAMAGE).then(|| kept.words.clone());
         let told = v1::Scrub {
             ended_ms: kept.ended_ms,
             result: kept.result,
@@ -79,22 +85,43 @@ impl Scrubbing {
             bytes: kept.bytes,
             ..v1::Scrub::default()
         };
-        Scrubbing { told: Mutex::new(told), wanted: Notify::new(), damage: watch::Sender::new(None) }
+        Scrubbing { told: Mutex::new(told), wanted: Notify::new(), damage: watch::Sender::new(damage) }
     }
 
     fn told(&self) -> MutexGuard<'_, v1::Scrub> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a check begin now, unless one is under way.
-    pub fn ask(&self) -> v1::Scrub {
+    /// Has a check begin as soon as it is this member's turn, unless one is under way.
+    ///
+    /// # Errors
+    /// In words, if the last one ended less than `pause_minutes` ago: a check costs everybody's reads.
+    pub fn ask(&self, pause_minutes: u64) -> Result<v1::Scrub, String> {
         let mut told = self.told();
         if !told.running {
-            told.running = true;
+            let since_ms = clock::now_ms().checked_sub(told.ended_ms);
+            let pause_ms = pause_minutes.saturating_mul(MINUTE_MS);
+            if let Some(since_ms) = since_ms
+                && matches!(told.result, WHOLE | FOUND_DAMAGE)
+                && since_ms < pause_ms
+            {
+                return Err(format!(
+                    "this member's files were checked {} min ago, and one check in {pause_minutes} min is made on \
+                     request (`scrub.asked_minutes`): ask again in {} min; `kura status` shows what was found",
+                    since_ms / MINUTE_MS,
+                    (pause_ms - since_ms).div_ceil(MINUTE_MS)
+                ));
+            }
+            (told.running, told.waiting) = (true, true);
             (told.bytes_done, told.bytes_total) = (0, 0);
             self.wanted.notify_one();
         }
-        told.clone()
+        Ok(told.clone())
+    }
+
+    /// Whether a check is wanted that has not begun.
+    fn waits(&self) -> bool {
+        self.told().waiting
     }
 
     /// What is damaged, once something is.
@@ -102,21 +129,49 @@ impl Scrubbing {
         self.damage.borrow().clone()
     }
 
-    /// Tells that something is damaged.
-    fn note_damage(&self, words: &str) {
+    /// Why this member goes on in spite of damage; nothing if it does not.
+    pub fn goes_on_because(&self) -> Option<String> {
+        Some(self.told().goes_on_because.clone()).filter(|why| !why.is_empty())
+    }
+
+    /// Keeps what was found without a check.
+    fn note_damage(&self, data: &Path, words: &str) {
+        let mut told = self.told();
+        if told.result != FOUND_DAMAGE {
+            (told.result, told.words, told.ended_ms) = (FOUND_DAMAGE, words.to_owned(), clock::now_ms());
+            keep(data, &told);
+        }
+        drop(told);
         self.damage.send_if_modified(|damage| damage.is_none().then(|| *damage = Some(words.to_owned())).is_some());
     }
 
     fn ends(&self, data: &Path, result: u32, words: String, index: u64) {
         let mut told = self.told();
-        let bytes = told.bytes_done;
+        let (bytes, goes_on_because) = (told.bytes_done, std::mem::take(&mut told.goes_on_because));
         *told = v1::Scrub { ended_ms: clock::now_ms(), result, words, index, bytes, ..v1::Scrub::default() };
-        let file =
-            ResultFile { format: FORMAT, ended_ms: told.ended_ms, result, words: told.words.clone(), index, bytes };
-        drop(told);
-        if let Err(error) = write(&data.join(RESULT), &file.encode_to_vec()) {
-            tracing::warn!(%error, "the result of the check of this member's files could not be kept");
+        match result {
+            // Whatever it was, it is not there any more: the check was mended, or the file put back.
+            WHOLE => drop(self.damage.send_replace(None)),
+            FOUND_DAMAGE => {
+                told.goes_on_because = goes_on_because;
+                self.damage.send_replace(Some(told.words.clone()));
+            }
+            // A check that could not be carried through is no word on anything.
+            _ => {
+                if let Some(damage) = self.damage() {
+                    (told.result, told.words, told.goes_on_because) = (FOUND_DAMAGE, damage, goes_on_because);
+                }
+            }
         }
+        keep(data, &told);
+    }
+}
+
+fn keep(data: &Path, told: &v1::Scrub) {
+    let v1::Scrub { ended_ms, result, index, bytes, .. } = *told;
+    let file = ResultFile { format: FORMAT, ended_ms, result, words: told.words.clone(), index, bytes };
+    if let Err(error) = write(&data.join(RESULT), &file.encode_to_vec()) {
+        tracing::warn!(%error, "the result of the check of this member's files could not be kept");
     }
 }
 
@@ -130,18 +185,9 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
 
-/// What was found damaged in a data directory, if anything was.
-pub fn known_damage(data: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(data.join(DAMAGED)) {
-        Ok(words) => Ok(Some(words.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// What this member says of its checks.
 pub fn told(node: &Node) -> v1::Scrub {
-    node.scrubbing.told().clone()
+    v1::Scrub { damage: damage::known(node).unwrap_or_default(), ..node.scrubbing.told().clone() }
 }
 
 /// Whether copies for a check lie around.
@@ -162,11 +208,14 @@ pub fn clear_work(data: &Path) {
 /// Checks when it is due or asked for, for ever.
 pub async fn follow(node: Arc<Node>) {
     loop {
-        let asked = tokio::time::timeout(LOOK, node.scrubbing.wanted.notified()).await.is_ok();
-        if !asked && !is_due(&node) {
+        let pause = if node.scrubbing.waits() { TURN_LOOK } else { LOOK };
+        let asked = tokio::time::timeout(pause, node.scrubbing.wanted.notified()).await.is_ok();
+        if !asked && !node.scrubbing.waits() && !is_due(&node) {
             continue;
         }
-        node.scrubbing.told().running = true;
+        if !turn::has_come(&node).await {
+            continue;
+        }
         // The checking thread must end when the node stops: it looks whether anybody still waits for it.
         let (waits, waited_for) = watch::channel(());
         let checking = tokio::task::spawn_blocking({
@@ -185,8 +234,7 @@ pub async fn follow(node: Arc<Node>) {
             Ok(Err(error @ ScrubError::Damaged { .. })) => {
                 let words = error.to_string();
                 tracing::error!("the files of this member are damaged: {words}");
-                node.scrubbing.ends(data, FOUND_DAMAGE, words.clone(), 0);
-                node.scrubbing.note_damage(&words);
+                node.scrubbing.ends(data, FOUND_DAMAGE, words, 0);
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the files of this member could not be checked");
@@ -201,7 +249,7 @@ fn is_due(node: &Node) -> bool {
     let now_ms = clock::now_ms();
     let last = node.scrubbing.told().clone();
     let next_ms = match last.result {
-        WHOLE => last.ended_ms.saturating_add(node.config.scrub.every_hours.saturating_mul(HOUR_MS)),
+        WHOLE | FOUND_DAMAGE => last.ended_ms.saturating_add(node.config.scrub.every_hours.saturating_mul(HOUR_MS)),
         _ => last.ended_ms.saturating_add(PAUSE_MS),
     };
     now_ms >= next_ms && now_ms >= node.started_ms.saturating_add(PAUSE_MS)
@@ -257,41 +305,4 @@ fn check(node: &Node, waited_for: &watch::Receiver<()>) -> Result<u64, ScrubErro
     fs::remove_dir_all(&state).map_err(failed)?;
     check_log(&node.log, &log, &mut pace).map_err(named)?;
     Ok(index)
-}
-
-/// Waits until something of this member is known to be damaged; writes it down, and tells it for a moment.
-pub async fn wait_for_damage(node: &Node) -> String {
-    let mut watch = node.scrubbing.damage.subscribe();
-    let words = loop {
-        if let Some(words) = node.store.database().damage() {
-            break named_by_file(node, words).await;
-        }
-        let found = tokio::time::timeout(NAP, watch.wait_for(Option::is_some)).await;
-        if let Ok(Ok(found)) = found {
-            break found.clone().unwrap_or_default();
-        }
-    };
-    node.scrubbing.note_damage(&words);
-    keep_damage(&node.config.data, &words);
-    tokio::time::sleep(TELL).await;
-    words
-}
-
-/// Writes down what is damaged, so that the node does not start again.
-pub fn keep_damage(data: &Path, words: &str) {
-    let told = format!("{}: {words}\n", clock::in_japan(clock::now_ms()));
-    if let Err(error) = write(&data.join(DAMAGED), told.as_bytes()) {
-        tracing::error!(%error, "what is damaged could not be written down");
-    }
-}
-
-/// RocksDB does not name a damaged blob file: it is looked for.
-async fn named_by_file(node: &Node, words: String) -> String {
-    if crate::raft::database::file_in(&words).is_some() {
-        return words;
-    }
-    keep_damage(&node.config.data, &words);
-    let directory = node.store.database().directory().to_owned();
-    let found = tokio::task::spawn_blocking(move || damaged_blob_file(&directory)).await;
-    found.ok().flatten().unwrap_or(words)
 }
