@@ -236,7 +236,7 @@ async fn manifests(store: &ArchiveStore, trust: &Trust, first: u64) -> Result<Ve
     let mut chain = Chain::new(Some(trust.cluster_id), Vec::new(), expired).beginning_anywhere();
     let (mut manifests, mut faults) = (Vec::new(), Vec::new());
     for generation in catalog::generations(store).await?.into_iter().filter(|generation| *generation >= first) {
-        let look = |signed: kura_cluster::archive::SignedManifest, _: &mut Vec<_>| manifests.push(signed.manifest);
+        let look = |found: catalog::Found| manifests.push(found.signed.manifest);
         catalog::follow(store, &mut chain, generation, &mut faults, look).await?;
     }
     match faults.into_iter().next() {

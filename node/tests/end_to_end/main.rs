@@ -28,8 +28,9 @@ mod leap;
 mod lists;
 mod majority;
 mod memory;
-mod scrub_together;
-mod seed;
+mod open;
+mod opening;
+mod outage;
 mod proxy;
 mod race;
 mod raw;
@@ -45,11 +46,8 @@ mod roles;
 mod s3;
 mod s3_server;
 mod scrub;
-<<<<<<< HEAD
-mod seed;
-=======
 mod scrub_together;
->>>>>>> care
+mod seed;
 mod skew;
 mod space;
 mod starting;
