@@ -456,6 +456,8 @@ pub fn state_digest(summary: &Summary) -> [u8; 32] {
 }
 
 #[cfg(test)]
+mod digest;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -1,25 +1,18 @@
-//! Fuzz targets of this crate: what members, clients, operators and importers hand over. The log's forms are in
-//! [`crate::raft`], the snapshot's manifest and signatures beside what they try.
+//! Fuzz targets of this crate: what members, operators and importers hand over. The log's forms are in [`crate::raft`],
+//! clients' requests in [`crate::gateway`], snapshots and signatures beside what they try.
 //!
 //! Ordinary tests with some thousands of cases each; `make fuzz` runs them longer. Kept inputs lie in
 //! `__fuzz__/TARGET/`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Parser;
 use kura_fuzz::{Bound, CASES, DRAWN_BYTES_MAX, decode_within, target};
-use kura_proto::v1;
-use prost::Message;
 
-use crate::certificates::{Identity, Role};
 use crate::cli::Cli;
 use crate::config::NodeConfig;
 use crate::folder::recognize::content;
-use crate::gateway::caller::Caller;
-use crate::gateway::new_record::NewRecord;
-use crate::gateway::transact::Asked;
 use crate::import::participants::Table;
 use crate::import::ssmix2::message::check;
 use crate::import::ssmix2::name::Name;
@@ -157,52 +150,5 @@ target!(
         let Some(bytes) = bytes.first_chunk() else { return };
         let at_ms = u64::from_be_bytes(*bytes);
         assert_eq!(crate::clock::in_japan(at_ms).is_empty(), at_ms == 0);
-    }
-);
-
-fn application() -> Arc<Identity> {
-    Arc::new(Identity {
-        role: Role::Application,
-        name: "ehr".into(),
-        cluster: None,
-        fingerprint: [2; 32],
-        key_sha256: [3; 32],
-        not_after: i64::MAX,
-        serial: crate::certificates::Serial { issuer: [4; 32], number: vec![5] },
-    })
-}
-
-target!(
-    /// What an application asks, as far as it is looked at without knowing anything: each field is taken within its
-    /// bounds, or named in an error.
-    requests,
-    {
-        let actor = v1::Actor {
-            kind: 1,
-            facility: "F0001".into(),
-            name: "d0001".into(),
-            method: 1,
-            authenticated_ms: 1,
-            ..Default::default()
-        };
-        let record = v1::NewRecord { class: 1, media_type: "text/plain".into(), clinical_day: 20_000, ..Default::default() };
-        let whole = v1::PutWholeRequest {
-            request: Some(v1::RequestId { id: vec![1; 16].into() }),
-            actor: Some(actor),
-            participant: "0043001234567890".into(),
-            record: Some(record),
-            ..Default::default()
-        };
-        vec![whole.encode_to_vec()]
-    },
-    |bytes| {
-        let Ok(request) = v1::PutWholeRequest::decode(bytes) else { return };
-        if let Ok(caller) = Caller::parse(application(), request.actor.as_ref()) {
-            let row = caller.journalled();
-            assert!(row.name.len() <= 128 && row.facility.len() <= 128);
-        }
-        let _ = Asked::parse(request.request.as_ref(), &request);
-        let Ok(record) = NewRecord::parse(&request.participant, request.record.as_ref()) else { return };
-        assert!(record.media_type.len() <= 1024 && record.signature.len() <= 1 << 20);
     }
 );

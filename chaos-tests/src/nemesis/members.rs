@@ -1,10 +1,15 @@
 //! Members that come and go under load, and members that go over to another binary.
 
+use std::time::Duration;
+
 use super::Kind;
-use super::act::{Faults, WHOLE};
+use super::act::Faults;
 use super::setting::{Setting, Trouble, skip};
 use super::undo::Undo;
 use crate::cluster::{Cluster, missing_member};
+
+/// How long a member may take to be there again with another binary.
+const FOLLOWED: Duration = Duration::from_secs(120);
 
 impl Faults {
     /// The first half of a change of members; the second comes when it is taken back.
@@ -42,7 +47,7 @@ impl Setting {
         self.undo.push(Undo::Upgrade(leader.clone()));
         for node in &self.nodes {
             cluster.upgrade(node).await?;
-            cluster.wait_until("every member", WHOLE, missing_member).await?;
+            cluster.wait_until("every member", FOLLOWED, missing_member).await?;
         }
         self.detail = format!("all but {leader}, which led");
         self.nodes.push(leader);
