@@ -41,6 +41,7 @@ mod restore;
 mod roles;
 mod s3;
 mod s3_server;
+mod salvage;
 mod scrub;
 mod seed;
 mod skew;
