@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_cluster::row::{JournalEntry, Participant, ParticipantKeyRow, RowKey, Table};
 use kura_cluster::seal::{Key, RowContext, RowName, open_row, row};
+use kura_cluster::word::HistoryKind;
 use kura_cluster::{Command, Pseudonym, Revision};
 use prost::Message;
 
@@ -69,10 +70,22 @@ impl Old {
 
     /// The first row of a table of the registry that it put and that opens.
     pub fn registry<T: Message + Default>(&self, vault: &Vault, table: Table) -> Option<T> {
-        self.puts(table).find_map(|(key, value)| {
-            let keyring = vault.epoch(row::peek_header(value).ok()?.key_version)?;
-            self.opened(vault, &key, |context| open_row(&keyring.registry, keyring.epoch, context, value).ok())
+        self.puts(table).find_map(|(key, value)| self.registry_row(vault, &key, value))
+    }
+
+    /// The first row of a kind of the history of consents that it put and that opens.
+    pub fn history<T: Message + Default>(&self, vault: &Vault, kind: HistoryKind) -> Option<T> {
+        let mut puts = self.puts(Table::ConsentHistory);
+        puts.find_map(|(key, value)| {
+            // Table and pseudonym come first.
+            (key.as_bytes().get(17) == Some(&(kind as u8))).then_some(())?;
+            self.registry_row(vault, &key, value)
         })
+    }
+
+    fn registry_row<T: Message + Default>(&self, vault: &Vault, key: &RowKey, value: &[u8]) -> Option<T> {
+        let keyring = vault.epoch(row::peek_header(value).ok()?.key_version)?;
+        self.opened(vault, key, |context| open_row(&keyring.registry, keyring.epoch, context, value).ok())
     }
 
     /// A row sealed by a participant's data key.

@@ -3,10 +3,12 @@
 //! Invariant: an older restriction does not undo what its participant stated anew on the new timeline; that is told.
 
 use bytes::Bytes;
-use kura_cluster::consent::{is_granted, present_consent};
+use kura_cluster::consent::{present_consent, present_grant};
 use kura_cluster::id::RecordId;
-use kura_cluster::row::{Application, ErasureRow, Facility, Participant, RecordControl, RowKey, Table, User};
-use kura_cluster::word::{Action, Status};
+use kura_cluster::row::{
+    Application, ErasureRow, Facility, Grant, ParticipationConsent, RecordControl, RowKey, Table, User,
+};
+use kura_cluster::word::{Action, HistoryKind, Status};
 use kura_proto::v1;
 
 use super::super::GatewayError;
@@ -69,24 +71,19 @@ impl Salvage {
 
     async fn revoke(&self, item: &Item, participant: String, known: &Known) -> Result<Told, GatewayError> {
         let entry = &item.old.entry;
-        if !is_granted(&known.row, &entry.object) {
+        if present_grant(&known.row, &entry.object).is_none() {
             return Ok(told(Outcome::There, "not granted here"));
         }
-        let anew = |grant: &kura_cluster::row::Grant| {
-            grant.facility == entry.object && grant.revoked_ms == 0 && grant.granted_ms > entry.at_ms
-        };
-        if known.row.grants.iter().any(anew) {
+        if present_grant(&known.row, &entry.object).is_some_and(|grant| grant.granted_ms > entry.at_ms) {
             return Ok(told(Outcome::Refused, "granted anew on the new timeline"));
         }
         let vault = self.gateway.unsealed()?;
-        let row = item.old.registry::<Participant>(&vault, Table::Participant).unwrap_or_default();
-        let ended = row.grants.iter().rfind(|grant| grant.facility == entry.object && grant.revoked_ms != 0);
-        let evidence = ended.map_or("", |grant| &grant.revocation_evidence[..]);
+        let row = item.old.history::<Grant>(&vault, HistoryKind::Grant).unwrap_or_default();
         let ask = v1::RevokeRequest {
             request: request(entry),
             participant,
             facility: entry.object.clone(),
-            evidence: self.evidence(item, evidence),
+            evidence: self.evidence(item, &row.revocation_evidence),
             ..v1::RevokeRequest::default()
         };
         match self.caller(item, restricting()) {
@@ -105,12 +102,11 @@ impl Salvage {
             Some(_) => {}
         }
         let vault = self.gateway.unsealed()?;
-        let row = item.old.registry::<Participant>(&vault, Table::Participant).unwrap_or_default();
-        let evidence = row.consents.last().map_or("", |consent| &consent.withdrawal_evidence[..]);
+        let row = item.old.history::<ParticipationConsent>(&vault, HistoryKind::Consent).unwrap_or_default();
         let ask = v1::WithdrawRequest {
             request: request(entry),
             participant,
-            evidence: self.evidence(item, evidence),
+            evidence: self.evidence(item, &row.withdrawal_evidence),
             ..v1::WithdrawRequest::default()
         };
         match self.caller(item, restricting()) {

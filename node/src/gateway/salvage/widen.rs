@@ -4,12 +4,14 @@
 
 use bytes::Bytes;
 use kura_cluster::consent::is_granted;
-use kura_cluster::row::{LinkRow, Participant, Table};
-use kura_cluster::word::Action;
+use kura_cluster::row::{Grant, LinkRow, ParticipationConsent, Table};
+use kura_cluster::word::{Action, HistoryKind};
 use kura_proto::v1;
 
 use super::super::GatewayError;
+use super::super::attempt::Attempt;
 use super::super::caller::Salvaged;
+use super::super::consent_history::ended_since;
 use super::super::participant::Known;
 use super::{Disk, Item, Outcome, Salvage, Told, request, tables, told, told_of};
 
@@ -55,29 +57,27 @@ impl Salvage {
     }
 
     /// Why what lets others in again is not offered.
-    fn ended(&self, item: &Item, facility: &str, known: Option<&Known>) -> Option<&'static str> {
+    fn ended(&self, item: &Item, facility: &str, known: Option<&Known>) -> Result<Option<&'static str>, GatewayError> {
         let entry = &item.old.entry;
         let later = |facility: &str| {
             let end = self.ended.get(&(entry.pseudonym.clone(), facility.to_owned()));
             end.is_some_and(|end| *end > item.index)
         };
         if later("") || (!facility.is_empty() && later(facility)) {
-            return Some("ended later on the former timeline");
+            return Ok(Some("ended later on the former timeline"));
         }
-        let row = &known?.row;
-        let left = row.consents.iter().any(|consent| consent.withdrawn_ms >= entry.at_ms);
-        let taken_back =
-            |grant: &kura_cluster::row::Grant| grant.facility == facility && grant.revoked_ms >= entry.at_ms;
-        (left || row.grants.iter().any(taken_back)).then_some("ended since on the new timeline")
+        let Some(known) = known else { return Ok(None) };
+        let attempt = Attempt::begin(&self.gateway, entry)?;
+        let since = ended_since(&attempt, &known.pseudonym, facility, entry.at_ms)?;
+        Ok(since.then_some("ended since on the new timeline"))
     }
 
     async fn enrol(&mut self, item: &Item, participant: String, known: Option<&Known>) -> Result<Told, GatewayError> {
-        if let Some(why) = self.ended(item, "", known) {
+        if let Some(why) = self.ended(item, "", known)? {
             return Ok(told(Outcome::Refused, why));
         }
         let vault = self.gateway.unsealed()?;
-        let row = item.old.registry::<Participant>(&vault, Table::Participant);
-        let Some(consent) = row.and_then(|mut row| row.consents.pop()) else {
+        let Some(consent) = item.old.history::<ParticipationConsent>(&vault, HistoryKind::Consent) else {
             return Ok(told(Outcome::Unreadable, "the consent does not open"));
         };
         let ask = v1::EnrolRequest {
@@ -108,17 +108,16 @@ impl Salvage {
         if is_granted(&known.row, &entry.object) {
             return Ok(told(Outcome::There, "granted here"));
         }
-        if let Some(why) = self.ended(item, &entry.object, Some(known)) {
+        if let Some(why) = self.ended(item, &entry.object, Some(known))? {
             return Ok(told(Outcome::Refused, why));
         }
         let vault = self.gateway.unsealed()?;
-        let row = item.old.registry::<Participant>(&vault, Table::Participant).unwrap_or_default();
-        let granted = row.grants.iter().rfind(|grant| grant.facility == entry.object);
+        let row = item.old.history::<Grant>(&vault, HistoryKind::Grant).unwrap_or_default();
         let ask = v1::GrantRequest {
             request: request(entry),
             participant,
             facility: entry.object.clone(),
-            evidence: granted.map(|grant| grant.evidence.clone()).unwrap_or_default(),
+            evidence: row.evidence,
             ..v1::GrantRequest::default()
         };
         match self.caller(item, Salvaged::default()) {
