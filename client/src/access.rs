@@ -67,6 +67,22 @@ pub struct Access {
     pub refused_records: Vec<RefusedAccess>,
     /// The act of two, review or erasure that it belongs to.
     pub act: Option<[u8; 16]>,
+    /// Where it was written first, of what was salvaged from a former timeline after a recovery. The actor is the one of
+    /// then.
+    pub salvaged: Option<SalvagedFrom>,
+}
+
+/// Where something that was salvaged was written first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SalvagedFrom {
+    /// The former timeline.
+    pub timeline: u64,
+    /// Its log index there, as in the receipt of then.
+    pub index: u64,
+    /// When it was decided there, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The recovery staff who offered it again.
+    pub by: String,
 }
 
 /// A record that was refused in an access to several.
@@ -128,6 +144,12 @@ impl Access {
             records: records(&wire.record_ids)?,
             refused_records: wire.refused_records.into_iter().map(refused).collect::<Result<_, _>>()?,
             act: wire.act_id[..].try_into().ok(),
+            salvaged: wire.salvaged.map(|from| SalvagedFrom {
+                timeline: from.timeline,
+                index: from.index,
+                at_ms: from.at_ms,
+                by: from.by,
+            }),
         })
     }
 }

@@ -93,6 +93,7 @@ mod receipt;
 mod record;
 pub mod registry;
 mod review;
+pub mod salvage;
 pub mod tls;
 mod word;
 
@@ -104,7 +105,7 @@ mod tests;
 /// The messages of the wire, for what is handed through as it is (see [`operations`]).
 pub use kura_proto::v1 as wire;
 
-pub use access::{Access, Accesses, RefusedAccess};
+pub use access::{Access, Accesses, RefusedAccess, SalvagedFrom};
 pub use actor::{Actor, Auditor, Operator, Participant, ParticipantActor, Registrar, Stated, User};
 pub use client::{ActingClient, Client, Person};
 pub use config::{Config, ConfigError, ENDPOINTS_MAX, Endpoint, Timeouts};

@@ -241,7 +241,7 @@ impl Operations {
         handed.await
     }
 
-    async fn once<R, F>(&self, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
+    pub(crate) async fn once<R, F>(&self, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
     where
         F: Future<Output = Result<R, Failure>>,
     {
@@ -268,7 +268,7 @@ where
 }
 
 /// How long a member may take from one sign of progress to the next.
-const STEP_LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(600);
 
 fn progress(steps: tonic::Streaming<v1::MemberProgress>) -> Listing<v1::MemberProgress, OperationError> {
     let items = stream::unfold(Some((steps, false)), |state| async move {

@@ -35,6 +35,11 @@ pub struct Known {
     pub root_check_value: Option<CheckValue>,
     /// The newest epoch; 0 before the keyring has been applied.
     pub epoch: u32,
+    /// The timeline on which the root key came into use: it wraps every row anew.
+    pub root_timeline: u64,
+    /// The timeline on which the newest epoch began. Its row tells the revision before its last: after two rotations of
+    /// the root key alone this is theirs.
+    pub epoch_timeline: u64,
 }
 
 impl Known {
@@ -54,9 +59,14 @@ impl Known {
         }
         known.rotation = value(&RowKey::rotation())?.and_then(|value| RotationRow::decode(value).ok());
         let rows = snapshot.scan(&RowKey::whole_table(Table::Keyring), None, usize::MAX)?;
-        if let Some(row) = rows.last().and_then(|(_, row)| KeyringRow::decode(row.value.clone()).ok()) {
+        known.root_timeline = rows.iter().map(|(_, row)| row.header.revision.timeline).min().unwrap_or(0);
+        if let Some((header, row)) =
+            rows.last().and_then(|(_, row)| Some((row.header, KeyringRow::decode(row.value.clone()).ok()?)))
+        {
             known.epoch = row.epoch;
             known.root_check_value = row.root_check_value[..].try_into().ok();
+            known.epoch_timeline =
+                if header.replaced.is_absent() { header.revision.timeline } else { header.replaced.timeline };
         }
         Ok(known)
     }

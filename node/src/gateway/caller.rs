@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_cluster::ParticipantNumber;
 use kura_cluster::consent::{Act, Actor, Facts, Settings};
-use kura_cluster::id::{FacilityId, UserId};
-use kura_cluster::row::{ActorRow, Application, DisasterRow, Facility, Participant, RowKey, Table, User};
+use kura_cluster::id::{FacilityId, RecordId, UserId};
+use kura_cluster::row::{ActorRow, Application, DisasterRow, Facility, Participant, RowKey, SalvagedFrom, Table, User};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{ActorKind, Method, Purpose};
 use kura_proto::v1;
@@ -22,6 +22,25 @@ pub struct Caller {
     pub identity: Arc<Identity>,
     /// For whom it speaks.
     pub actor: StatedActor,
+    /// Present if this is a write of a former timeline that is offered again.
+    pub salvaged: Option<Arc<Salvaged>>,
+}
+
+/// A write of a former timeline that is offered again, for the actor who made it.
+#[derive(Debug, Clone, Default)]
+pub struct Salvaged {
+    /// Where it was written first, and who offers it.
+    pub from: SalvagedFrom,
+    /// The client's request id then. It is journalled and by it repetitions are found; too old to be remembered.
+    pub request_id: Bytes,
+    /// The id of the record that it wrote: receipts of then go on naming it.
+    pub record_id: Option<RecordId>,
+    /// Whether that record was hidden afterwards: it comes back hidden.
+    pub hidden: bool,
+    /// Whether it only narrows what others see: then it takes effect before anything is open.
+    pub restricts: bool,
+    /// Decided only: nothing is written or journalled.
+    pub rehearsed: bool,
 }
 
 /// An actor, parsed.
@@ -66,7 +85,7 @@ impl Caller {
             Role::Recovery => StatedActor::Office(ActorKind::Recovery),
             Role::Voter | Role::Backup => StatedActor::Office(ActorKind::Cluster),
         };
-        Ok(Caller { identity, actor })
+        Ok(Caller { identity, actor, salvaged: None })
     }
 
     /// The actor as the journal keeps it.

@@ -243,6 +243,12 @@ impl<'s> Journal<'s> {
             count: entry.count.max(1),
             record_ids: entry.record_ids,
             refused_records: entry.refused_records.into_iter().map(|refused| refused_told(refused, view)).collect(),
+            salvaged: entry.salvaged.map(|from| v1::SalvagedFrom {
+                timeline: from.timeline,
+                index: from.index,
+                at_ms: from.at_ms,
+                by: from.by,
+            }),
             ..v1::Access::default()
         };
         match view {

@@ -51,6 +51,7 @@ pub mod registry;
 pub mod reviews;
 pub mod rotation;
 pub mod rows;
+pub mod salvage;
 pub mod service;
 pub mod settings;
 pub mod several;
@@ -106,6 +107,8 @@ pub struct Gateway {
     served: service::Served,
     rows: rows::RowCache,
     denials: denials::Denials,
+    /// Held by the one salvage that may apply at a time.
+    salvaging: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Gateway {
@@ -138,6 +141,7 @@ impl Gateway {
             served: service::Served::default(),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
+            salvaging: Arc::default(),
         }
     }
 

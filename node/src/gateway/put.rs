@@ -211,6 +211,7 @@ pub fn write_record(
         clinical_day: record.clinical_day,
         written_ms: at_ms,
         // Hiding, hold and what replaces it outlast a further version.
+        hidden: earlier.is_some_and(|control| control.hidden) || caller.salvaged.as_ref().is_some_and(|s| s.hidden),
         ..earlier.cloned().unwrap_or_default()
     };
     attempt.put_with(&control_key, &writing.data, control_revision, &control);
@@ -253,6 +254,12 @@ pub fn asked(request: &v1::PutWholeRequest, body_sha256: &[u8; 32]) -> Result<As
     Asked::parse(request.request.as_ref(), &v1::PutWholeRequest { parts, ..request.clone() })
 }
 
+/// The id of a record: of which it is a version, or that it had on a former timeline, or a new one.
+pub fn id_of(caller: &Caller, record: &NewRecord) -> RecordId {
+    let former = caller.salvaged.as_ref().and_then(|salvaged| salvaged.record_id);
+    record.version_of.or(former).unwrap_or_else(|| RecordId(random::id()))
+}
+
 /// Whether a version may reach fewer than the record did: then it is restrictive, as narrowing is.
 pub fn may_narrow(record: &NewRecord) -> bool {
     record.version_of.is_some() && !record.addressees.is_empty()
@@ -277,7 +284,7 @@ impl Gateway {
         // Found out once, and only for a record that may be written.
         let mut signature_check: Option<Option<SignatureCheck>> = None;
         let content_id = ContentId(random::id());
-        let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
+        let record_id = id_of(caller, &record);
         let done = self
             .transact(caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use kura_cluster::command::RequestRow;
-use kura_cluster::id::{ContentId, RecordId};
+use kura_cluster::id::ContentId;
 use kura_cluster::row::{ReceiptRow, RowKey, StagingPartRow, StagingRow};
 use kura_cluster::seal::block::BLOCK_PLAINTEXT_BYTES_MAX;
 use kura_cluster::word::Action;
@@ -443,7 +443,7 @@ impl Upload<'_> {
         let Upload { gateway, caller, request, record, place, staging, parts, mut signature, .. } = self;
         let parts_count = parts.len();
         let mut body = Body { place, parts, signature_check: None };
-        let record_id = record.version_of.unwrap_or_else(|| RecordId(random::id()));
+        let record_id = put::id_of(&caller, &record);
         let done = gateway
             .transact(&caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();

@@ -177,6 +177,24 @@ pub struct Done<T> {
     pub receipt: ReceiptRow,
 }
 
+impl<T> Done<T> {
+    /// Something that was decided and not done.
+    fn rehearsed(value: T, receipt: ReceiptRow) -> Done<T> {
+        let committed = Committed {
+            revision: Revision::ABSENT,
+            journal_first: 0,
+            journal_count: 0,
+            receipt: Bytes::new(),
+            remembered: false,
+        };
+        Done { value: Some(value), committed, leader_term: 0, receipt }
+    }
+
+    fn is_rehearsed(&self) -> bool {
+        self.committed.revision == Revision::ABSENT
+    }
+}
+
 impl Gateway {
     /// Decides with `decide` until what it used stands, commits, and waits until it is applied here.
     ///
@@ -192,13 +210,16 @@ impl Gateway {
     ) -> Result<Done<T>, GatewayError> {
         let _in_flight = self.begin_call()?;
         let doing = doing.into();
+        let salvaged = caller.salvaged.as_deref();
+        // The id of what is salvaged is older than the window: repetitions are found by the journal.
+        let asked = asked.filter(|_| salvaged.is_none());
         if let Some(asked) = asked
             && asked.id.born_ms() > self.now_ms()?.saturating_add(REQUEST_AHEAD_MS_MAX)
         {
             let why = format!("was born in the future, by more than {} s", REQUEST_AHEAD_MS_MAX / 1000);
             return Err(GatewayError::invalid("request", why));
         }
-        if asked.is_some() {
+        if asked.is_some() || salvaged.is_some() {
             self.space.check_writes().map_err(|why| GatewayError::LowSpace { why })?;
         } else {
             self.space.check_reads().map_err(|why| GatewayError::LowSpace { why })?;
@@ -206,7 +227,11 @@ impl Gateway {
         let entry = JournalEntry {
             actor: Some(caller.journalled()),
             action: doing.action.number(),
-            request_id: asked.map(|a| Bytes::copy_from_slice(&a.id.0)).unwrap_or_default(),
+            request_id: match salvaged {
+                Some(salvaged) => salvaged.request_id.clone(),
+                None => asked.map(|a| Bytes::copy_from_slice(&a.id.0)).unwrap_or_default(),
+            },
+            salvaged: salvaged.map(|salvaged| salvaged.from.clone()),
             ..JournalEntry::default()
         };
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
@@ -220,7 +245,10 @@ impl Gateway {
                 Some(asked) if self.is_too_old(&asked.id, attempt.now_ms) => return Err(GatewayError::Expired),
                 // Before anything of a participant is loaded, for the same reason.
                 _ => {
-                    self.check_service(caller, doing)?;
+                    // What only takes something away is salvaged whatever is served yet.
+                    if salvaged.is_none_or(|salvaged| !salvaged.restricts && !salvaged.rehearsed) {
+                        self.check_service(caller, doing)?;
+                    }
                     Some(decide(&mut attempt)?)
                 }
             };
@@ -232,6 +260,12 @@ impl Gateway {
                         identify(&mut attempt, caller, asked, &receipt);
                     }
                     (None, None)
+                }
+                Some(Verdict::Permitted { value, .. }) if salvaged.is_some_and(|s| s.rehearsed) => {
+                    return Ok(Done::rehearsed(value, receipt));
+                }
+                Some(Verdict::Denied(reason)) if salvaged.is_some_and(|s| s.rehearsed) => {
+                    return Err(GatewayError::Denied { reason, journal_position: 0 });
                 }
                 Some(Verdict::Permitted { basis, valid_until_ms, value }) => {
                     attempt.permit(basis);
@@ -308,7 +342,7 @@ impl Gateway {
 
     /// Builds the receipt of a write, waiting for the backup if it is restrictive or asked for.
     pub async fn receipt<T>(&self, done: &Done<T>, asked: &Asked, beyond_prefecture: bool) -> v1::Receipt {
-        let reach = match beyond_prefecture {
+        let reach = match beyond_prefecture && !done.is_rehearsed() {
             true => self.reach.wait(&self.backups(), done.leader_term, done.committed.revision.index).await,
             false => crate::reach::Reached::NotWaited,
         };

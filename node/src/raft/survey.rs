@@ -108,4 +108,13 @@ impl Survey {
         let limits = Limits { bytes: READ_BYTES_MAX, entries: READ_ENTRIES_MAX };
         Ok(read_entries(&self.rocks, start, next_index(self.recovered.last), limits)?)
     }
+
+    /// One entry; none: it is not there.
+    ///
+    /// # Errors
+    /// [`SurveyError::Read`].
+    pub fn entry(&self, index: u64) -> Result<Option<Entry>, SurveyError> {
+        let limits = Limits { bytes: READ_BYTES_MAX, entries: 1 };
+        Ok(read_entries(&self.rocks, index, index + 1, limits)?.pop())
+    }
 }

@@ -137,7 +137,7 @@ pub struct Prepared {
 
 /// What the replay left beyond the last entry that was known to be committed.
 #[derive(Default)]
-struct Replayed {
+pub(super) struct Replayed {
     applied: Option<LogId>,
     tail: Vec<(Entry, Option<Outcome>)>,
     unconfirmed: u64,
@@ -302,7 +302,7 @@ impl Prepared {
 }
 
 /// Applies what the log holds beyond the state.
-fn replay(database: &Database, log: &LookedLog, committed: Place) -> Result<Replayed, TakeError> {
+pub(super) fn replay(database: &Database, log: &LookedLog, committed: Place) -> Result<Replayed, TakeError> {
     let (mut applied, mut membership, mut summary) = database.progress()?;
     let mut replayed = Replayed::default();
     loop {

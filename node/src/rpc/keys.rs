@@ -97,6 +97,7 @@ fn refused(error: SubmitError) -> Status {
 fn status(node: &Node) -> Result<v1::KeyStatusReply, Status> {
     let known = Known::read(&node.store.database()).map_err(broken)?;
     let cluster = node.identity.cluster_id;
+    let timeline = node.store.published().summary.timeline;
     let (held, needed) = node.custody.gathered().unwrap_or_default();
     let sets = known.sets.iter().map(|one| v1::ShareSet {
         fingerprint: Bytes::copy_from_slice(&one.set.fingerprint(&cluster)),
@@ -129,5 +130,7 @@ fn status(node: &Node) -> Result<v1::KeyStatusReply, Status> {
         sets: sets.collect(),
         rotation,
         alarms: known.alarms(),
+        root_key_is_of_timeline: known.root_timeline == timeline,
+        epoch_is_of_timeline: known.epoch_timeline == timeline,
     })
 }

@@ -1,6 +1,7 @@
 //! `kura.v1.Operations`: status and membership. Shows and touches no record.
 
 mod keys;
+mod salvage;
 mod status;
 
 use std::collections::BTreeSet;
@@ -214,6 +215,7 @@ impl Operations for OperationsService {
     type AddMemberStream = Progress;
     type ReplaceMemberStream = Progress;
     type RenewKeyStream = Progress;
+    type SalvageStream = ReceiverStream<Result<v1::SalvageReply, Status>>;
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         admit(&self.0.tls, Call::Status, &request)?;
@@ -303,6 +305,19 @@ impl Operations for OperationsService {
         let caller = self.caller(Call::OpenService, &request)?;
         let former = self.0.gateway.open_service(&caller, request.into_inner().level).await?;
         Ok(Response::new(v1::OpenServiceReply { former: former.number() }))
+    }
+
+    async fn salvage(
+        &self,
+        request: Request<tonic::Streaming<v1::SalvageRequest>>,
+    ) -> Result<Response<Self::SalvageStream>, Status> {
+        let identity = admit(&self.0.tls, Call::Salvage, &request)?;
+        if self.leader()?.is_some() {
+            let why = "this node does not lead, and a salvage is the leader's to serve: ask the others".into();
+            return Err(GatewayError::Unavailable { why }.into());
+        }
+        let caller = Caller::parse(identity, None)?;
+        Ok(salvage::serve(self.0.clone(), caller, request.into_inner()))
     }
 
     async fn scrub_member(

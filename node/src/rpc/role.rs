@@ -79,6 +79,8 @@ calls! {
     RotateKeys: Operator, Registrar;
     /// Serving more after a recovery.
     OpenService: Recovery;
+    /// Offering what a former member's disk has.
+    Salvage: Recovery;
     /// Forwarding an admitted membership change to the leader.
     Forward: Voter;
 }
@@ -128,6 +130,7 @@ mod tests {
              ConfirmShares: registrar\n\
              RotateKeys: registrar operator\n\
              OpenService: recovery\n\
+             Salvage: recovery\n\
              Forward: voter"
         );
     }

@@ -45,6 +45,7 @@ mod restore_memory;
 mod roles;
 mod s3;
 mod s3_server;
+mod salvage;
 mod scrub;
 mod scrub_together;
 mod seed;

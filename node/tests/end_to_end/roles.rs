@@ -79,6 +79,7 @@ pub const TABLE: &[(&str, &str)] = &[
     ("Operations/ScrubMember", "operator"),
     ("Operations/TransferLeader", "operator"),
     ("Operations/OpenService", "recovery"),
+    ("Operations/Salvage", "recovery"),
     ("Keys/KeyStatus", "registrar auditor operator recovery"),
     ("Keys/SubmitShare", "recovery"),
     ("Keys/RecordShares", "operator"),

@@ -101,6 +101,26 @@ pub struct JournalEntry {
     /// it would name nobody for a number that is not enrolled.
     #[prost(bool, tag = "22")]
     pub found_nothing: bool,
+    /// Where it was written first, of what was salvaged from a former timeline.
+    #[prost(message, optional, tag = "23")]
+    pub salvaged: Option<SalvagedFrom>,
+}
+
+/// Where something that was salvaged was written first.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SalvagedFrom {
+    /// The former timeline.
+    #[prost(uint64, tag = "1")]
+    pub timeline: u64,
+    /// Its log index there.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// When it was decided there, by that gateway's clock.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// The recovery staff who offered it again.
+    #[prost(string, tag = "4")]
+    pub by: String,
 }
 
 /// A record that was refused in an access to several.

@@ -41,6 +41,17 @@ pub(crate) struct Told {
     refused_records: Vec<Refused>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salvaged: Option<Salvaged>,
+}
+
+/// Where something that was salvaged was written first.
+#[derive(Debug, Serialize)]
+struct Salvaged {
+    timeline: u64,
+    index: u64,
+    at_ms: u64,
+    by: String,
 }
 
 /// A record that was refused in an access to several.
@@ -97,6 +108,12 @@ impl From<Access> for Told {
                 .map(|refused| Refused { record: refused.record.to_string(), denial: refused.denial })
                 .collect(),
             act: access.act.map(|id| hexadecimal(&id)),
+            salvaged: access.salvaged.map(|from| Salvaged {
+                timeline: from.timeline,
+                index: from.index,
+                at_ms: from.at_ms,
+                by: from.by,
+            }),
         }
     }
 }
@@ -141,7 +158,8 @@ impl Told {
     fn ground(&self) -> String {
         let basis = if self.denial.is_empty() { self.basis.clone() } else { format!("DENIED: {}", self.denial) };
         let ground = if self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) };
-        ground + &self.refused()
+        let salvaged = self.salvaged.as_ref().map(|from| format!(", salvaged from timeline {}", from.timeline));
+        ground + &self.refused() + &salvaged.unwrap_or_default()
     }
 
     /// What was refused of several records while others were handed out; a denial of the whole says it itself.

@@ -51,22 +51,11 @@ pub struct ReportArguments {
     config: PathBuf,
 }
 
-/// Options of `kura recover salvage`.
-#[derive(Debug, Args)]
-pub struct SalvageArguments {
-    /// The data directory of a former member. No node may run on it.
-    #[arg(long, value_name = "DIR")]
-    from: PathBuf,
-    /// The configuration of the node that was taken over: its statement, and its root key's file or credential.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-}
-
 /// A directory beside a path, for mirrors; gone when dropped.
-struct Beside(PathBuf);
+pub(super) struct Beside(pub(super) PathBuf);
 
 impl Beside {
-    fn of(path: &Path) -> Result<Beside, Failure> {
+    pub(super) fn of(path: &Path) -> Result<Beside, Failure> {
         let mut name = path.as_os_str().to_owned();
         name.push(".look");
         let folder = PathBuf::from(name);
@@ -183,39 +172,6 @@ pub fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure>
     }
     Err(Failure::new(Exit::Damaged, verified.faults.join("; "))
         .next("do not start it; take over from another survivor"))
-}
-
-/// `kura recover salvage`.
-pub async fn salvage(arguments: SalvageArguments, output: Output) -> Result<(), Failure> {
-    let config = load(&arguments.config)?;
-    let report = Report::read(&config.data).map_err(|error| Failure::new(Exit::NotFound, chain(&error)))?;
-    let provider = config.root_key.as_ref().map(Provider::new);
-    let root = provider.map_or(Ok(None), |provider| provider.read());
-    let root = root.map_err(|error| Failure::failed(chain(&error)))?;
-    let root = root.ok_or_else(|| {
-        Failure::new(Exit::NotFound, "the configuration's provider has no root key here")
-            .next("run this where the root key is a file or a credential")
-    })?;
-    let scratch = Beside::of(&config.data)?;
-    let found = crate::recovery::salvage::salvage(&arguments.from, &report, Arc::new(root), &scratch.0).await;
-    let found = found.map_err(|error| Failure::new(Exit::Damaged, chain(&error)))?;
-    if output.json {
-        return output.line(&found);
-    }
-    if !found.continues {
-        note(
-            "WARNING: the two logs part before the statement's last entry: what follows may be in the cluster already",
-        );
-    }
-    output.thing(
-        &(),
-        &[
-            ("from", format!("{} {}", found.from.kind, found.from.name)),
-            ("last entry", words(found.from.last)),
-            ("beyond the statement", format!("{} entries, {} restrict", found.entries, found.restrictive)),
-        ],
-    )?;
-    show_entries(&found.listed, output)
 }
 
 /// `kura recover report`.

@@ -1,7 +1,9 @@
 //! `kura recover …`: taking a cluster over from what survives of it (docs/recovery.md).
 
 mod apply;
+mod give_back;
 mod look;
+mod salvage;
 
 use clap::{Args, Subcommand};
 
@@ -23,10 +25,12 @@ pub enum Command {
     Verify(look::VerifyArguments),
     /// Show the statement of a take-over: what is there, what is unconfirmed, what nobody knows.
     Report(look::ReportArguments),
-    /// List what a former member's disk has that the new timeline lacks, what restricts first. Applies nothing.
-    Salvage(look::SalvageArguments),
+    /// Offer what a former member's disk has that the cluster lacks, what restricts first: a rehearsal, or --apply.
+    Salvage(salvage::Arguments),
     /// Serve the next step to applications: emergency, then reads, then writes.
     Open(OpenArguments),
+    /// The way back to a prefecture that stands again: what is done, and what is next. Changes nothing.
+    GiveBack(give_back::Arguments),
 }
 
 /// Options of `kura recover open`.
@@ -58,8 +62,9 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Apply(arguments) => apply::run(arguments, output).await,
         Command::Verify(arguments) => look::verify(arguments, output),
         Command::Report(arguments) => look::report(arguments, output),
-        Command::Salvage(arguments) => look::salvage(arguments, output).await,
+        Command::Salvage(arguments) => salvage::run(arguments, output).await,
         Command::Open(arguments) => open(arguments, output).await,
+        Command::GiveBack(arguments) => give_back::run(arguments, output).await,
     }
 }
 

@@ -47,7 +47,11 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         known.as_ref().map_or_else(|_| vec!["the state of this node cannot be read".into()], Known::alarms);
     alarms.extend(lag::alarms(&node.config.alarm, &replication_point, &archive_point));
     alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
+    let began = node.store.database().cluster_row().ok().flatten().and_then(|mut row| row.timelines.pop());
+    let began = began.unwrap_or_default();
     v1::StatusReply {
+        timeline_keys_sha256: began.voters,
+        timeline_began_ms: began.at_ms,
         cluster_name: node.identity.cluster_name.clone(),
         cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
         timeline: published.summary.timeline,
