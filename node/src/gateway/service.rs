@@ -128,7 +128,7 @@ impl Gateway {
             _ => "only reads and what restricts",
         };
         let why = format!("after a recovery this cluster is opened step by step; {served} is served yet");
-        Err(GatewayError::Unavailable { why })
+        Err(GatewayError::NotOpened { why })
     }
 
     /// Opens the next step. Answers the level from which it was taken.
