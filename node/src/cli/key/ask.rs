@@ -14,6 +14,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::note;
 
 /// Longest input for a share, in bytes: 32 words and some blanks.
 const INPUT_BYTES_MAX: usize = 1024;
@@ -32,6 +33,12 @@ pub(in crate::cli) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failu
 pub(in crate::cli) async fn share(prompt: &str) -> Result<Share, Failure> {
     let text = text(prompt).await?;
     Share::from_words(&text).map_err(|error| Failure::new(Exit::Damaged, error))
+}
+
+/// Says how many shares are there, and that one came twice.
+pub(in crate::cli) fn tell_held(before: u8, held: u8, threshold: u8) {
+    let again = if held == before { "that share was given before: another holder's is wanted; " } else { "" };
+    note(&format!("{again}{held} of {threshold} shares are there"));
 }
 
 /// Asks for the words of a share, on one line or several; an empty line ends them, too.
