@@ -167,3 +167,18 @@ fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
         layout.client(ClientFile::Operator).display()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_what_their_number_of_voters_does_not_bear() {
+        for (voters, told) in
+            [(1, Some("no loss")), (2, Some("no loss")), (3, None), (4, Some("of 1, as 3 do")), (5, None)]
+        {
+            assert_eq!(borne(voters).is_some(), told.is_some(), "{voters}");
+            assert!(borne(voters).is_none_or(|words| words.contains(told.unwrap_or_default())), "{voters}");
+        }
+    }
+}

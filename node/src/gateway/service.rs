@@ -76,7 +76,7 @@ impl Doing {
             // What a recovery needs, and what looks after it.
             Init | Facility | User | Application | Setting | Member | Key | Recover | Open | Propose | Confirm
             | Reject | ListActs | Disaster | EndDisaster | Review | ListReviews | ListRegistry | ListJournal
-            | Authenticate | Sweep | Erase | CertifyErasure => ServiceLevel::Closed,
+            | Authenticate | Sweep | Erase | CertifyErasure | ShowErasure | ListErasures => ServiceLevel::Closed,
             // It keeps records from being destroyed, and only a registrar can.
             Hold => ServiceLevel::Closed,
             // So does this; a registrar may know what of it was lost with the prefecture.
