@@ -93,7 +93,7 @@ fn what_is_asked_of_no_cluster_says_what_to_do_as_well() {
          [[endpoints]]\nname = \"voter-2\"\naddress = \"127.0.0.1:{port}\"\n"
     );
     fs::write(site.folder("here").join("client.toml"), client).unwrap();
-    let case = |code, words: &str, told| (code, "here", words.to_owned(), told);
+    let case = |code, words: &str, told: &'static [&'static str]| -> Case { (code, "here", words.to_owned(), told) };
     check(
         &site,
         &[
