@@ -45,6 +45,8 @@ pub(crate) struct Retry<'a> {
     /// Attempts that failed for reasons of one node since the last progress.
     elsewhere: usize,
     in_doubt: bool,
+    /// What a node said last since the last progress.
+    told: Option<Fault>,
     /// What a node without a leader said first, and when that was asked.
     leaderless: Option<(Fault, Instant)>,
     /// When the attempt under way began.
@@ -80,8 +82,19 @@ impl<'a> Retry<'a> {
         let lease = shared.pool.lease(shared.pool.current());
         let end = now + whole;
         let deadline = (now + patience).min(end);
-        let (leaderless, asked) = (None, now);
-        Self { shared, lease, failures: 0, elsewhere: 0, in_doubt: false, leaderless, asked, patience, deadline, end }
+        Self {
+            shared,
+            lease,
+            failures: 0,
+            elsewhere: 0,
+            in_doubt: false,
+            told: None,
+            leaderless: None,
+            asked: now,
+            patience,
+            deadline,
+            end,
+        }
     }
 
     /// The channel of the attempt to make now.
@@ -109,6 +122,7 @@ impl<'a> Retry<'a> {
         self.failures = 0;
         self.elsewhere = 0;
         self.leaderless = None;
+        self.told = None;
         self.deadline = (Instant::now() + self.patience).min(self.end);
     }
 
@@ -148,7 +162,12 @@ impl<'a> Retry<'a> {
         if over || Instant::now() + pause + ATTEMPT_LEAST > self.deadline {
             // What is wrong with the request itself is so in every attempt; no doubt is left.
             let certain = matches!(failure.fault, Fault::Invalid(_) | Fault::Unfit(_)) && !failure.in_doubt;
-            return Err(Failed { in_doubt: self.in_doubt && !certain, fault: failure.fault });
+            // What a node says of the cluster says more than that another node was not reached.
+            let fault = if failure.is_told() { None } else { self.told.take() };
+            return Err(Failed { in_doubt: self.in_doubt && !certain, fault: fault.unwrap_or(failure.fault) });
+        }
+        if failure.is_told() {
+            self.told = Some(failure.fault);
         }
         tracing::debug!(attempt = self.failures, node = %self.shared.pool.names()[self.lease.place], "attempt failed; trying again");
         sleep(pause).await;

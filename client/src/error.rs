@@ -270,7 +270,7 @@ error_family!(
 /// Why an operator's command failed.
 OperationError {
     /// Whether it took effect is not known: look at the status.
-    #[error("whether the command took effect is not known; look at the status ({message})")]
+    #[error("whether the command took effect is not known ({message})")]
     InDoubt {
         /// What happened.
         message: String

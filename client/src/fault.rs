@@ -119,6 +119,8 @@ pub enum Reason {
     Unavailable,
     /// The nodes that answer have no leader: the cluster has no majority.
     NoLeader,
+    /// After a recovery the cluster does not serve this yet: recovery staff opens it step by step.
+    NotOpened,
     /// More is asked of the cluster than it takes.
     Overloaded,
     /// What the decision rested on kept changing.
@@ -271,6 +273,12 @@ impl Failure {
         matches!(&self.fault, Fault::Later(later) if later.reason == Reason::NoLeader)
     }
 
+    /// Whether a node said so itself, rather than that none was reached or that time ran out.
+    pub fn is_told(&self) -> bool {
+        let is_overdue = matches!(&self.fault, Fault::Later(later) if later.reason == Reason::Deadline);
+        !self.transport && !is_overdue
+    }
+
     /// Whether it is the node that cannot, so that later calls had better begin at another.
     pub fn is_of_this_node(&self) -> bool {
         matches!(&self.fault, Fault::Later(later) if matches!(later.reason, Reason::Unavailable | Reason::NoLeader | Reason::Clock))
@@ -326,6 +334,8 @@ fn from_detail(detail: v1::ErrorDetail, message: &str) -> Failure {
         "overloaded" => Failure::later(Reason::Overloaded, message, Again::Soon),
         "unavailable" | "unknown-outcome" => Failure::later(Reason::Unavailable, message, Again::Soon),
         "no-leader" => Failure::later(Reason::NoLeader, message, Again::Soon),
+        // People have to open it; the nodes all tell the same.
+        "not-opened" => Failure::later(Reason::NotOpened, message, Again::Never),
         "low-space" => Failure::later(Reason::LowSpace, message, Again::Elsewhere),
         "clock" => Failure::later(Reason::Clock, message, Again::Elsewhere),
         // Words of later versions: their retry field says what to do.
@@ -340,7 +350,11 @@ fn without_details(status: &tonic::Status) -> Failure {
     let message = status.message().to_owned();
     let made_here = std::error::Error::source(status).is_some();
     match status.code() {
-        _ if made_here => Failure::cut(format!("the connection was lost: {message}")),
+        // What the transport says of it is for programmers.
+        _ if made_here => {
+            tracing::debug!(message, "a connection was lost");
+            Failure::cut("the connection to a node was lost".into())
+        }
         Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => {
             Failure::never(Fault::Invalid(Invalid { field: None, limit: None, message }))
         }
@@ -400,6 +414,7 @@ pub(crate) mod tests {
             ("unavailable", 2, 1, "Later", Again::Soon, false),
             ("unavailable", 2, 3, "Later", Again::Soon, true),
             ("unknown-outcome", 2, 0, "Later", Again::Soon, true),
+            ("not-opened", 2, 1, "Later", Again::Never, false),
             ("low-space", 2, 1, "Later", Again::Elsewhere, false),
             ("clock", 2, 1, "Later", Again::Elsewhere, false),
             ("of-a-later-version", 2, 1, "Later", Again::Soon, false),

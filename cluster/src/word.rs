@@ -292,6 +292,10 @@ vocabulary!(
     Authenticate = 65, "authenticate";
     /// A hidden record was shown again.
     Unhide = 66, "unhide";
+    /// How far an erasure has come was looked at.
+    ShowErasure = 67, "show-erasure";
+    /// The erasures were listed.
+    ListErasures = 68, "list-erasures";
     /// Custody of the root key: shares recorded or confirmed, keys rotated, unsealing by shares.
     Key = 80, "key";
     /// A timeline was begun: a take-over or a restore.

@@ -11,6 +11,7 @@ use kura_cluster::timeline::{TimelineError, Trust};
 use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
 use prost::Message;
+use tonic::{Code, Status};
 use zeroize::Zeroize;
 
 use crate::archive::ArchiveStore;
@@ -50,6 +51,9 @@ pub enum JoinError {
     /// Nobody answered with an id.
     #[error("no member let this node join: {0}")]
     Refused(String),
+    /// No member could be asked, or none that answers can do it now.
+    #[error("no member could be asked: {0}")]
+    Unreached(String),
     /// A member's answer makes no sense.
     #[error("{peer} answered with a malformed {what}")]
     Answer {
@@ -115,16 +119,35 @@ pub async fn join(config: &NodeConfig, seed_from: Option<SeedFrom<'_>>) -> Resul
         return Err(IdentityFileError::Exists { path: config.data.join("identity") }.into());
     }
     let tls = ClientTls::load(config.tls_files())?;
-    let mut answers = Vec::new();
+    let (mut answers, mut is_refused) = (Vec::new(), false);
     for peer in &config.peers {
         let endpoint = Endpoint { name: peer.name.clone(), address: peer.address.clone() };
         match join_through(config, &tls, &endpoint, root_file.as_ref(), seed_from.as_ref()).await {
             Ok(report) => return Ok(report),
-            Err(JoinError::Refused(why)) => answers.push(why),
+            Err(JoinError::Refused(why)) => {
+                is_refused = true;
+                answers.push(why);
+            }
+            Err(JoinError::Unreached(why)) => answers.push(why),
             Err(error) => return Err(error),
         }
     }
-    Err(if answers.is_empty() { JoinError::NoPeers } else { JoinError::Refused(answers.join("; ")) })
+    Err(match answers.join("; ") {
+        _ if answers.is_empty() => JoinError::NoPeers,
+        answers if is_refused => JoinError::Refused(answers),
+        answers => JoinError::Unreached(answers),
+    })
+}
+
+/// What a member answered that did not let the node join; or that none was reached, or that it may be asked again.
+fn not_let(name: &str, status: &Status) -> JoinError {
+    let why = format!("{name}: {}", status.message());
+    match status.code() {
+        Code::PermissionDenied | Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => {
+            JoinError::Refused(why)
+        }
+        _ => JoinError::Unreached(why),
+    }
 }
 
 async fn join_through(
@@ -139,7 +162,7 @@ async fn join_through(
     let mut client = PeerClient::new(channel);
     let mut request = tonic::Request::new(v1::JoinRequest { name: config.name.clone() });
     request.set_timeout(CALL_TIMEOUT);
-    let reply = client.join(request).await.map_err(|status| refused(status.message().to_owned()))?.into_inner();
+    let reply = client.join(request).await.map_err(|status| not_let(&endpoint.name, &status))?.into_inner();
     let malformed = |what| JoinError::Answer { peer: endpoint.name.clone(), what };
     let cluster_id = ClusterId::from_slice(&reply.cluster_id).map_err(|_| malformed("cluster id"))?;
     if reply.raft_id == 0 {
@@ -158,7 +181,7 @@ async fn join_through(
         let request = v1::RootKeyRequest { name: config.name.clone(), cluster_id: reply.cluster_id.clone() };
         let mut request = tonic::Request::new(request);
         request.set_timeout(CALL_TIMEOUT);
-        let handed = client.hand_root_key(request).await.map_err(|status| refused(status.message().to_owned()))?;
+        let handed = client.hand_root_key(request).await.map_err(|status| not_let(&endpoint.name, &status))?;
         let mut bytes: [u8; 32] = handed.into_inner().root_key[..].try_into().map_err(|_| malformed("root key"))?;
         let key = kura_cluster::seal::Key::from_bytes(&mut bytes);
         bytes.zeroize();

@@ -91,6 +91,31 @@ async fn what_one_node_refuses_for_itself_each_is_asked_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_says_is_told_and_not_that_another_is_dead() {
+    // The limit lets the dead node be asked last as often as not.
+    for limit_ms in [300, 340, 380, 420] {
+        for (kind, reason) in [("unavailable", Reason::Unavailable), ("overloaded", Reason::Overloaded)] {
+            let cluster = Cluster::start(2, Timeouts::default()).await;
+            cluster.whims(0, vec![Whim::Fails(crate::fault::tests::status(kind, 2, 1)); 10_000]);
+            cluster.nodes[1].die();
+            let get = doctor(&cluster.client).get(&number(), RecordId::from_bytes(RECORD));
+            let error = get.time_limit(Duration::from_millis(limit_ms)).await.unwrap_err();
+            let GetError::Later(later) = &error else { panic!("{error}") };
+            assert_eq!((later.reason(), later.to_string().as_str()), (reason, "told so"), "{kind}, {limit_ms} ms");
+        }
+    }
+    // What only people can change is told at once.
+    let cluster = Cluster::start(2, Timeouts::default()).await;
+    cluster.nodes[0].die();
+    cluster.whims(1, [Whim::Fails(crate::fault::tests::status("not-opened", 2, 1))]);
+    let began = Instant::now();
+    let error = doctor(&cluster.client).get(&number(), RecordId::from_bytes(RECORD)).await.unwrap_err();
+    assert!(matches!(&error, GetError::Later(later) if later.reason() == Reason::NotOpened), "{error}");
+    assert!(began.elapsed() < Timeouts::default().call(), "{:?}", began.elapsed());
+    assert_eq!(cluster.store().gets.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replies_of_a_timeline_that_was_left_are_refused() {
     let cluster = Cluster::start(2, brisk()).await;
     cluster.whims(0, [Whim::Timeline(1), Whim::Timeline(0)]);

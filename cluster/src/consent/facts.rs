@@ -150,6 +150,8 @@ pub enum Act<'a> {
     Revoke {
         /// The facility whose grant it is.
         named: &'a str,
+        /// Whether that facility is registered, active or not.
+        registered: bool,
         /// Reference to the evidence; a participant needs none.
         evidence: &'a str,
     },

@@ -116,7 +116,9 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
             let returned = (returned, reviewed);
             participant::grant_by_facility(facts, facility, (beneficiary, evidence), own_grants, returned)
         }
-        Act::Revoke { named, evidence } => participant::revoke_by_facility(facts, facility, named, evidence),
+        Act::Revoke { named, registered, evidence } => {
+            participant::revoke_by_facility(facts, facility, (named, registered), evidence)
+        }
         Act::Withdraw { evidence } => participant::withdraw_by_facility(facts, evidence),
         Act::ShowConsent => participant::granted(facts, facility).map(|_| Basis::Grant.into()),
         Act::Write { class, clinical_day, addressees, earlier, related } => {
@@ -143,7 +145,8 @@ fn participant(facts: &Facts<'_>) -> Ruling {
     match facts.act {
         Act::Grant { beneficiary, .. } => participant::may_benefit(beneficiary).map(|_| ())?,
         Act::List | Act::ReadSeveral | Act::Read { .. } => record::may_read_own(facts)?,
-        Act::Revoke { .. } | Act::Withdraw { .. } | Act::ShowConsent | Act::ListAccesses => {}
+        Act::Revoke { registered, .. } => participant::may_be_revoked(registered)?,
+        Act::Withdraw { .. } | Act::ShowConsent | Act::ListAccesses => {}
         Act::AskErasure { .. } | Act::StopErasure { .. } => {}
         _ => return Err(Denial::ActorMayNot),
     }

@@ -250,8 +250,14 @@ pub fn grant_by_facility(
 
 /// A facility's user enters that a participant takes a grant back. One that is not there is taken back only by
 /// facilities that know the participant: to others it would tell who is enrolled, and change nothing.
-pub fn revoke_by_facility(facts: &Facts<'_>, facility: &Facility, named: &str, evidence: &str) -> Ruling {
+pub fn revoke_by_facility(
+    facts: &Facts<'_>,
+    facility: &Facility,
+    (named, registered): (&str, bool),
+    evidence: &str,
+) -> Ruling {
     has_evidence(evidence)?;
+    may_be_revoked(registered)?;
     taking_part(facts)?;
     if !is_granted(enrolled(facts)?, named) {
         known_to(facts, facility)?;
@@ -263,6 +269,12 @@ pub fn revoke_by_facility(facts: &Facts<'_>, facility: &Facility, named: &str, e
 pub fn withdraw_by_facility(facts: &Facts<'_>, evidence: &str) -> Ruling {
     has_evidence(evidence)?;
     taking_part(facts).map(|_| Basis::Evidence.into())
+}
+
+/// An id that no facility has is a slip of the pen: taking back what it never had must not look done. Whether the
+/// facility is active plays no part.
+pub fn may_be_revoked(registered: bool) -> Result<(), Denial> {
+    if registered { Ok(()) } else { Err(Denial::FacilityUnknown) }
 }
 
 /// Only a registered, active facility can be named.

@@ -74,7 +74,8 @@ struct Told {
 #[derive(Debug, Serialize)]
 struct Change {
     field: String,
-    before: String,
+    /// None: what is there by now is not what it was proposed for.
+    before: Option<String>,
     after: String,
 }
 
@@ -82,10 +83,7 @@ impl Told {
     fn of(act: &Act, with_changes: bool) -> Self {
         // What a closed act replaced, and what a stale one would replace by now, is not what it was proposed for.
         let is_fresh = act.state == ActState::Proposed && !act.stale;
-        let change = |Difference { field, before, after }| {
-            let before = if is_fresh { before } else { "(not kept)".to_owned() };
-            Change { field, before, after }
-        };
+        let change = |Difference { field, before, after }| Change { field, before: is_fresh.then_some(before), after };
         let changes = if with_changes { act.differences().into_iter().map(change).collect() } else { Vec::new() };
         Self {
             act: act.id.to_string(),
@@ -165,10 +163,16 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     }
 }
 
+/// Field by field. Of an act that is closed or stale only what it asks for: what it was to replace is not kept.
 fn changes(told: &Told) -> String {
-    let mut rows = table(&["field", "before", "after"]);
+    let is_fresh = told.changes.iter().all(|change| change.before.is_some());
+    let mut rows = if is_fresh { table(&["field", "before", "after"]) } else { table(&["field", "as proposed"]) };
     for Change { field, before, after } in &told.changes {
-        rows.add_row([field.clone(), readable(field, before), readable(field, after)]);
+        let after = readable(field, after);
+        match before {
+            Some(before) => rows.add_row([field.clone(), readable(field, before), after]),
+            None => rows.add_row([field.clone(), after]),
+        };
     }
     shown(rows)
 }

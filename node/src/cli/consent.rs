@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::acting::ActingOptions;
 use super::exit::Failure;
+use super::given::text;
 use super::number::NumberArgument;
 use super::output::{Output, moment, note, table};
 use super::receipt;
@@ -29,10 +30,11 @@ pub struct FacilityArguments {
     /// The participant's number; `-` reads it from standard input.
     number: NumberArgument,
     /// The facility.
+    #[arg(value_parser = text)]
     facility: String,
     /// Reference to the evidence; a facility's user must give one.
-    #[arg(long, default_value = "")]
-    evidence: String,
+    #[arg(long, value_parser = text)]
+    evidence: Option<String>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -43,8 +45,8 @@ pub struct WithdrawArguments {
     /// The participant's number; `-` reads it from standard input.
     number: NumberArgument,
     /// Reference to the evidence; a facility's user must give one.
-    #[arg(long, default_value = "")]
-    evidence: String,
+    #[arg(long, value_parser = text)]
+    evidence: Option<String>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -80,8 +82,8 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     }
 }
 
-async fn change(change: ConsentChange, evidence: String, output: Output) -> Result<(), Failure> {
-    receipt::print(&change.evidence(evidence).await?, output)
+async fn change(change: ConsentChange, evidence: Option<String>, output: Output) -> Result<(), Failure> {
+    receipt::print(&change.evidence(evidence.unwrap_or_default()).await?, output)
 }
 
 /// Consents, as they are printed.
@@ -152,7 +154,7 @@ pub async fn show(arguments: ShowArguments, output: Output) -> Result<(), Failur
         return Ok(());
     }
     let by = |facility: &str| if facility.is_empty() { "the participant".to_owned() } else { facility.to_owned() };
-    let mut grants = table(&["facility", "granted", "entered by", "evidence", "ended", "ended by", ""]);
+    let mut grants = table(&["facility", "granted", "entered by", "evidence", "ended", "ended by", "note"]);
     for grant in &told.grants {
         grants.add_row([
             grant.facility.clone(),

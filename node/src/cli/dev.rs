@@ -36,6 +36,7 @@ struct Told {
     directory: PathBuf,
     nodes: Vec<Node>,
     clients: Vec<PathBuf>,
+    archives: Vec<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,6 +90,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     };
     drop(progress);
     tell(&cluster, output)?;
+    if let Some(words) = borne(voters) {
+        note(&words);
+    }
     loop {
         tokio::select! {
             _ = interrupted.recv() => break,
@@ -108,6 +112,19 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     Err(Failure::failed(format!("{} did not stop in order; see their logs", badly.join(", "))))
 }
 
+/// What a number of voters does not bear, if that is not what people expect of it.
+fn borne(voters: u32) -> Option<String> {
+    let bears = voters.saturating_sub(1) / 2;
+    match voters {
+        1 | 2 => Some("note: fewer than 3 voters bear no loss: when one is down nothing is served".into()),
+        _ if voters.is_multiple_of(2) => Some(format!(
+            "note: {voters} voters bear the loss of {bears}, as {} do: more than half have to run",
+            voters - 1
+        )),
+        _ => None,
+    }
+}
+
 fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
     let layout = cluster.layout();
     let node = |member: &crate::dev::Member| Node {
@@ -121,6 +138,7 @@ fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
         directory: layout.directory().to_owned(),
         nodes: cluster.plan().members.iter().map(node).collect(),
         clients: ClientFile::ALL.map(|file| layout.client(file)).to_vec(),
+        archives: cluster.plan().members.iter().filter(|one| one.backup).map(|one| layout.archive(&one.name)).collect(),
     };
     if output.json {
         return output.line(&told);
@@ -135,6 +153,9 @@ fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
     for path in told.clients {
         output.text(&format!("  {}", path.display()))?;
     }
+    for path in told.archives {
+        output.text(&format!("archive (for kura archive): {}", path.display()))?;
+    }
     if layout.shares().exists() {
         output.text(&format!(
             "shares of the root key, 2 of 3, for trying recovery (kept like this here alone): {}",
@@ -145,4 +166,19 @@ fn tell(cluster: &Cluster, output: Output) -> Result<(), Failure> {
         "for example:\n  kura status --client {}\nCtrl-C stops the cluster; the same command starts it again.",
         layout.client(ClientFile::Operator).display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_what_their_number_of_voters_does_not_bear() {
+        for (voters, told) in
+            [(1, Some("no loss")), (2, Some("no loss")), (3, None), (4, Some("of 1, as 3 do")), (5, None)]
+        {
+            assert_eq!(borne(voters).is_some(), told.is_some(), "{voters}");
+            assert!(borne(voters).is_none_or(|words| words.contains(told.unwrap_or_default())), "{voters}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
+use super::given::text;
 use super::output::{Output, moment};
 use super::receipt;
 use super::registry::Because;
@@ -26,6 +27,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct DeclareArguments {
     /// Its name.
+    #[arg(value_parser = text)]
     name: String,
     /// How many hours from now it lasts, also if it is confirmed later.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=2160))]
@@ -37,7 +39,7 @@ pub struct DeclareArguments {
     #[arg(long)]
     kind: Vec<FacilityKind>,
     /// A facility that needs no flag.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     facility: Vec<String>,
     /// By what the caps on emergencies are multiplied.
     #[arg(long, default_value_t = 1)]
@@ -69,8 +71,10 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         }
         Command::Show(client) => {
             let found = client.connect().await?.registry().disaster().await?;
-            let (disaster, in_force) =
-                found.ok_or_else(|| Failure::new(Exit::NotFound, "no disaster was ever declared"))?;
+            let (disaster, in_force) = found.ok_or_else(|| {
+                Failure::new(Exit::NotFound, "no disaster was ever declared")
+                    .next("`kura disaster declare` proposes one")
+            })?;
             let told = Told { in_force, disaster };
             let one = &told.disaster;
             let words = |words: Vec<&'static str>| words.join(", ");

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::acting::ActingOptions;
 use super::exit::Failure;
+use super::given::text;
 use super::number::NumberArgument;
 use super::output::{Output, moment, note};
 use super::record;
@@ -24,7 +25,7 @@ pub struct OpenArguments {
     /// The participant's number; `-` reads it from standard input.
     number: NumberArgument,
     /// Why: the participant and the auditors read it.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     reason: String,
     #[command(flatten)]
     acting: ActingOptions,

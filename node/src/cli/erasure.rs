@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::acting::{ActingOptions, ClientOption};
 use super::exit::{Exit, Failure};
+use super::given::text;
 use super::number::NumberArgument;
 use super::output::{Output, hexadecimal, moment, table};
 use super::receipt;
@@ -18,8 +19,8 @@ pub enum Command {
         /// The participant's number; `-` reads it from standard input.
         number: NumberArgument,
         /// Reference to the evidence; a registrar must give one.
-        #[arg(long, default_value = "")]
-        evidence: String,
+        #[arg(long, value_parser = text)]
+        evidence: Option<String>,
         #[command(flatten)]
         acting: ActingOptions,
     },
@@ -35,8 +36,8 @@ pub enum Command {
         /// The participant's number; `-` reads it from standard input.
         number: NumberArgument,
         /// Why.
-        #[arg(long, default_value = "")]
-        reason: String,
+        #[arg(long, value_parser = text)]
+        reason: Option<String>,
         #[command(flatten)]
         acting: ActingOptions,
     },
@@ -71,7 +72,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             let number = number.read()?;
             let change = match acting.as_participant {
                 true => person(&acting, &number).await?.ask_erasure(),
-                false => office(&acting).await?.ask(&number, evidence),
+                false => office(&acting).await?.ask(&number, evidence.unwrap_or_default()),
             };
             change_it(change, output).await
         }
@@ -82,8 +83,8 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Stop { number, reason, acting } => {
             let number = number.read()?;
             let change = match acting.as_participant {
-                true => person(&acting, &number).await?.stop_erasure(reason),
-                false => office(&acting).await?.stop(&number, reason),
+                true => person(&acting, &number).await?.stop_erasure(reason.unwrap_or_default()),
+                false => office(&acting).await?.stop(&number, reason.unwrap_or_default()),
             };
             change_it(change, output).await
         }

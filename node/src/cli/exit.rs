@@ -13,7 +13,7 @@ use kura_client::{
 };
 
 use super::output::note;
-use super::refusal;
+use super::{given, refusal};
 use crate::clock::now_ms;
 use crate::identity::IdentityFileError;
 use crate::leap;
@@ -168,13 +168,54 @@ pub(crate) fn not_made(error: &(dyn std::error::Error + 'static)) -> Failure {
 
 const ASK_OUTCOME: &str = "ask what became of it with the same --client: kura record outcome";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
-const CHECK_ID: &str = "check the id; the `list` command of the same thing shows what there is";
+const CLIENT_FILES: &str = "check certificate, CA and node names in the client configuration (--client)";
 const LOOK_FIRST: &str = "what is there already stays as it is: look at it (`list`), then change it, or give another id if this is another thing";
+
+/// What to do about something that is not there, by the words that name it.
+const MISSING: &[(&str, &str)] = &[
+    ("the act", "check the id: `kura act list --all` shows them"),
+    ("an erasure", "check the number: `kura erasure list` shows the erasures; `kura erasure ask` asks for one"),
+    ("a review", "check the id: `kura review list` shows those that are open, with --closed the others"),
+    ("not a member", "check the name: `kura member list` shows the members"),
+    ("an approved member", "approve it first: `kura member approve FILE --address HOST:PORT`"),
+    ("an approved next key", "approve it first: `kura member approve FILE --renew-key`"),
+    ("set of shares", "check the fingerprint: `kura key status` shows the sets"),
+    ("rotation", "`kura key status` shows what is under way"),
+    ("the registration", "register it first, with `add`"),
+    ("card", "check the serial; the present card is the one issued last"),
+    ("linked to this id", "check the id; a user of the facility links one: `kura participant link NUMBER ID`"),
+    ("a consent at that time", "ask for a later day (--as-of), or leave it out"),
+    ("a part of", "`kura record show` names the parts"),
+    ("upload", "send it again from the start"),
+    (
+        "facility-unknown",
+        "check the facility's id: `kura facility list` shows them; a registrar registers it: `kura facility add`",
+    ),
+];
+
+fn missing(words: &str) -> &'static str {
+    let found = MISSING.iter().find(|(what, _)| words.contains(what));
+    found.map_or("check what was named: it is not there", |(_, next)| next)
+}
+
+/// What to do about a certificate or role that does not fit.
+fn unfit(words: &str) -> &'static str {
+    match words {
+        words if words.contains("it takes one of role") => "use the client configuration of such a role (--client)",
+        words if words.contains("ask for a new one") || words.contains("renew it") => {
+            "have the CA sign a new one (docs/operations.md, \"Certificates\")"
+        }
+        _ => CLIENT_FILES,
+    }
+}
 
 /// What to do about something that cannot be done now.
 fn when(reason: Reason) -> &'static str {
     match reason {
         Reason::NoLeader => "start the voters that are down: more than half of them have to answer (`kura status`)",
+        Reason::NotOpened => {
+            "recovery staff opens the next step (`kura recover open`); `kura status` tells how far it is opened"
+        }
         Reason::LowSpace => "make space on the nodes' disks (docs/operations.md, \"Low disk space\"), then try again",
         Reason::Clock => "mend the clock of the node that says so (NTP), then try again",
         Reason::Overloaded | Reason::Contended => "try again in a moment, with less at once",
@@ -191,10 +232,9 @@ macro_rules! from_family {
                 let $failure = |exit| Failure::new(exit, chain(&error));
                 match &error {
                     $name::Denied(denial) => refusal::failure(denial),
-                    $name::Unfit(_) => $failure(Exit::Denied)
-                        .next("use the client configuration of the role that this takes (--client)"),
-                    $name::Invalid(_) => $failure(Exit::Usage),
-                    $name::NotFound(_) => $failure(Exit::NotFound).next(CHECK_ID),
+                    $name::Unfit(words) => $failure(Exit::Denied).next(unfit(&words.to_string())),
+                    $name::Invalid(invalid) => Failure::usage(given::named(invalid.field(), chain(&error))),
+                    $name::NotFound(what) => $failure(Exit::NotFound).next(missing(&what.to_string())),
                     $name::Later(later) => $failure(Exit::Unavailable).next(when(later.reason())),
                     $name::Broken(_) => $failure(Exit::Failed).next("this is a bug: report it with the node's log"),
                     $($extra)*
@@ -242,7 +282,8 @@ from_family! {
         JournalError::OtherCluster {} => failure(Exit::Usage).next("name this cluster's own head file"),
     }
     OperationError |failure| {
-        OperationError::InDoubt { .. } => failure(Exit::Unknown).next("look at `kura member list`"),
+        OperationError::InDoubt { .. } => failure(Exit::Unknown)
+            .next("`kura member list` shows whether it did; if not, run the same again: it goes on where it was"),
     }
 }
 
@@ -252,10 +293,11 @@ impl From<ConnectError> for Failure {
         let failure = |exit| Failure::new(exit, chain(&error));
         match &error {
             ConnectError::NoNode { .. } if retry => failure(Exit::Unavailable).next("check that the nodes run"),
-            ConnectError::NoNode { .. } => {
-                failure(Exit::Denied).next("check certificate, CA and node names in the client configuration")
+            ConnectError::NoNode { nodes } => {
+                let words: Vec<&str> = nodes.iter().map(|node| &node.message[..]).collect();
+                failure(Exit::Denied).next(unfit(&words.join("; ")))
             }
-            _ => failure(Exit::Usage),
+            _ => failure(Exit::Usage).next(CLIENT_FILES),
         }
     }
 }
@@ -263,14 +305,19 @@ impl From<ConnectError> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Failure::usage(chain(&error))
+            .next("check the file (--client or KURA_CLIENT); packaging/client.example.toml is one")
     }
 }
 
 impl From<NotCommitted> for Failure {
     fn from(error: NotCommitted) -> Self {
         match error {
-            NotCommitted::Absent => Failure::new(Exit::NotFound, error),
-            NotCommitted::Forgotten => Failure::new(Exit::Unknown, error),
+            NotCommitted::Absent => {
+                Failure::new(Exit::NotFound, error).next("nothing of it was committed: write it anew")
+            }
+            NotCommitted::Forgotten => {
+                Failure::new(Exit::Unknown, error).next("look for what it wrote before writing it anew")
+            }
         }
     }
 }
@@ -329,6 +376,14 @@ mod tests {
         for (failure, exit) in table {
             assert_eq!(failure.exit, exit, "{failure}");
         }
+        // Whoever is told that something is not there is told where to look.
+        for what in ["the act is not there", "an erasure of this participant is not there", "v is not a member"] {
+            assert!(missing(what).contains("list`"), "{what}");
+        }
+        assert!(
+            unfit("a certificate of role auditor may not do this: it takes one of role registrar")
+                .contains("such a role")
+        );
         let unknown = Failure::from(PutError::Unknown { request });
         assert!(unknown.next.unwrap().contains(&request.to_string()));
         let body = Failure::from(PutError::Body { source: std::io::Error::other("the disk is gone") });

@@ -21,6 +21,7 @@ mod emergency;
 mod erasure;
 mod exit;
 mod export;
+mod given;
 mod import;
 mod key;
 mod member;

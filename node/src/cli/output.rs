@@ -45,11 +45,22 @@ impl Output {
         heading: &[&str],
         row: impl Fn(&T) -> Vec<String>,
     ) -> Result<(), Failure> {
+        self.list_or("none", items, heading, row)
+    }
+
+    /// The same, with words for an empty list: what was looked for.
+    pub fn list_or<T: Serialize>(
+        &self,
+        none: &str,
+        items: &[T],
+        heading: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Result<(), Failure> {
         if self.json {
             return items.iter().try_for_each(|item| self.line(item));
         }
         if items.is_empty() {
-            note("none");
+            note(none);
             return Ok(());
         }
         let mut table = self::table(heading);
@@ -101,8 +112,9 @@ pub fn shown(table: Table) -> String {
 }
 
 /// Makes a table fit into so many columns: without the columns that are empty in every row, and as long as it does
-/// not fit, its widest column goes on in the next line. Nothing else is left out, and no word, number, id or moment
-/// is broken: a table that cannot fit that way becomes a block for each row, its fields one below the other.
+/// not fit, its widest column goes on in the next line. Nothing else is left out, and no word, number or id is broken,
+/// a moment only between its day and its time: a table that cannot fit that way becomes a block for each row, its
+/// fields one below the other.
 fn fit(table: Table, columns: u16) -> String {
     let cells = |row: &Row| row.cell_iter().map(Cell::content).collect::<Vec<String>>();
     let heading = table.header().map(cells).unwrap_or_default();
@@ -111,22 +123,17 @@ fn fit(table: Table, columns: u16) -> String {
     let kept: Vec<usize> = (0..heading.len()).filter(|at| rows.is_empty() || has_something(*at)).collect();
     let column = |at: usize| std::iter::once(&heading).chain(&rows).filter_map(move |row| row.get(at));
     let lines = |at: usize| column(at).flat_map(|cell| cell.lines());
-    let least: Vec<usize> =
-        kept.iter().map(|at| lines(*at).flat_map(pieces).map(|piece| piece.width()).max().unwrap_or(0)).collect();
-    let mut widths: Vec<usize> = kept.iter().map(|at| lines(*at).map(str::width).max().unwrap_or(0)).collect();
-    let gaps = usize::from(GAP) * kept.len().saturating_sub(1);
-    let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns.into());
-    while over > 0 {
-        let with_room = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
-        let Some((widest, _)) = with_room.max_by_key(|(width, _)| **width) else {
-            return blocks(&heading, &rows, &kept);
-        };
-        *widest -= 1;
-        over -= 1;
-    }
+    let widths: Vec<usize> = kept.iter().map(|at| lines(*at).map(str::width).max().unwrap_or(0)).collect();
+    // Days and their times part only where nothing else helps.
+    let narrowed = [pieces as fn(&str) -> Vec<String>, words].into_iter().find_map(|cut| {
+        let longest = |at: &usize| lines(*at).flat_map(cut).map(|piece| piece.width()).max().unwrap_or(0);
+        let least: Vec<usize> = kept.iter().map(longest).collect();
+        Some((narrowed(&widths, &least, columns)?, cut))
+    });
+    let Some((widths, cut)) = narrowed else { return blocks(&heading, &rows, &kept) };
     let row = |cells: &[String]| -> Vec<String> {
         let cell = |at: usize| cells.get(at).map_or("", String::as_str);
-        kept.iter().zip(&widths).map(|(at, width)| wrapped(cell(*at), *width)).collect()
+        kept.iter().zip(&widths).map(|(at, width)| wrapped(cell(*at), *width, cut)).collect()
     };
     let mut fitted = self::table(&[]);
     fitted.set_header(row(&heading));
@@ -138,6 +145,18 @@ fn fit(table: Table, columns: u16) -> String {
         column.set_padding((0, if at == last { 0 } else { GAP }));
     }
     fitted.trim_fmt()
+}
+
+/// Widths that fit together, none below its least: the widest gives way first. None if there are none.
+fn narrowed(widths: &[usize], least: &[usize], columns: u16) -> Option<Vec<usize>> {
+    let mut widths = widths.to_vec();
+    let gaps = usize::from(GAP) * widths.len().saturating_sub(1);
+    let over = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns.into());
+    for _ in 0..over {
+        let with_room = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+        *with_room.max_by_key(|(width, _)| **width)?.0 -= 1;
+    }
+    Some(widths)
 }
 
 /// A block for each row: what the table would have in its columns, with their heading.
@@ -164,6 +183,11 @@ fn pieces(line: &str) -> Vec<String> {
     pieces
 }
 
+/// The words of a line.
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 /// Whether it ends with YYYY-MM-DD.
 fn ends_with_day(word: &str) -> bool {
     let Some(at) = word.len().checked_sub("YYYY-MM-DD".len()) else { return false };
@@ -174,7 +198,7 @@ fn ends_with_day(word: &str) -> bool {
 }
 
 /// A text over lines of a width into which each of its pieces fits.
-fn wrapped(text: &str, width: usize) -> String {
+fn wrapped(text: &str, width: usize, cut: fn(&str) -> Vec<String>) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         if line.width() <= width {
@@ -182,7 +206,7 @@ fn wrapped(text: &str, width: usize) -> String {
             continue;
         }
         let mut filling = String::new();
-        for piece in pieces(line) {
+        for piece in cut(line) {
             if !filling.is_empty() && filling.width() + 1 + piece.width() > width {
                 lines.push(std::mem::take(&mut filling));
             }
@@ -387,6 +411,18 @@ mod tests {
                 assert!(shown.contains(piece), "{columns}: {piece}\n{shown}");
             }
         }
+    }
+
+    #[test]
+    fn a_moment_parts_between_day_and_time_before_a_table_becomes_blocks() {
+        let mut wide = table(&["act", "expires", "ended"]);
+        wide.add_row([ID, MOMENT, MOMENT]);
+        let columns = 70;
+        let shown = fit(wide, columns);
+        assert_eq!(shown.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["act", "expires", "ended"]);
+        assert!(shown.lines().all(|line| line.width() <= usize::from(columns)), "{shown}");
+        let cells: Vec<&str> = shown.lines().skip(2).flat_map(str::split_whitespace).collect();
+        assert_eq!(cells, [ID, "2026-04-01", "2026-04-01", "09:30:00+09:00", "09:30:00+09:00"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::acting::{ActingOptions, ClientOption};
 use super::consent;
 use super::exit::Failure;
+use super::given::text;
 use super::number::NumberArgument;
 use super::output::{Output, moment};
 use super::receipt;
@@ -23,6 +24,7 @@ pub enum Command {
         /// The participant's number; `-` reads it from standard input.
         number: NumberArgument,
         /// The facility's own id.
+        #[arg(value_parser = text)]
         local_id: String,
         #[command(flatten)]
         acting: ActingOptions,
@@ -32,9 +34,10 @@ pub enum Command {
         /// The participant's number; `-` reads it from standard input.
         number: NumberArgument,
         /// The facility's own id.
+        #[arg(value_parser = text)]
         local_id: String,
         /// Why; it stays recorded.
-        #[arg(long)]
+        #[arg(long, value_parser = text)]
         reason: String,
         #[command(flatten)]
         acting: ActingOptions,
@@ -51,9 +54,10 @@ pub enum Command {
         /// The participant's number; `-` reads it from standard input.
         number: NumberArgument,
         /// The card's serial; never given before.
+        #[arg(value_parser = text)]
         serial: String,
         /// Reference to the evidence, or why the former card is replaced.
-        #[arg(long)]
+        #[arg(long, value_parser = text)]
         evidence: String,
         #[command(flatten)]
         acting: ActingOptions,
@@ -61,6 +65,7 @@ pub enum Command {
     /// The participant who holds a card.
     ResolveCard {
         /// The card's serial.
+        #[arg(value_parser = text)]
         serial: String,
         #[command(flatten)]
         acting: ActingOptions,
@@ -73,7 +78,7 @@ pub enum Command {
         /// The number that becomes its alias; `-` reads a line of standard input.
         duplicate: NumberArgument,
         /// Reference to the evidence that both are one person.
-        #[arg(long)]
+        #[arg(long, value_parser = text)]
         evidence: String,
         #[command(flatten)]
         client: ClientOption,
@@ -81,6 +86,7 @@ pub enum Command {
     /// The participant behind the facility's own patient id.
     Resolve {
         /// The facility's own id.
+        #[arg(value_parser = text)]
         local_id: String,
         #[command(flatten)]
         acting: ActingOptions,
@@ -98,13 +104,13 @@ pub struct EnrolArguments {
     #[arg(long, value_name = "DAY")]
     signed_on: Date,
     /// Reference to the evidence: where the paper lies.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     evidence: String,
     /// Who signed, if not the participant.
-    #[arg(long, requires = "relation")]
+    #[arg(long, requires = "relation", value_parser = text)]
     proxy: Option<String>,
     /// The proxy's relation to the participant.
-    #[arg(long, requires = "proxy")]
+    #[arg(long, requires = "proxy", value_parser = text)]
     relation: Option<String>,
     #[command(flatten)]
     acting: ActingOptions,

@@ -75,6 +75,14 @@ struct RegisteredTold {
     warnings: Vec<String>,
 }
 
+/// Prints that a change would change nothing, and was not asked for: it is so already.
+pub fn print_unchanged(output: Output) -> Result<(), Failure> {
+    output.thing(
+        &serde_json::json!({ "unchanged": true }),
+        &[("unchanged", "it is so already: nothing was asked for".into())],
+    )
+}
+
 /// Prints what became of a registration. What is only proposed ends with a code of its own.
 pub fn print_registered(registered: &Registered, output: Output) -> Result<(), Failure> {
     let Registered { receipt, proposed, warnings } = registered;

@@ -22,9 +22,10 @@ pub struct Word {
 }
 
 /// The refusal that has no word.
-const UNIFORM_NEXT: &str = "as a facility's user: only what the participant opened to the facility can be seen and \
-    written (`kura consent grant`), and their own list of accesses says why it was refused; as the participant: check \
-    the number, and what is consented to (`kura consent show NUMBER --as-participant`); as an office: check the number";
+const UNIFORM_NEXT: &str = "check the number and, if one was given, the record's id: what is not there is refused the \
+    same way. A facility's user sees and writes what the participant opened to the facility (`kura consent grant`; their \
+    own list of accesses has the reason), the participant what is consented to (`kura consent show NUMBER \
+    --as-participant`), an office the number and id that it was given";
 
 const fn word(word: &'static str, exit: Exit, means: &'static str, next: &'static str) -> Word {
     Word { word, means, next, exit }

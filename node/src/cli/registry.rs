@@ -8,6 +8,7 @@ use kura_client::{AccessLine, FacilityKind, Profession, Status};
 
 use super::acting::{ClientOption, fingerprint};
 use super::exit::{Exit, Failure};
+use super::given::text;
 use super::output::{Output, hexadecimal};
 use super::receipt;
 
@@ -26,9 +27,10 @@ pub enum FacilityCommand {
 #[derive(Debug, Args)]
 pub struct FacilityArguments {
     /// Its id in the network.
+    #[arg(value_parser = text)]
     id: String,
     /// Its name.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     name: String,
     /// hospital, clinic, dental-clinic, pharmacy, care, home-nursing or community-support.
     #[arg(long)]
@@ -53,8 +55,8 @@ pub struct FacilityArguments {
 #[derive(Debug, Args)]
 pub struct Because {
     /// Why: for the journal, and for the second registrar if it takes one.
-    #[arg(long, default_value = "")]
-    reason: String,
+    #[arg(long, value_parser = text)]
+    reason: Option<String>,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -62,17 +64,20 @@ pub struct Because {
 impl Because {
     /// The registry, for changes with this reason.
     pub async fn registry(self) -> Result<Registry, Failure> {
-        Ok(self.client.connect().await?.registry().because(self.reason))
+        Ok(self.client.connect().await?.registry().because(self.reason.unwrap_or_default()))
     }
 }
 
 /// Options of `kura facility change`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("changed").required(true).multiple(true)
+    .args(["name", "kind", "status", "access_line", "emergency", "institution_code"])))]
 pub struct FacilityChange {
     /// Its id in the network.
+    #[arg(value_parser = text)]
     id: String,
     /// Its name.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     name: Option<String>,
     /// hospital, clinic, dental-clinic, pharmacy, care, home-nursing or community-support.
     #[arg(long)]
@@ -103,6 +108,7 @@ pub enum UserCommand {
     /// The users of a facility.
     List {
         /// The facility.
+        #[arg(value_parser = text)]
         facility: String,
         #[command(flatten)]
         client: ClientOption,
@@ -113,11 +119,13 @@ pub enum UserCommand {
 #[derive(Debug, Args)]
 pub struct UserArguments {
     /// The facility.
+    #[arg(value_parser = text)]
     facility: String,
     /// The user's id in it.
+    #[arg(value_parser = text)]
     id: String,
     /// Their name.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     name: String,
     /// physician, dentist, pharmacist, nurse, technician, therapist, care-worker or clerk.
     #[arg(long)]
@@ -137,13 +145,17 @@ pub struct UserArguments {
 
 /// Options of `kura user change`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("changed").required(true).multiple(true)
+    .args(["name", "profession", "status", "credential", "no_credential", "lists_accesses"])))]
 pub struct UserChange {
     /// The facility.
+    #[arg(value_parser = text)]
     facility: String,
     /// The user's id in it.
+    #[arg(value_parser = text)]
     id: String,
     /// Their name.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     name: Option<String>,
     /// physician, dentist, pharmacist, nurse, technician, therapist, care-worker or clerk.
     #[arg(long)]
@@ -179,12 +191,13 @@ pub enum AppCommand {
 #[derive(Debug, Args)]
 pub struct AppArguments {
     /// Its name, as in its certificate.
+    #[arg(value_parser = text)]
     name: String,
     /// ip-vpn or ssl-vpn.
     #[arg(long, default_value = "ip-vpn")]
     access_line: AccessLine,
     /// A facility for whose users it may speak.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     facility: Vec<String>,
     /// active, suspended or left.
     #[arg(long, default_value = "active")]
@@ -198,17 +211,20 @@ pub struct AppArguments {
 
 /// Options of `kura app change`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("changed").required(true).multiple(true)
+    .args(["access_line", "add_facility", "drop_facility", "status", "participants"])))]
 pub struct AppChange {
     /// Its name, as in its certificate.
+    #[arg(value_parser = text)]
     name: String,
     /// ip-vpn or ssl-vpn.
     #[arg(long)]
     access_line: Option<AccessLine>,
     /// A further facility for whose users it may speak.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     add_facility: Vec<String>,
     /// A facility for whose users it may no longer speak.
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     drop_facility: Vec<String>,
     /// active, suspended or left.
     #[arg(long)]
@@ -247,6 +263,9 @@ pub async fn facility(command: FacilityCommand, output: Output) -> Result<(), Fa
                 emergency: change.emergency.unwrap_or(before.emergency),
                 institution_code: change.institution_code.unwrap_or_else(|| before.institution_code.clone()),
             };
+            if before == after {
+                return receipt::print_unchanged(output);
+            }
             receipt::print_registered(&registry.change_facility(&before, &after).await?, output)
         }
         FacilityCommand::List(client) => {
@@ -296,6 +315,9 @@ pub async fn user(command: UserCommand, output: Output) -> Result<(), Failure> {
                 credential_sha256,
                 lists_accesses: change.lists_accesses.unwrap_or(before.lists_accesses),
             };
+            if before == after {
+                return receipt::print_unchanged(output);
+            }
             receipt::print_registered(&registry.change_user(&before, &after).await?, output)
         }
         UserCommand::List { facility, client } => {
@@ -331,6 +353,9 @@ pub async fn app(command: AppCommand, output: Output) -> Result<(), Failure> {
                 status: change.status.unwrap_or(before.status),
                 participants: change.participants.unwrap_or(before.participants),
             };
+            if before == after {
+                return receipt::print_unchanged(output);
+            }
             receipt::print_registered(&registry.change_application(&before, &after).await?, output)
         }
         AppCommand::List(client) => {

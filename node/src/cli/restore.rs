@@ -14,6 +14,7 @@ use kura_cluster::word::ServiceLevel;
 
 use super::archive::{StorageOption, sha256, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
+use super::given::text;
 use super::key::ask::gather;
 use super::output::{Output, Progress, note};
 use crate::archive::ArchiveStore;
@@ -88,11 +89,11 @@ pub struct ApplyArguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Why no head that somebody kept is held against the archive. It is journalled.
-    #[arg(long, value_name = "REASON", conflicts_with = "head")]
+    #[arg(long, value_name = "REASON", conflicts_with = "head", value_parser = text)]
     without_head: Option<String>,
     /// Why it is restored. It is journalled.
-    #[arg(long, default_value = "")]
-    reason: String,
+    #[arg(long, value_parser = text)]
+    reason: Option<String>,
     /// This machine's clock is right, although it is behind the last entry, or more than 14 days after it.
     #[arg(long)]
     time_is_right: bool,
@@ -251,7 +252,7 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
             Open::Reads => ServiceLevel::Reads,
             Open::Writes => ServiceLevel::Writes,
         },
-        reason: arguments.reason,
+        reason: arguments.reason.unwrap_or_default(),
     };
     let report = replays.finish(root.clone(), &restorer, &tell).await?;
     drop(progress);

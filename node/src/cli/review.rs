@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::acting::ClientOption;
 use super::audit::{FULL_HEADING, Told as AccessTold};
 use super::exit::Failure;
+use super::given::text;
 use super::output::{Output, moment};
 use super::receipt;
 
@@ -43,8 +44,8 @@ pub struct CloseArguments {
     #[arg(long)]
     verdict: ReviewVerdict,
     /// A note for auditors.
-    #[arg(long, default_value = "")]
-    note: String,
+    #[arg(long, value_parser = text)]
+    note: Option<String>,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -112,13 +113,14 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::List { closed, client } => list(closed, &client.connect().await?, output).await,
         Command::Show { review, client } => show(review, &client.connect().await?, output).await,
         Command::Close(CloseArguments { review, verdict, note, client }) => {
-            let closed = client.connect().await?.reviews().close(review, verdict).note(note).await?;
+            let closed =
+                client.connect().await?.reviews().close(review, verdict).note(note.unwrap_or_default()).await?;
             receipt::print(&closed, output)
         }
     }
 }
 
-const HEADING: [&str; 8] = ["review", "queued (Japan)", "what", "facility", "who", "participant", "reason", "verdict"];
+const HEADING: [&str; 8] = ["review", "queued", "what", "facility", "who", "participant", "reason", "verdict"];
 
 async fn list(closed: bool, client: &Client, output: Output) -> Result<(), Failure> {
     let reviews = client.reviews();

@@ -63,6 +63,9 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
                 after.set(name, value)?;
             }
             after.professions.extend(professions);
+            if before == after {
+                return receipt::print_unchanged(output);
+            }
             receipt::print_registered(&registry.change_settings(&before, &after).await?, output)
         }
     }

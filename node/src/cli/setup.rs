@@ -86,6 +86,9 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
         }
         JoinError::Seed(error) => not_seeded(error),
         JoinError::SeededVoter => Failure::usage(error),
+        JoinError::Unreached(_) => Failure::new(Exit::Unavailable, chain(&error)).next(
+            "start a member that `peers` of the configuration names, or name another there; then run the same again",
+        ),
         error => not_made(&error),
     })?;
     let told = serde_json::json!({

@@ -41,8 +41,8 @@ pub struct Arguments {
     /// Wait until there is a leader, every member answers, and all have applied the same.
     #[arg(long)]
     wait: bool,
-    /// Longest wait, in seconds.
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    /// Longest wait, in seconds, 1 or more.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Also the rows and digests of each table.
     #[arg(long)]

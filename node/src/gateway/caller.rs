@@ -212,7 +212,10 @@ impl CallerRows {
             StatedActor::Participant { .. } => rows.actor = Actor::Participant,
             StatedActor::Office(ActorKind::Registrar) => rows.actor = Actor::Registrar,
             StatedActor::Office(ActorKind::Auditor) => rows.actor = Actor::Auditor,
-            StatedActor::Office(_) => return Err(GatewayError::Role { role: caller.identity.role.to_string() }),
+            StatedActor::Office(_) => {
+                let takes = "application or registrar or auditor".to_owned();
+                return Err(GatewayError::Role { role: caller.identity.role.to_string(), takes });
+            }
         }
         Ok(rows)
     }

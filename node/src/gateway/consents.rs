@@ -143,7 +143,8 @@ impl Gateway {
             .transact(caller, Action::Revoke, Some(&asked), |attempt| {
                 attempt.entry.object = named.reveal().into();
                 attempt.entry_facilities.push(named.reveal().into());
-                let act = Act::Revoke { named: named.reveal(), evidence: &request.evidence };
+                let registered = load_facility(attempt, named.reveal())?.is_some();
+                let act = Act::Revoke { named: named.reveal(), registered, evidence: &request.evidence };
                 let mut receipt = ReceiptRow::default();
                 let (verdict, _) = decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;

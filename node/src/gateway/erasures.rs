@@ -220,7 +220,7 @@ impl Gateway {
         caller.may_concern(&number)?;
         // A participant sees what is kept of them, an office what is in progress.
         let (action, act) = match caller.actor {
-            StatedActor::Office(_) => (Action::ListActs, Act::ListActs),
+            StatedActor::Office(_) => (Action::ShowErasure, Act::ListActs),
             _ => (Action::ShowConsent, Act::ShowConsent),
         };
         let done = self
@@ -293,7 +293,7 @@ impl Gateway {
             _ => Some(Pseudonym::from_slice(&request.after).map_err(|e| GatewayError::invalid("after", e))?),
         };
         let done = self
-            .transact(caller, Action::ListActs, None, |attempt| {
+            .transact(caller, Action::ListErasures, None, |attempt| {
                 attempt.entry.object = Table::Erasure.word().into();
                 let rows = CallerRows::load(attempt, caller)?;
                 let decision = decide(&rows.facts(attempt.now_ms, Act::ListActs, None, None));

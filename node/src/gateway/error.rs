@@ -28,6 +28,12 @@ pub enum GatewayError {
         /// What was asked for.
         what: &'static str,
     },
+    /// A registrar names a facility that is not registered.
+    #[error("facility-unknown: {id} is not registered")]
+    Unregistered {
+        /// Its id: the registrar sent it.
+        id: String,
+    },
     /// The document id names another document already, or the id is taken.
     #[error("{field} is in use by {what}")]
     InUse {
@@ -67,6 +73,12 @@ pub enum GatewayError {
     #[error("{why}; try again")]
     Unavailable {
         /// What is known.
+        why: String,
+    },
+    /// After a recovery, not served to applications yet; nothing was committed.
+    #[error("{why}")]
+    NotOpened {
+        /// How far it is opened.
         why: String,
     },
     /// The proposal was sent, and its fate is not known: ask for the outcome, or repeat the request.
@@ -112,10 +124,12 @@ pub enum GatewayError {
         why: &'static str,
     },
     /// The caller's certificate does not allow this call.
-    #[error("a certificate of role {role} may not call this")]
+    #[error("a certificate of role {role} may not do this: it takes one of role {takes}")]
     Role {
         /// The role's word.
         role: String,
+        /// The words of the roles that may.
+        takes: String,
     },
     /// The day's cap on deletions of keys is reached.
     #[error("the day's cap on deletions of keys is reached; try again tomorrow or raise it with two registrars")]

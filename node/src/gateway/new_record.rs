@@ -69,11 +69,8 @@ impl NewRecord {
     pub fn parse(participant: &str, record: Option<&v1::NewRecord>) -> Result<NewRecord, GatewayError> {
         let record = record.ok_or_else(|| GatewayError::invalid("record", "is missing"))?;
         let number = number(participant)?;
-        bounded("media_type", &record.media_type)?;
+        check_media_type("media_type", &record.media_type)?;
         bounded("signature_result", &record.signature_result)?;
-        if record.media_type.is_empty() {
-            return Err(GatewayError::invalid("media_type", "is empty"));
-        }
         for (field, bytes) in [("signature", &record.signature), ("timestamp_token", &record.timestamp_token)] {
             if bytes.len() > SIGNATURE_BYTES_MAX {
                 let why = format!("has {} bytes, the limit is {SIGNATURE_BYTES_MAX}", bytes.len());
@@ -155,6 +152,23 @@ fn related(record: &v1::NewRecord) -> Result<Option<NewRelation>, GatewayError> 
     Ok(Some(NewRelation { relation, record: other, version: record.related_version }))
 }
 
+/// A media type: `type/subtype`, and whatever parameters follow (RFC 9110, 8.3.1).
+pub fn check_media_type(field: &'static str, text: &str) -> Result<(), GatewayError> {
+    bounded(field, text)?;
+    let kind = text.split(';').next().unwrap_or_default().trim_end();
+    let is_token = |word: &str| !word.is_empty() && word.bytes().all(is_token_byte);
+    match kind.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype)) {
+        true => Ok(()),
+        false if text.is_empty() => Err(GatewayError::invalid(field, "is empty")),
+        false => Err(GatewayError::invalid(field, "is no type/subtype, such as application/pdf")),
+    }
+}
+
+/// Bytes of a token (RFC 9110, 5.6.2).
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 fn user(field: &'static str, id: &str) -> Result<Option<UserId>, GatewayError> {
     let parse = || UserId::parse(id).map_err(|error| GatewayError::invalid(field, error));
     (!id.is_empty()).then(parse).transpose()
@@ -194,6 +208,21 @@ mod tests {
                 GatewayError::Invalid { field: named, .. } => assert_eq!(named, field),
                 other => panic!("{field}: {other}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_media_type_has_a_type_and_a_subtype() {
+        let checked = |text| check_media_type("media_type", text);
+        for good in
+            ["text/plain", "x-application/hl7-v2+er7; charset=iso-2022-jp", "a/b", "text/plain ;charset=\"a b\""]
+        {
+            assert_eq!(checked(good), Ok(()), "{good}");
+        }
+        for wrong in
+            ["", " ", "nonsense", "/", "a/", "/b", "a/b/c", "a b/c", "text/plain, text/html", "文書/pdf", "; a/b"]
+        {
+            assert!(matches!(checked(wrong), Err(GatewayError::Invalid { field: "media_type", .. })), "{wrong:?}");
         }
     }
 

@@ -17,7 +17,7 @@ use super::body::{self, PartDraft, Place, body_sha256, check_sha256, seal_part};
 use super::caller::{CallerRows, StatedActor};
 use super::consents::bounded;
 use super::limits::{PARTS_MAX, WHOLE_BYTES_MAX};
-use super::new_record::{NewRecord, NewRelation};
+use super::new_record::{NewRecord, NewRelation, check_media_type};
 use super::participant::Known;
 use super::rows::Loaded;
 use super::transact::{Asked, Verdict};
@@ -362,6 +362,6 @@ fn check_parts(parts: &[v1::WholePart]) -> Result<(), GatewayError> {
 /// Bounds of a part's description.
 pub fn check_part(name: &str, media_type: &str) -> Result<(), GatewayError> {
     bounded("parts.name", name)?;
-    bounded("parts.media_type", media_type)?;
+    check_media_type("parts.media_type", media_type)?;
     if name.is_empty() { Err(GatewayError::invalid("parts.name", "is empty")) } else { Ok(()) }
 }

@@ -67,7 +67,7 @@ impl Registrable for User {
     }
 
     fn check(&self, attempt: &mut Attempt<'_>) -> Result<(), GatewayError> {
-        registered(attempt, "facility", &self.facility)
+        registered(attempt, &self.facility)
     }
 }
 
@@ -89,16 +89,16 @@ impl Registrable for Application {
     }
 
     fn check(&self, attempt: &mut Attempt<'_>) -> Result<(), GatewayError> {
-        self.facilities.iter().try_for_each(|facility| registered(attempt, "facilities", facility))
+        self.facilities.iter().try_for_each(|facility| registered(attempt, facility))
     }
 }
 
 /// Refuses a facility that is not registered, by its id: the registrar sent it. Its table is expected whole.
-pub fn registered(attempt: &mut Attempt<'_>, field: &'static str, id: &str) -> Result<(), GatewayError> {
+pub fn registered(attempt: &mut Attempt<'_>, id: &str) -> Result<(), GatewayError> {
     attempt.expect_table(Table::Facility);
     match load_facility(attempt, id)? {
         Some(_) => Ok(()),
-        None => Err(GatewayError::invalid(field, format!("{id} is not registered"))),
+        None => Err(GatewayError::Unregistered { id: id.to_owned() }),
     }
 }
 

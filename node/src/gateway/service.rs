@@ -76,7 +76,7 @@ impl Doing {
             // What a recovery needs, and what looks after it.
             Init | Facility | User | Application | Setting | Member | Key | Recover | Open | Propose | Confirm
             | Reject | ListActs | Disaster | EndDisaster | Review | ListReviews | ListRegistry | ListJournal
-            | Authenticate | Sweep | Erase | CertifyErasure => ServiceLevel::Closed,
+            | Authenticate | Sweep | Erase | CertifyErasure | ShowErasure | ListErasures => ServiceLevel::Closed,
             // It keeps records from being destroyed, and only a registrar can.
             Hold => ServiceLevel::Closed,
             // So does this; a registrar may know what of it was lost with the prefecture.
@@ -128,7 +128,7 @@ impl Gateway {
             _ => "only reads and what restricts",
         };
         let why = format!("after a recovery this cluster is opened step by step; {served} is served yet");
-        Err(GatewayError::Unavailable { why })
+        Err(GatewayError::NotOpened { why })
     }
 
     /// Opens the next step. Answers the level from which it was taken.

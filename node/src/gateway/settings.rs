@@ -70,7 +70,7 @@ impl Registrable for DisasterRow {
         if self.until_ms <= attempt.now_ms {
             return Err(GatewayError::invalid("until_ms", "has passed"));
         }
-        self.facilities.iter().try_for_each(|facility| registered(attempt, "facilities", facility))
+        self.facilities.iter().try_for_each(|facility| registered(attempt, facility))
     }
 
     fn confirmed(self, proposed_by: Option<&ActorRow>, confirmed_by: &ActorRow) -> Self {

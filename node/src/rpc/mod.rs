@@ -78,7 +78,7 @@ pub fn admit<T>(tls: &ReloadingTls, call: role::Call, request: &Request<T>) -> R
     }
     if !call.allows(identity.role) {
         tls.refusals().note(&identity, Why::Role);
-        return Err(GatewayError::Role { role: identity.role.to_string() }.into());
+        return Err(GatewayError::Role { role: identity.role.to_string(), takes: call.roles() }.into());
     }
     Ok(identity)
 }

@@ -59,7 +59,11 @@ impl OperationsService {
             .filter_map(|id| membership.get_node(&id))
             .any(|m| m.is_shown_by(&voter.name, &voter.key_sha256));
         if !is_member || check_name(operator).is_err() {
-            return Err(GatewayError::Role { role: "voter (of no present member)".into() }.into());
+            return Err(GatewayError::Role {
+                role: "voter (of no present member)".into(),
+                takes: Role::Voter.to_string(),
+            }
+            .into());
         }
         Ok(Arc::new(Identity { role: Role::Operator, name: operator.to_owned(), ..(*voter).clone() }))
     }
@@ -106,7 +110,7 @@ impl OperationsService {
         loop {
             let metrics = raft.metrics().borrow_watched().clone();
             let Some(replication) = &metrics.replication else {
-                return Err(GatewayError::Unavailable { why: "leadership has moved; ask again".into() }.into());
+                return Err(GatewayError::Unavailable { why: "leadership has moved meanwhile".into() }.into());
             };
             let matched = replication.get(&id).cloned().flatten().map_or(0, |log_id| log_id.index);
             let target = metrics.last_log_index.unwrap_or(0);

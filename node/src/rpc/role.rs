@@ -16,6 +16,12 @@ macro_rules! calls {
             pub fn allows(self, role: Role) -> bool {
                 match self { $(Call::$call => matches!(role, $(Role::$role)|+)),+ }
             }
+
+            /// The words of the roles that may make it, for people.
+            pub fn roles(self) -> String {
+                let words: &[&str] = match self { $(Call::$call => &[$(Role::$role.word()),+]),+ };
+                words.join(" or ")
+            }
         }
     };
 }

@@ -5,6 +5,7 @@
 //! it is about themselves; everything about a participant is one uniform refusal.
 
 use bytes::Bytes;
+use kura_cluster::consent::Denial;
 use kura_proto::v1::ErrorDetail;
 use prost::Message;
 use tonic::{Code, Status};
@@ -46,6 +47,10 @@ impl From<GatewayError> for Status {
                 detail.field = (*what).into();
                 (Code::NotFound, "not-found", text)
             }
+            GatewayError::Unregistered { .. } => {
+                detail.field = Denial::FacilityUnknown.word().into();
+                (Code::NotFound, "not-found", text)
+            }
             GatewayError::InUse { field, .. } => {
                 detail.retry = CORRECTED;
                 detail.field = (*field).into();
@@ -78,6 +83,10 @@ impl From<GatewayError> for Status {
                 detail.retry = SAME_REQUEST;
                 (Code::Unavailable, "unavailable", text)
             }
+            GatewayError::NotOpened { .. } => {
+                detail.retry = SAME_REQUEST;
+                (Code::Unavailable, "not-opened", text)
+            }
             GatewayError::Unknown => {
                 detail.retry = SAME_REQUEST;
                 detail.committed = COMMITTED_UNKNOWN;
@@ -109,7 +118,7 @@ impl From<GatewayError> for Status {
             }
             GatewayError::Damaged { .. } => (Code::DataLoss, "damaged", text),
             GatewayError::Certificate { .. } => (Code::Unauthenticated, "role", text),
-            GatewayError::Role { role } => {
+            GatewayError::Role { role, .. } => {
                 detail.field = role.clone();
                 (Code::PermissionDenied, "role", text)
             }
@@ -122,8 +131,6 @@ impl From<GatewayError> for Status {
 
 #[cfg(test)]
 mod tests {
-    use kura_cluster::consent::Denial;
-
     use super::*;
 
     fn denied(reason: Denial) -> Status {

@@ -79,6 +79,8 @@ fn dev_goes_on_with_its_directory_after_ctrl_c() {
     let names: Vec<&str> =
         first.told["nodes"].as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["voter-1", "backup-1"]);
+    let archives = first.told["archives"].as_array().unwrap();
+    assert!(archives.len() == 1 && Path::new(archives[0].as_str().unwrap()).is_dir(), "{archives:?}");
     let registrar = client(&first.told, "registrar-1");
     site.kura("here", &format!("facility add F-minato --name Minato --kind hospital --client {registrar}"));
     let refused = site.refused(2, "here", "dev --data cluster --voters 1 --backups 1", b"");

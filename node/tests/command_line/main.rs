@@ -4,6 +4,7 @@
 mod host;
 mod local;
 mod records;
+mod words;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -212,6 +213,7 @@ fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
     assert!(shown.contains("voter-2") && shown.contains("leads") && shown.contains("sealed"), "{shown}");
 
     records::every_command(&site);
+    words::on_a_cluster(&site);
     hand_over(&site);
     revoke(&site, &all);
 

@@ -1,7 +1,7 @@
 //! The pages of the documentation, run: what a reader would type at three in the morning, on real nodes.
 //!
-//! docs/operations.md brings up the cluster; docs/recovery.md and its translation go on from there, one course after
-//! the other. A command that fails, or one that no longer shows the fields that the page shows, fails the test.
+//! docs/operations.md brings up a cluster and looks after it; docs/recovery.md and its translation go on where it ends, in
+//! the same directory and shell, one course after the other: one world, which a reader can walk. A command that fails, or one that no longer shows the fields that the page shows, fails the test.
 
 mod page;
 mod shell;
@@ -12,25 +12,8 @@ use shell::Shell;
 
 const OPERATIONS: &str = "operations.md";
 const RECOVERY: [&str; 2] = ["recovery.md", "recovery.ja.md"];
-/// Each has a test below.
+/// Both are walked below.
 const COURSES: [&str; 2] = ["take-over", "drill"];
-
-/// The sections of a page from one on, up to another, and one more.
-fn sections<'a>(blocks: &'a [Block], first: &str, end: &str, more: &str) -> Vec<&'a Block> {
-    let from = blocks.iter().position(|block| block.section == first).unwrap();
-    let to = blocks.iter().position(|block| block.section == end).unwrap();
-    let rest = blocks.iter().filter(|block| block.section == more);
-    blocks[from..to].iter().chain(rest).collect()
-}
-
-#[test]
-fn operations_from_bare_hosts_to_an_upgrade() {
-    let blocks = page::read(OPERATIONS);
-    let mut shell = Shell::new();
-    for block in sections(&blocks, stage::BARE_HOSTS, "Auditing", "Rolling upgrade") {
-        shell.block(OPERATIONS, block);
-    }
-}
 
 #[test]
 fn every_block_of_the_runbook_is_in_a_course() {
@@ -63,16 +46,10 @@ fn run(page: &str, course: &str, shell: &mut Shell) -> usize {
 }
 
 #[test]
-fn the_runbook_takes_over_from_the_backup_alone() {
-    let mut shell = stage::cluster();
-    stage::lose_the_prefecture(&mut shell);
-    assert!(run(RECOVERY[0], "take-over", &mut shell) > 0);
-    stage::is_all_there(&mut shell);
-}
-
-#[test]
-fn the_runbook_drills() {
+fn a_reader_walks_the_manual_then_the_drill_then_the_take_over() {
     let mut shell = stage::cluster();
     assert!(run(RECOVERY[0], "drill", &mut shell) > 0);
     stage::is_drilled(&mut shell);
+    assert!(run(RECOVERY[0], "take-over", &mut shell) > 0);
+    stage::is_all_there(&mut shell);
 }

@@ -163,6 +163,7 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::NoReason, USER, RELINK, |f| matches!(f.act, Act::Relink { reason: "" })),
     line(Denial::NoEvidence, USER, GRANT | REVOKE | WITHDRAW | CARD, |f| evidence(f).is_empty()),
     line(Denial::NoEvidence, REGISTRAR, CARD | ALIAS | HOLD | RELEASE | ASK, |f| evidence(f).is_empty()),
+    line(Denial::FacilityUnknown, USER | SELF, REVOKE, |f| matches!(f.act, Act::Revoke { registered: false, .. })),
     line(
         Denial::BeneficiaryUnknown,
         USER | SELF,

@@ -12,6 +12,7 @@ use super::Place;
 use crate::archive::expire::{HOLDS, Plan, garbage, holds, plan};
 use crate::archive::{ArchiveStore, catalog, export};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::given::text;
 use crate::cli::output::{Output, bytes, hexadecimal, moment};
 use crate::config::NodeConfig;
 
@@ -43,8 +44,8 @@ pub struct HoldArguments {
     /// The generation, as `kura archive list` shows it.
     generation: u64,
     /// Why, for whoever lists it later.
-    #[arg(long, default_value = "")]
-    reason: String,
+    #[arg(long, value_parser = text)]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +73,7 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
     let store = arguments.place.open()?;
     let generations = catalog::generations(&store).await?.len();
     let found = catalog::newest(&store).await?;
-    let found = found.ok_or_else(|| Failure::new(Exit::NotFound, "the archive has no manifest"))?;
+    let found = found.ok_or_else(no_archive)?;
     let note = export::note(&store).await?;
     let (manifest, key) = (&found.signed.manifest, found.signed.key_sha256());
     let age_ms = now_ms().saturating_sub(manifest.at_ms);
@@ -119,6 +120,12 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
     }
 }
 
+/// There is a directory, and nothing of an archive in it.
+fn no_archive() -> Failure {
+    Failure::new(Exit::NotFound, "there is no archive here: no manifest was found")
+        .next("name the directory that `archive.place` of the backup's configuration names, or a copy of it")
+}
+
 #[derive(Debug, Serialize)]
 struct Row {
     generation: u64,
@@ -154,7 +161,11 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let held = holds(&store).await?;
     let kept: BTreeMap<u64, Vec<Reason>> = planned.as_ref().map(|plan| plan.kept.clone()).unwrap_or_default();
     let mut rows = Vec::new();
-    for generation in catalog::generations(&store).await? {
+    let generations = catalog::generations(&store).await?;
+    if generations.is_empty() {
+        return Err(no_archive());
+    }
+    for generation in generations {
         let reasons = kept.get(&generation).cloned().unwrap_or_default();
         let words = rules.is_some().then(|| reasons.iter().map(|reason| reason.word()).collect());
         rows.push(row(&store, generation, held.contains(&generation), words).await?);
@@ -230,15 +241,16 @@ struct Held {
 
 /// Runs `kura archive hold`.
 pub async fn hold(arguments: HoldArguments, output: Output) -> Result<(), Failure> {
-    if kura_cluster::id::is_blank(&arguments.reason) {
-        return Err(Failure::usage("--reason: is blank; say why, for whoever may release it"));
-    }
+    let Some(reason) = arguments.reason else {
+        return Err(Failure::usage("a hold takes a --reason").next("say why, for whoever may release it"));
+    };
     let store = arguments.place.open()?;
     let generation = arguments.generation;
     if !catalog::generations(&store).await?.contains(&generation) {
-        return Err(Failure::new(Exit::NotFound, format!("the archive has no generation {generation}")));
+        return Err(Failure::new(Exit::NotFound, format!("the archive has no generation {generation}"))
+            .next("`kura archive list` shows them"));
     }
-    store.replace(&format!("{HOLDS}/{generation:020}"), arguments.reason.into_bytes().into()).await?;
+    store.replace(&format!("{HOLDS}/{generation:020}"), reason.into_bytes().into()).await?;
     let told = Held { generation, held: true };
     output.thing(&told, &[("generation", generation.to_string()), ("held", "yes".into())])
 }
@@ -248,7 +260,8 @@ pub async fn release(arguments: HoldArguments, output: Output) -> Result<(), Fai
     let store = arguments.place.open()?;
     let generation = arguments.generation;
     if !holds(&store).await?.contains(&generation) {
-        return Err(Failure::new(Exit::NotFound, format!("generation {generation} is not held")));
+        return Err(Failure::new(Exit::NotFound, format!("generation {generation} is not held"))
+            .next("`kura archive list` shows which are"));
     }
     store.delete(&format!("{HOLDS}/{generation:020}")).await?;
     let told = Held { generation, held: false };

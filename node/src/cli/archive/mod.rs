@@ -89,7 +89,13 @@ impl From<StoreError> for Failure {
             StoreError::Failed { .. } => Exit::Unavailable,
             StoreError::Storage(_) | StoreError::Unconditional { .. } => Exit::Usage,
         };
-        Failure::new(exit, error)
+        let failure = Failure::new(exit, &error);
+        match &error {
+            StoreError::Place { .. } => failure.next("name a directory that is there, or a file:// URL of one"),
+            StoreError::Missing { .. } | StoreError::Long { .. } => failure.next(VERIFY),
+            StoreError::Failed { .. } => failure.next("see that the storage is there, then try again"),
+            _ => failure,
+        }
     }
 }
 
@@ -108,7 +114,9 @@ impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Store(error) | VerifyError::Replay(ReplayError::Store(error)) => error.into(),
-            VerifyError::Empty | VerifyError::NoGeneration(_) => Failure::new(Exit::NotFound, error),
+            VerifyError::Empty | VerifyError::NoGeneration(_) => {
+                Failure::new(Exit::NotFound, error).next("`kura archive list` shows what there is")
+            }
             VerifyError::Vault(error) => Failure::new(Exit::Denied, error),
             error => Failure::failed(error),
         }

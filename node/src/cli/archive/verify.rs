@@ -310,7 +310,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
     match report.faults.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Damaged, format!("the archive has {count} faults"))),
+        count => Err(Failure::new(Exit::Damaged, format!("the archive has {count} faults"))
+            .next("have what is named again from a copy, or begin a new base (docs/operations.md, \"The archive\")")),
     }
 }
 

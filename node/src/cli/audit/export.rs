@@ -13,7 +13,7 @@ use clap::Args;
 use super::list::FilterOptions;
 use super::told::Told;
 use crate::cli::acting::ClientOption;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Progress, moment, note};
 
 /// Between two looks of the progress at where it is.
@@ -40,7 +40,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         None => write(stream, BufWriter::new(io::stdout())).await?,
         Some(path) => {
             if path.exists() {
-                return Err(Failure::usage(format!("{} is there already", path.display())));
+                return Err(Failure::new(Exit::Conflict, format!("{} is there already", path.display()))
+                    .next("name another file with --out: nothing is overwritten"));
             }
             let mut name = path.file_name().ok_or_else(|| Failure::usage("--out names no file"))?.to_owned();
             name.push(".part");

@@ -6,6 +6,7 @@ use kura_client::{Access, Action, Client, Date, JournalList, ListError, Listing,
 use super::told::{FULL_HEADING, HEADING, Told};
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
+use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, note};
 
@@ -27,7 +28,7 @@ pub struct Arguments {
     #[command(flatten)]
     filter: FilterOptions,
     /// Only actors of this name: a user's id, a participant's number, an office's name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = text)]
     actor: Option<String>,
     /// Only what was denied.
     #[arg(long)]
@@ -52,10 +53,10 @@ pub struct FilterOptions {
     #[arg(long, value_name = "DAY")]
     until: Option<Date>,
     /// Only what this facility's users did, or what is about it (--all).
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     facility: Option<String>,
     /// Only what came through this application (--all).
-    #[arg(long)]
+    #[arg(long, value_parser = text)]
     application: Option<String>,
     /// Only this action: get, put, grant, … (--all). Can be given more than once.
     #[arg(long)]
@@ -108,7 +109,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         })?;
         let Arguments { filter, actor, denied, oldest_first, limit, mut acting, .. } = arguments;
         if filter.until.is_some() || actor.is_some() || denied || oldest_first {
-            return Err(Failure::usage("a participant's list takes --since and --limit only"));
+            return Err(Failure::usage("a participant's list takes --since and --limit only")
+                .next("--all lists the whole journal, as an auditor, and takes the others"));
         }
         acting.as_participant |= acting.user.is_none() && acting.as_registrar.is_none();
         let mut accesses = acting.act(Some(&number)).await?.accesses(&number);

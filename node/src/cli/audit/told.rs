@@ -69,7 +69,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// Heading of the table of a participant's accesses.
-pub(crate) const HEADING: [&str; 7] = ["when", "facility", "who", "did", "class", "basis", "through"];
+pub(crate) const HEADING: [&str; 8] = ["when", "facility", "who", "did", "about", "class", "basis", "through"];
 
 /// Heading of the table of an auditor's or a facility's list.
 pub(in crate::cli) const FULL_HEADING: [&str; 10] =
@@ -132,6 +132,7 @@ impl Told {
             self.facility.clone(),
             who,
             self.action.clone(),
+            self.object.clone(),
             self.class.unwrap_or_default().to_owned(),
             self.ground(),
             self.application.clone(),

@@ -48,14 +48,21 @@ pub(in crate::cli) async fn gather(known: &Known, cluster: &ClusterId) -> Result
     })?;
     let mut gathering = Gathering::new(cluster, set.set.clone());
     loop {
-        let prompt = format!("the words of a share, {} of {}", gathering.held() + 1, gathering.threshold());
+        let held = gathering.held();
+        let prompt = format!("the words of a share, {} of {}", held + 1, gathering.threshold());
         let share = share(&prompt).await?;
         match gathering.add(share) {
             Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { .. }) => {}
+            Ok(Gathered::Waiting { held: now, threshold }) => tell_held(held, now, threshold),
             Err(error) => note(&format!("that share was not taken: {error}")),
         }
     }
+}
+
+/// Says how many shares are there, and that one came twice.
+pub(in crate::cli) fn tell_held(before: u8, held: u8, threshold: u8) {
+    let again = if held == before { "that share was given before: another holder's is wanted; " } else { "" };
+    note(&format!("{again}{held} of {threshold} shares are there"));
 }
 
 /// Asks for the words of a share, on one line or several; an empty line ends them, too.

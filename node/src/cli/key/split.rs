@@ -128,11 +128,12 @@ async fn gather(status: &wire::KeyStatusReply, cluster: &ClusterId) -> Result<Ke
     let set = set.ok_or_else(|| Failure::new(Exit::NotFound, "no shares restore the present root key"))?;
     let mut gathering = Gathering::new(cluster, set);
     loop {
-        let prompt = format!("the words of a present share, {} of {}", gathering.held() + 1, gathering.threshold());
+        let held = gathering.held();
+        let prompt = format!("the words of a present share, {} of {}", held + 1, gathering.threshold());
         let share = ask::share(&prompt).await?;
         match gathering.add(share) {
             Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { .. }) => {}
+            Ok(Gathered::Waiting { held: now, threshold }) => ask::tell_held(held, now, threshold),
             Err(error) => return Err(Failure::new(Exit::Damaged, error)),
         }
     }

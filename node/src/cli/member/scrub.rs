@@ -40,7 +40,8 @@ pub(super) async fn run(client: &ClientOption, at: &str, waits: bool, output: Ou
     match scrub.result {
         DAMAGED if !scrub.running => Err(damaged(&name, &scrub.words, &goes_on_because(&operations, &name).await)),
         3 if waits => {
-            Err(Failure::new(Exit::Unavailable, format!("{name} could not check its files: {}", scrub.words)))
+            Err(Failure::new(Exit::Unavailable, format!("{name} could not check its files: {}", scrub.words))
+                .next("see its log; then try again, or look at `kura status` when it has checked them by itself"))
         }
         _ => Ok(()),
     }
@@ -49,7 +50,10 @@ pub(super) async fn run(client: &ClientOption, at: &str, waits: bool, output: Ou
 async fn found(operations: &Operations, name: &str) -> Result<Endpoint, Failure> {
     let status = operations.status().await?;
     let member = status.members.iter().find(|member| member.name == name);
-    let member = member.ok_or_else(|| Failure::new(Exit::NotFound, format!("{name} is not a member")))?;
+    let member = member.ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("{name} is not a member"))
+            .next("check the name: `kura member list` shows the members")
+    })?;
     Ok(Endpoint { name: member.name.clone(), address: member.address.clone() })
 }
 

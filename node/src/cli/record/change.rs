@@ -5,6 +5,7 @@ use kura_client::RecordId;
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
+use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::Output;
 use crate::cli::receipt;
@@ -17,8 +18,8 @@ pub struct HideArguments {
     /// The record.
     record: RecordId,
     /// Why; journalled.
-    #[arg(long, default_value = "")]
-    reason: String,
+    #[arg(long, value_parser = text)]
+    reason: Option<String>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -31,7 +32,7 @@ pub struct NarrowArguments {
     /// The record.
     record: RecordId,
     /// A facility that may still see it.
-    #[arg(long, value_name = "FACILITY", required = true)]
+    #[arg(long, value_name = "FACILITY", required = true, value_parser = text)]
     to: Vec<String>,
     #[command(flatten)]
     acting: ActingOptions,
@@ -43,7 +44,7 @@ pub async fn hide(arguments: HideArguments, hidden: bool, output: Output) -> Res
     let number = number.read()?;
     let acting = acting.act(Some(&number)).await?;
     let change = if hidden { acting.hide(&number, record) } else { acting.unhide(&number, record) };
-    receipt::print(&change.reason(reason).await?, output)
+    receipt::print(&change.reason(reason.unwrap_or_default()).await?, output)
 }
 
 /// Runs `kura record narrow`.

@@ -5,6 +5,7 @@ use kura_client::RecordId;
 
 use crate::cli::acting::ClientOption;
 use crate::cli::exit::Failure;
+use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::Output;
 use crate::cli::receipt;
@@ -17,7 +18,7 @@ pub struct Arguments {
     /// The record.
     record: RecordId,
     /// Reference to the order, or to what lifts it; journalled.
-    #[arg(long, value_name = "WORDS")]
+    #[arg(long, value_name = "WORDS", value_parser = text)]
     evidence: String,
     #[command(flatten)]
     client: ClientOption,

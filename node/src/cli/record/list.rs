@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
+use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, bytes, moment, note};
 
@@ -24,7 +25,7 @@ pub struct ListArguments {
     #[arg(long, value_name = "DAY")]
     until: Option<Date>,
     /// Only written by this facility.
-    #[arg(long, value_name = "FACILITY")]
+    #[arg(long, value_name = "FACILITY", value_parser = text)]
     author_facility: Option<String>,
     /// What for: care, own or audit.
     #[arg(long)]
@@ -60,8 +61,8 @@ pub struct InboxArguments {
     acting: ActingOptions,
 }
 
-const HEADING: [&str; 8] = ["record", "version", "class", "of", "media type", "size", "author", ""];
-const HISTORY_HEADING: [&str; 8] = ["version", "class", "of", "media type", "size", "author", "written", ""];
+const HEADING: [&str; 8] = ["record", "version", "class", "of", "media type", "size", "author", "note"];
+const HISTORY_HEADING: [&str; 8] = ["version", "class", "of", "media type", "size", "author", "written", "note"];
 
 /// Runs `kura record list`.
 pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failure> {

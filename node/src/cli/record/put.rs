@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
+use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, Progress};
 use crate::cli::receipt;
@@ -37,16 +38,16 @@ pub struct Arguments {
     #[arg(long)]
     class: Class,
     /// Its media type.
-    #[arg(long, default_value = "application/octet-stream")]
+    #[arg(long, default_value = "application/octet-stream", value_parser = text)]
     media_type: String,
     /// The clinical date, YYYY-MM-DD; today without it.
     #[arg(long, value_name = "DAY")]
     date: Option<Date>,
     /// The author's own id of the document: the same one is written once, however often it is put.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = text)]
     document_id: Option<String>,
     /// A facility to which it is narrowed.
-    #[arg(long, value_name = "FACILITY")]
+    #[arg(long, value_name = "FACILITY", value_parser = text)]
     to: Vec<String>,
     /// A further version of this record.
     #[arg(long, value_name = "RECORD")]
@@ -82,19 +83,19 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 struct People {
     /// The author, if not the actor.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = text)]
     author: Option<String>,
     /// When the author finished it, if not now.
     #[arg(long, value_name = "TIME")]
     authored_at: Option<Moment>,
     /// Who entered it, if not the actor.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = text)]
     enterer: Option<String>,
     /// When it was entered, if not now.
     #[arg(long, value_name = "TIME")]
     entered_at: Option<Moment>,
     /// Who confirmed it.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = text)]
     confirmer: Option<String>,
     /// When it was confirmed, if not now.
     #[arg(long, value_name = "TIME", requires = "confirmer")]
@@ -112,8 +113,8 @@ struct SignatureFiles {
     #[arg(long, value_name = "FILE")]
     timestamp: Option<PathBuf>,
     /// What the application found when it verified them.
-    #[arg(long, value_name = "WORDS", default_value = "")]
-    signature_result: String,
+    #[arg(long, value_name = "WORDS", value_parser = text)]
+    signature_result: Option<String>,
 }
 
 /// A part: NAME=FILE[,MEDIA-TYPE].
@@ -194,10 +195,6 @@ async fn described(arguments: &Arguments) -> Result<NewRecord, Failure> {
     let date = arguments.date.unwrap_or_else(Date::today);
     let mut record = NewRecord::new(arguments.class, arguments.media_type.clone(), date).addressees(&arguments.to);
     if let Some(id) = &arguments.document_id {
-        // An empty one would be none, and the same document be written twice.
-        if id.is_empty() {
-            return Err(Failure::usage("--document-id: is empty; leave it out if the author has none"));
-        }
         record = record.document_id(id);
     }
     if let Some(earlier) = arguments.version_of {
@@ -230,7 +227,7 @@ async fn described(arguments: &Arguments) -> Result<NewRecord, Failure> {
     }
     let SignatureFiles { signature, timestamp, signature_result } = &arguments.signature;
     let (signature, timestamp) = (small(signature.as_deref()).await?, small(timestamp.as_deref()).await?);
-    Ok(record.signature(signature, timestamp, signature_result))
+    Ok(record.signature(signature, timestamp, signature_result.as_deref().unwrap_or_default()))
 }
 
 /// A signature or token, as bytes; empty if there is none. The client names its bound.

@@ -10,6 +10,7 @@ use kura_cluster::share::{Gathered, Gathering, hexadecimal};
 use time::OffsetDateTime;
 
 use super::super::exit::{Exit, Failure, chain, check_clock};
+use super::super::given::text;
 use super::super::key::ask;
 use super::super::output::{Output, note};
 use super::{look, plan_failure, take_failure};
@@ -17,6 +18,9 @@ use crate::config::NodeConfig;
 use crate::recovery::plan::Plan;
 use crate::recovery::take::{Prepared, Said};
 use crate::vault::read_root_key;
+
+/// Longest text that is kept of what people say.
+const SAID_BYTES_MAX: usize = 500;
 
 /// Options of `kura recover apply`.
 #[derive(Debug, Args)]
@@ -33,13 +37,13 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     cluster_name: Option<String>,
     /// How the former members are known to be down, and kept down: "power cut", "disks destroyed". Journalled.
-    #[arg(long, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", value_parser = text)]
     fenced: Option<String>,
     /// Take over although former members may live: why, and who decided it. Journalled.
-    #[arg(long, value_name = "WHY")]
+    #[arg(long, value_name = "WHY", value_parser = text)]
     not_fenced: Option<String>,
     /// Why the cluster is taken over. Journalled.
-    #[arg(long, default_value = "the voters are lost")]
+    #[arg(long, default_value = "the voters are lost", value_parser = text)]
     reason: String,
     /// A file with the root key, instead of shares.
     #[arg(long, value_name = "FILE")]
@@ -77,8 +81,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         (None, None) => return Err(Failure::usage("--fenced HOW or --not-fenced WHY")),
     };
     for (option, text) in [("--fenced", &fenced), ("--reason", &arguments.reason)] {
-        if text.trim().is_empty() || text.len() > 500 {
-            return Err(Failure::usage(format!("{option} has 1 to 500 bytes")));
+        if text.len() > SAID_BYTES_MAX {
+            let given = text.len();
+            return Err(Failure::usage(format!("{option}: has {given} bytes, the limit is {SAID_BYTES_MAX}")));
         }
     }
     note("looking at the survivor and replaying its log; nothing of it is changed");
@@ -107,7 +112,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 async fn root_key(arguments: &Arguments, prepared: &Prepared) -> Result<Key, Failure> {
     if let Some(path) = &arguments.root_key {
         let read = read_root_key(path).map_err(|error| Failure::usage(chain(&error)))?;
-        return read.ok_or_else(|| Failure::new(Exit::NotFound, format!("{} is not there", path.display())));
+        return read.ok_or_else(|| Failure::usage(format!("{} is not there", path.display())));
     }
     let known = prepared.known().map_err(|error| take_failure(&error))?;
     let cluster = prepared.cluster_id();
@@ -127,7 +132,7 @@ async fn root_key(arguments: &Arguments, prepared: &Prepared) -> Result<Key, Fai
         })?;
         match gathering.add(share) {
             Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { held, threshold }) => note(&format!("{held} of {threshold} shares are there")),
+            Ok(Gathered::Waiting { held: now, threshold }) => ask::tell_held(held, now, threshold),
             Err(error) => {
                 return Err(Failure::new(Exit::Damaged, error)
                     .next(format!("wanted are shares of the set {fingerprint}; nothing was changed")));

@@ -208,11 +208,11 @@ pub fn show(report: &Report, output: Output) -> Result<(), Failure> {
             ("state digest", report.state_digest.clone()),
         ],
     )?;
-    show_entries(&report.tail, output)
+    show_entries("no entry is unconfirmed", &report.tail, output)
 }
 
-fn show_entries(entries: &[TailEntry], output: Output) -> Result<(), Failure> {
-    output.list(entries, &["entry", "at", "outcome", "what", "request", "rows"], |entry| {
+fn show_entries(none: &str, entries: &[TailEntry], output: Output) -> Result<(), Failure> {
+    output.list_or(none, entries, &["entry", "at", "outcome", "what", "request", "rows"], |entry| {
         vec![
             words(entry.place),
             moment(entry.at_ms),

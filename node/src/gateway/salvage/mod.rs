@@ -119,7 +119,8 @@ impl Salvage {
         apply: bool,
     ) -> Result<Salvage, GatewayError> {
         if caller.identity.role != Role::Recovery {
-            return Err(GatewayError::Role { role: caller.identity.role.to_string() });
+            let takes = Role::Recovery.to_string();
+            return Err(GatewayError::Role { role: caller.identity.role.to_string(), takes });
         }
         gateway.unsealed()?;
         let mut alone = None;

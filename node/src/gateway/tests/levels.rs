@@ -19,7 +19,7 @@ async fn serve(storehouse: &Storehouse, level: ServiceLevel) {
 
 fn is_not_served<T: std::fmt::Debug>(answer: Result<T, GatewayError>) -> bool {
     match answer {
-        Err(GatewayError::Unavailable { why }) => why.contains("opened step by step"),
+        Err(GatewayError::NotOpened { why }) => why.contains("opened step by step"),
         _ => false,
     }
 }

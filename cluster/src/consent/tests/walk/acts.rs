@@ -173,8 +173,9 @@ pub fn consenting() -> Walk {
             as_office(&mut walk, Act::IssueCard { taken, evidence });
         }
         for act in [
-            Act::Revoke { named: "F2", evidence },
-            Act::Revoke { named: "F3", evidence },
+            Act::Revoke { named: "F2", registered: true, evidence },
+            Act::Revoke { named: "F3", registered: true, evidence },
+            Act::Revoke { named: "F3", registered: false, evidence },
             Act::Withdraw { evidence },
             Act::Relink { reason: evidence },
         ] {
@@ -377,7 +378,7 @@ pub fn everybody() -> Walk {
             returned: None,
             reviewed: false,
         },
-        Act::Revoke { named: "F2", evidence: "text" },
+        Act::Revoke { named: "F2", registered: true, evidence: "text" },
         Act::Withdraw { evidence: "text" },
         Act::ShowConsent,
         Act::ListAccesses,
