@@ -73,7 +73,7 @@ async fn an_old_disk_brings_back_what_the_backup_never_had() {
     let layout = world.cluster.layout().clone();
     let backup = world.member("backup-1");
     let folder = layout.node("backup-1");
-    let staff = Config::load(&world.recovery("rec-1")).unwrap();
+    let staff = Config::load(world.recovery("rec-1")).unwrap();
     let hospital = world.doctor(HOSPITAL);
 
     // What both have.
