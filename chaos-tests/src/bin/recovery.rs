@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         }
     };
     // What a power cut of all voters needs, and no more.
-    if let Some(one) = nemesis::not_run(&[nemesis::Kind::PowerCutVoters]).first() {
+    if let Some(one) = nemesis::not_run(&[nemesis::Kind::PowerCutVoters], false).first() {
         println!("NOT RUN: {}; this is no pass", one.why);
         return ExitCode::from(3);
     }
