@@ -174,7 +174,8 @@ impl Settings {
     pub fn from_row(row: &SettingsRow) -> Settings {
         let mut seen = [0; 16];
         for ProfessionClasses { profession, classes } in &row.professions {
-            let Some(seen) = seen.get_mut(*profession as usize) else { continue };
+            let Ok(profession) = Profession::from_number(*profession) else { continue };
+            let Some(seen) = seen.get_mut(profession.number() as usize) else { continue };
             for class in classes.iter().filter_map(|c| Class::from_number(*c).ok()) {
                 *seen |= 1 << class.number();
             }
