@@ -6,6 +6,8 @@
 #   make chaos [MINUTES=30] [SEED=…] [KINDS=…] [PREVIOUS=binary]
 #                             faults of every kind under load, and a table in the end; needs root. PREVIOUS is the
 #                             kura of an earlier release, from which the run upgrades
+#   make recovery-proof [SEEDS=20] [SEED=1]
+#                             a prefecture is lost under load and recovered, once for each seed; needs root
 #   make fuzz [SECONDS=60] [NAMES=…]
 #                             each fuzz target that long under libFuzzer, only those whose name holds one of NAMES;
 #                             ordinary runs of the tests try some thousands of inputs
@@ -18,7 +20,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak chaos mutants fuzz lint bench build setup
+.PHONY: demo test soak chaos recovery-proof mutants fuzz lint bench build setup
 
 setup:
 	@./setup.sh
@@ -41,6 +43,11 @@ chaos: build
 	@./setup.sh chaos
 	$(CARGO) build --locked --release -p kura-chaos-tests --bins
 	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS)) $(if $(PREVIOUS),--previous $(PREVIOUS))
+
+recovery-proof: build
+	@./setup.sh chaos
+	$(CARGO) build --locked --release -p kura-chaos-tests --bins
+	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/recovery --seed $(or $(SEED),1) --seeds $(or $(SEEDS),20)
 
 # One target after the other, then a table; fuzz/run says what it builds and where inputs stay.
 fuzz: setup

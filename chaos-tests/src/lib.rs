@@ -21,6 +21,7 @@ pub mod history;
 pub mod load;
 pub mod nemesis;
 pub mod process;
+pub mod recovery;
 pub mod scan;
 pub mod seed;
 pub mod site;

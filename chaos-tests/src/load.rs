@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::cluster::{Cluster, ClusterError, Role};
 use crate::history::{Line, Recorder};
 
-pub use cast::{Cast, HOME, VISITORS};
+pub use cast::{Cast, HOME, VISITORS, physician};
 pub use session::Session;
 
 /// How large a load is.

@@ -41,6 +41,8 @@ pub struct Site {
     clock_of: Option<String>,
     /// Whether backups write an archive.
     archives: bool,
+    /// Where others reach a node, if that is not the node itself.
+    fronts: BTreeMap<String, String>,
 }
 
 impl Site {
@@ -56,6 +58,7 @@ impl Site {
             disks: BTreeMap::new(),
             clock_of: None,
             archives: false,
+            fronts: BTreeMap::new(),
         };
         let helpers = site.helpers();
         fs::create_dir_all(&helpers)
@@ -83,6 +86,16 @@ impl Site {
         let disk = Disk::create(folder, self.disk_mib).await?;
         self.disks.insert(node.to_owned(), disk);
         Ok(())
+    }
+
+    /// Has others reach a node at another address than its own, from before it is made.
+    pub fn front(&mut self, node: &str, address: &str) {
+        self.fronts.insert(node.to_owned(), address.to_owned());
+    }
+
+    /// Where others reach a node.
+    pub fn reached_at(&self, node: &str) -> String {
+        self.fronts.get(node).cloned().unwrap_or_else(|| self.network.address(node))
     }
 
     /// A node's disk.

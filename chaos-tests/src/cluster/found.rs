@@ -179,9 +179,9 @@ impl Cluster {
     }
 
     fn node_file(&self, node: &str, backup: bool) -> Result<String, ClusterError> {
-        let network = &self.site()?.network;
-        let address = network.address(node);
-        let archive = if backup && self.site()?.has_archives() { "[archive]\nplace = \"archive\"\n" } else { "" };
+        let site = self.site()?;
+        let (network, address) = (&site.network, site.reached_at(node));
+        let archive = if backup && site.has_archives() { "[archive]\nplace = \"archive\"\n" } else { "" };
         let root_key = if backup { "" } else { "root_key = \"root.key\"\n" };
         let peer =
             |voter: &String| format!("[[peers]]\nname = \"{voter}\"\naddress = \"{}\"\n", network.address(voter));
@@ -220,7 +220,7 @@ impl Cluster {
     /// Approves a node, lets it join and starts it.
     pub(super) async fn bring(&mut self, node: &str, backup: bool) -> Result<(), ClusterError> {
         self.place(node, backup).await?;
-        let address = self.site()?.network.address(node);
+        let address = self.site()?.reached_at(node);
         let request = request(node);
         let approvers: &[&str] =
             if backup { &["clients/operator.toml"] } else { &["clients/operator.toml", "clients/registrar-1.toml"] };

@@ -23,6 +23,11 @@ const FIRST: usize = 11;
 /// Every node's port.
 pub const PORT: u16 = 7001;
 
+/// The run's own address, which every node reaches.
+pub fn hub_host() -> String {
+    format!("{NET}.1")
+}
+
 /// What is dropped of what a node is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
