@@ -378,7 +378,7 @@ mod tests {
         }
         // Whoever is told that something is not there is told where to look.
         for what in ["the act is not there", "an erasure of this participant is not there", "v is not a member"] {
-            assert!(missing(what).contains("list`"), "{what}");
+            assert!(missing(what).contains("list"), "{what}");
         }
         assert!(
             unfit("a certificate of role auditor may not do this: it takes one of role registrar")

@@ -354,7 +354,7 @@ mod tests {
             "kura recover verify --config node.toml --sample 10",
             "kura recover report --config node.toml --json",
             "kura recover open reads --client staff.toml",
-            "kura recover salvage --from old --config node.toml",
+            "kura recover salvage --from old --client rec.toml --apply",
             "kura archive list archive --config node.toml --json",
             "kura archive verify archive",
             "kura archive verify file:///archive --level replay --scratch s --head head --generation 3",

@@ -430,7 +430,7 @@ mod tests {
         let mut wide = table(&["act", "expires", "ended", "reason"]);
         wide.add_row([ID, MOMENT, "", "one"]);
         wide.add_row([ID, MOMENT, "", "another"]);
-        let shown = fit(wide, 60);
+        let shown = fit(wide, 50);
         let block = |reason: &str| format!(" act      {ID}\n expires  {MOMENT}\n reason   {reason}");
         assert_eq!(shown, format!("{}\n\n{}", block("one"), block("another")));
     }

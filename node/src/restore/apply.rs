@@ -297,7 +297,12 @@ impl Replays {
     pub async fn finish(self, root: Arc<Key>, restorer: &Restorer, tell: Tell<'_>) -> Result<Report, ApplyError> {
         let Replays { work, from, plan, vouched, new, old, newest, begun } = self;
         let applied = new.applied.ok_or(ApplyError::Unsound("the state is empty".into()))?;
-        let store = StateStore::at_rest(new.database)?;
+        // Merged in a copy by hard links: a merge that is cut begins anew, so that its counts are of all rows.
+        let copy = work.path("merged");
+        remove(&copy)?;
+        new.database.checkpoint(&copy)?;
+        drop(new);
+        let store = StateStore::at_rest(Database::open(&copy)?)?;
         let vault = Vault::unseal(root.clone(), plan.cluster_id, &store)?;
         let database = store.database();
         let (_, _, summary) = database.progress()?;

@@ -10,7 +10,7 @@
 //! Remembered requests are forgotten: what they answered may not be there any more.
 //!
 //! Invariants
-//! - It can be done again: what was merged before a cut is found to be as it should.
+//! - It is done whole, or again from a state that nothing was merged in: what it counts is of all rows.
 //! - Rows keep their revision, so that what is sealed under it opens. Their table's digest is counted along.
 
 use bytes::Bytes;

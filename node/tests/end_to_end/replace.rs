@@ -70,6 +70,13 @@ async fn a_voter_without_its_disk_is_replaced_by_one_that_takes_a_snapshot() {
     let words: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
     assert!(words.contains(&"catching up") && words.last() == Some(&"done"), "{words:?}");
 
+    // The key comes by a call of its own, from a voter that has seen it approved.
+    until("an unsealed voter", SOON, async || {
+        let status = operations.status().await.map_err(|error| error.to_string())?;
+        let new = status.members.iter().find(|member| member.name == "voter-4");
+        if new.is_some_and(|member| member.unsealed) { Ok(()) } else { Err(format!("{new:?}")) }
+    })
+    .await;
     let status = world.settled().await;
     let mut names: Vec<&str> = status.members.iter().map(|member| member.name.as_str()).collect();
     names.sort_unstable();

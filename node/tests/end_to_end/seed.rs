@@ -26,8 +26,9 @@ use super::world::{HOSPITAL, KURA, SOON, World, configure, set, until};
 /// Random, so that it is as long on the line.
 const BODIES: u64 = 6;
 const BODY_BYTES: u64 = 4 << 20;
-/// What a member that was seeded may take from the others: hellos, heads, and what the leader's log still holds.
-const LITTLE_BYTES: u64 = BODIES * BODY_BYTES / 4;
+/// What a member that was seeded may take from the others: hellos, heads, and, as a leader asks from the middle of its log on
+/// what a member has, up to half of what is written.
+const LITTLE_BYTES: u64 = BODIES * BODY_BYTES * 5 / 8;
 
 /// Counts what other members send to a node.
 struct Line {

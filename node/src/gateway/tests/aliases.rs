@@ -40,7 +40,8 @@ async fn enrol(gateway: &Gateway, participant: &str, signed_day: i32) {
 }
 
 async fn put(gateway: &Gateway, participant: &str, record: v1::NewRecord) -> Result<Bytes, GatewayError> {
-    let part = v1::WholePart { name: "body".into(), data: body(10), ..Default::default() };
+    let part =
+        v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(10), ..Default::default() };
     let put = v1::PutWholeRequest {
         request: request(),
         participant: participant.into(),

@@ -76,7 +76,12 @@ async fn enrol(gateway: &Gateway, number: &str) {
 }
 
 fn whole(bytes: &Bytes) -> v1::PutWholeRequest {
-    let part = v1::WholePart { name: "body".into(), data: bytes.clone(), ..Default::default() };
+    let part = v1::WholePart {
+        name: "body".into(),
+        media_type: "text/plain".into(),
+        data: bytes.clone(),
+        ..Default::default()
+    };
     v1::PutWholeRequest {
         request: request(),
         participant: NUMBER.into(),

@@ -30,7 +30,8 @@ fn link(number: &str, local_id: impl Into<String>) -> v1::LinkRequest {
 }
 
 fn whole(record: v1::NewRecord) -> v1::PutWholeRequest {
-    let part = v1::WholePart { name: "body".into(), data: body(100), ..Default::default() };
+    let part =
+        v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(100), ..Default::default() };
     let (request, participant) = (request(), NUMBER.into());
     v1::PutWholeRequest { request, participant, record: Some(record), parts: vec![part], ..Default::default() }
 }

@@ -74,7 +74,12 @@ impl Scene {
         let gateway = storehouse.gateway();
         let mut records = Vec::new();
         for class in [Class::Document, Class::Prescription, Class::Allergy, Class::CareRecord, Class::Allergy] {
-            let part = v1::WholePart { name: "body".into(), data: body(2_000), ..Default::default() };
+            let part = v1::WholePart {
+                name: "body".into(),
+                media_type: "text/plain".into(),
+                data: body(2_000),
+                ..Default::default()
+            };
             let put = v1::PutWholeRequest {
                 request: request(),
                 participant: NUMBER.into(),

@@ -30,7 +30,8 @@ pub(super) fn another_registrar() -> Caller {
 
 /// A record with a document id and blocks, addressed to the hospital.
 async fn put(gateway: &Gateway, document_id: &str) -> Bytes {
-    let part = v1::WholePart { name: "body".into(), data: body(5_000), ..Default::default() };
+    let part =
+        v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(5_000), ..Default::default() };
     let request = v1::PutWholeRequest {
         request: request(),
         participant: NUMBER.into(),

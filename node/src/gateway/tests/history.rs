@@ -284,6 +284,8 @@ async fn what_takes_access_away_fits_whatever_the_rows_hold() {
     assert!(refused.to_string().contains("512 facilities, the limit; take a grant back first"), "{refused}");
     let evidence = "e".repeat(TEXT_BYTES_MAX);
     let facility = long(3);
+    let registered = |row: &mut Facility| *row = Facility { id: facility.clone(), status: 1, ..Default::default() };
+    storehouse.edit_hashed((Table::Facility, Domain::Facility), &[&facility], registered).await;
     gateway.revoke(&doctor(), v1::RevokeRequest { facility, evidence: evidence.clone(), ..revoke("") }).await.unwrap();
     gateway.grant(&doctor(), grant(CLINIC)).await.unwrap();
 

@@ -46,7 +46,8 @@ async fn what_is_not_served_is_refused_before_anybody_is_looked_for_and_leaves_n
 async fn hiding_is_served_with_reads_and_showing_again_with_writes() {
     let storehouse = Storehouse::new().await;
     let gateway = storehouse.gateway();
-    let part = v1::WholePart { name: "body".into(), data: body(10), ..Default::default() };
+    let part =
+        v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(10), ..Default::default() };
     let put = v1::PutWholeRequest {
         request: request(),
         participant: NUMBER.into(),

@@ -14,7 +14,8 @@ use crate::gateway::several::{Alike, decide_several};
 use crate::gateway::transact::Verdict;
 
 fn whole(record: v1::NewRecord) -> v1::PutWholeRequest {
-    let part = v1::WholePart { name: "body".into(), data: body(100), ..Default::default() };
+    let part =
+        v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(100), ..Default::default() };
     let (request, participant) = (request(), NUMBER.into());
     v1::PutWholeRequest { request, participant, record: Some(record), parts: vec![part], ..Default::default() }
 }
@@ -146,8 +147,12 @@ async fn a_signature_is_checked_over_all_parts_however_they_come() {
         signature_result: "valid, says the application".into(),
         ..record()
     };
-    let part =
-        |name: &str, data: &'static [u8]| v1::WholePart { name: name.into(), data: data.into(), ..Default::default() };
+    let part = |name: &str, data: &'static [u8]| v1::WholePart {
+        name: name.into(),
+        media_type: "text/plain".into(),
+        data: data.into(),
+        ..Default::default()
+    };
     let put = |parts| v1::PutWholeRequest { parts, ..whole(signed()) };
     let told = async |record_id: &Bytes| read(&gateway, record_id, 0).await.0;
 

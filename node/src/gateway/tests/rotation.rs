@@ -24,7 +24,12 @@ async fn rotate(storehouse: &Storehouse) {
 }
 
 fn whole(bytes: &Bytes, version_of: &Bytes) -> v1::PutWholeRequest {
-    let part = v1::WholePart { name: "body".into(), data: bytes.clone(), ..Default::default() };
+    let part = v1::WholePart {
+        name: "body".into(),
+        media_type: "text/plain".into(),
+        data: bytes.clone(),
+        ..Default::default()
+    };
     v1::PutWholeRequest {
         request: request(),
         participant: NUMBER.into(),
