@@ -71,7 +71,7 @@ async fn a_voter_without_its_disk_is_replaced_by_one_that_takes_a_snapshot() {
     assert!(words.contains(&"catching up") && words.last() == Some(&"done"), "{words:?}");
 
     // The key comes by a call of its own, from a voter that has seen it approved.
-    until("an unsealed voter", SOON, async || {
+    until("an unsealed voter", REPLACED, async || {
         let status = operations.status().await.map_err(|error| error.to_string())?;
         let new = status.members.iter().find(|member| member.name == "voter-4");
         if new.is_some_and(|member| member.unsealed) { Ok(()) } else { Err(format!("{new:?}")) }
