@@ -79,7 +79,7 @@ fn registry(site: &Site) {
     site.kura("registrar", &format!("user add F-sakura u-9 --name Ueda --profession physician {with}"));
     site.kura("registrar", &format!("facility add F-minato --name F-minato --kind hospital {with}"));
     site.refused(8, "registrar", &format!("facility add F-minato --name other --kind hospital {with}"), b"");
-    site.refused(2, "registrar", &format!("user add F-9 u-1 --name Abe --profession nurse {with}"), b"");
+    site.refused(4, "registrar", &format!("user add F-9 u-1 --name Abe --profession nurse {with}"), b"");
     let warned = site.kura("registrar", &format!("facility change F-minato --institution-code 1311001233 {with}"));
     assert!(warned.err.contains("check digit"), "{}", warned.err);
     two_registrars(site, with);
