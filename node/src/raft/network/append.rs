@@ -7,6 +7,8 @@
 //!   more is read from the log before. So a slow peer costs that much memory.
 //! - The session owns the input, and no task does: dropping the session drops the input at once.
 //!   openraft's next session waits for a lock that the input holds.
+//! - Nobody is called before there is something to send: openraft waits before it gives the first append to a peer that
+//!   failed, and a call that failed meanwhile would end the session, and the next one, at once.
 //! - While something is unanswered, each answer must come within the patience plus the time that
 //!   the bytes in flight take on the slowest path. An idle session has no time limit: the
 //!   connection's keepalive watches it.
@@ -61,6 +63,8 @@ pub(super) struct Session<S> {
     /// `None` once the input has ended, which ends the request stream.
     requests: Option<mpsc::Sender<v1::AppendRequest>>,
     incoming: Incoming,
+    /// Whether anything was sent.
+    is_begun: bool,
     /// Encoded bytes of each append that is not answered.
     in_flight: VecDeque<usize>,
     in_flight_bytes: usize,
@@ -97,6 +101,7 @@ where
             input: Some(input),
             requests: Some(requests),
             incoming: Incoming::Connecting(connecting),
+            is_begun: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             patience,
@@ -124,6 +129,7 @@ where
                 Event::Reply(Ok(None)) => return Some(Err(errors::ended_early())),
                 Event::Reply(Err(status)) => return Some(Err(errors::of_status(&status))),
                 Event::Request(Some(append)) => self.send(&append),
+                Event::Request(None) if !self.is_begun => return None,
                 Event::Request(None) => {
                     self.input = None;
                     self.requests = None;
@@ -150,7 +156,7 @@ where
         };
         tokio::select! {
             biased;
-            reply = self.incoming.next() => Event::Reply(reply),
+            reply = self.incoming.next(), if self.is_begun => Event::Reply(reply),
             request = input => Event::Request(request),
             () = tokio::time::sleep_until(deadline), if waits => Event::TooLate,
         }
@@ -173,6 +179,7 @@ where
         if self.in_flight.is_empty() {
             self.progress = Instant::now();
         }
+        self.is_begun = true;
         self.in_flight.push_back(bytes);
         self.in_flight_bytes += bytes;
     }

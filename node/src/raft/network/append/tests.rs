@@ -227,6 +227,28 @@ async fn a_silent_peer_costs_bounded_memory_and_time() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_down_is_not_called_before_there_is_something_to_send() {
+    let mut meeting = meet(0, false).await;
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let nobody = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect_lazy();
+    meeting.client = PeerClient::new(nobody);
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let input = Box::pin(stream::once(async move {
+        begun.await.unwrap();
+        append(1, 10)
+    }));
+    let mut answers = Box::pin(meeting.session(input, LONG).into_stream());
+    // A call now would be refused at once, as these are.
+    for _ in 0..20 {
+        assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err());
+        let early = tokio::time::timeout(Duration::from_millis(10), answers.next()).await;
+        assert!(early.is_err(), "openraft would begin the next session without waiting: {early:?}");
+    }
+    begin.send(()).unwrap();
+    assert!(matches!(answers.next().await, Some(Err(RPCError::Unreachable(_)))));
+}
+
+#[tokio::test]
 async fn an_idle_session_waits() {
     let meeting = meet(1, false).await;
     let input = stream::iter([append(1, 10)]).chain(stream::pending());
