@@ -22,7 +22,7 @@ use super::role::Call;
 use crate::certificates::{Identity, Role, check_name};
 use crate::gateway::{Caller, GatewayError};
 use crate::raft::channels::{Lane, PeerChannels};
-use crate::raft::types::{Member, MemberRole, NodeId};
+use crate::raft::types::{Member, MemberRole, Membership, NodeId};
 use crate::serve::{Node, majority, most_advanced};
 
 /// Between two looks at a member that catches up.
@@ -130,8 +130,12 @@ impl OperationsService {
     ) -> Result<(), Status> {
         let (id, member) = self.approved(name).await?;
         let old = replaces.map(|old| self.id_of(old)).transpose()?;
-        say(tell, "joining", id, 0, 0).await?;
         let role = member.role;
+        if let Some(old) = old {
+            let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
+            takes_place(membership.membership(), old, id, role)?;
+        }
+        say(tell, "joining", id, 0, 0).await?;
         self.catch_up(id, member, tell).await?;
         say(tell, "changing membership", id, 0, 0).await?;
         let raft = &self.0.raft;
@@ -152,6 +156,20 @@ impl OperationsService {
         }
         let index = self.0.store.published().index();
         say(tell, "done", id, index, index).await
+    }
+}
+
+/// Whether a member can take another's place: it must not be there already, and be of the same role. One that an earlier
+/// try has brought half of the way goes on.
+fn takes_place(membership: &Membership, old: NodeId, new: NodeId, role: MemberRole) -> Result<(), Status> {
+    let refused = |why: &str| Err(GatewayError::invalid("new", why).into());
+    let votes = |id: NodeId| membership.voter_ids().any(|voter| voter == id);
+    let role_of_old = membership.get_node(&old).map(|member| member.role);
+    match (votes(old), votes(new)) {
+        _ if old == new => refused("is the member that goes: it cannot take its own place"),
+        _ if role_of_old != Some(role) => refused("is of another role than the member that goes"),
+        (true, true) => refused("is a voter already: use `kura member remove` if the other is to go"),
+        _ => Ok(()),
     }
 }
 

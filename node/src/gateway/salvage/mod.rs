@@ -85,8 +85,6 @@ pub struct Salvage {
     restricted: HashMap<RecordId, Restricted>,
     /// Records that came (or would come) in this run: their highest version.
     brought: HashMap<RecordId, u32>,
-    /// Participants whose enrolment came (or would come) in this run.
-    enrolled: Vec<String>,
     /// Two runs at once would not see what the other does.
     _alone: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
@@ -143,7 +141,6 @@ impl Salvage {
             ended: HashMap::new(),
             restricted: HashMap::new(),
             brought: HashMap::new(),
-            enrolled: Vec::new(),
             _alone: alone,
         })
     }

@@ -75,7 +75,15 @@ impl Salvage {
         };
         let mut wire_record = new_record(&found);
         if let Some(restricted) = restricted.filter(|restricted| !restricted.addressees.is_empty()) {
-            wire_record.addressees.clone_from(&restricted.addressees);
+            let own = &mut wire_record.addressees;
+            match own.is_empty() {
+                true => own.clone_from(&restricted.addressees),
+                // A later version may have been for fewer.
+                false => own.retain(|addressee| restricted.addressees.contains(addressee)),
+            }
+            if own.is_empty() {
+                return Ok(told(Outcome::ByHand, "nobody is left to whom it was addressed and narrowed"));
+            }
         }
         let record = match NewRecord::parse(&participant, Some(&wire_record)) {
             Ok(record) => record,

@@ -1,11 +1,13 @@
-//! Round 2: enrolments, grants, links and records. What else was done is for people to do again.
+//! Round 2: links and records. What else was done is for people to do again, enrolments and grants above all: a
+//! withdrawal or a revocation may be on another disk, in a part that is damaged, or have been said on the new timeline
+//! when there was nothing to end. Once people have entered them, records come with the next run.
 //!
-//! Invariant: what was ended later, on either timeline, is not offered.
+//! Invariant: nobody is let in.
 
 use bytes::Bytes;
 use kura_cluster::consent::is_granted;
-use kura_cluster::row::{Grant, LinkRow, ParticipationConsent, Table};
-use kura_cluster::word::{Action, HistoryKind};
+use kura_cluster::row::{LinkRow, Table};
+use kura_cluster::word::Action;
 use kura_proto::v1;
 
 use super::super::GatewayError;
@@ -15,7 +17,9 @@ use super::super::consent_history::ended_since;
 use super::super::participant::Known;
 use super::{Disk, Item, Outcome, Salvage, Told, request, tables, told, told_of};
 
-const WAITS: &str = "decided once its participant is enrolled";
+const ENROL: &str = "enrol them again, if they still want it, and run the same again for their records";
+const GRANT: &str =
+    "name the facility again, if the participant still wants it, and run the same again for its records";
 
 impl Salvage {
     /// Offers what does not restrict.
@@ -41,23 +45,26 @@ impl Salvage {
             return Ok(told(Outcome::There, ""));
         }
         if item.action == Action::Enrol {
-            return self.enrol(item, digits, known.as_ref()).await;
+            return Ok(match known {
+                Some(_) => told(Outcome::There, "enrolled here"),
+                None => told(Outcome::ByHand, ENROL),
+            });
         }
         let Some(known) = known else {
-            return Ok(match self.enrolled.contains(&digits) {
-                true => told(Outcome::Applied, WAITS),
-                false => told(Outcome::Refused, "its participant is not enrolled here"),
-            });
+            return Ok(told(
+                Outcome::Refused,
+                "its participant is not enrolled here: enrol them, and run the same again",
+            ));
         };
         match item.action {
-            Action::Grant => self.grant(item, digits, &known).await,
+            Action::Grant => self.grant(item, &known),
             Action::Link => self.link(item, digits).await,
             _ => self.bring(item, digits, &known, disk).await,
         }
     }
 
-    /// Why what lets others in again is not offered.
-    fn ended(&self, item: &Item, facility: &str, known: Option<&Known>) -> Result<Option<&'static str>, GatewayError> {
+    /// Why what let others in is over.
+    fn ended(&self, item: &Item, facility: &str, known: &Known) -> Result<Option<&'static str>, GatewayError> {
         let entry = &item.old.entry;
         let later = |facility: &str| {
             let end = self.ended.get(&(entry.pseudonym.clone(), facility.to_owned()));
@@ -66,64 +73,20 @@ impl Salvage {
         if later("") || (!facility.is_empty() && later(facility)) {
             return Ok(Some("ended later on the former timeline"));
         }
-        let Some(known) = known else { return Ok(None) };
         let attempt = Attempt::begin(&self.gateway, entry)?;
         let since = ended_since(&attempt, &known.pseudonym, facility, entry.at_ms)?;
         Ok(since.then_some("ended since on the new timeline"))
     }
 
-    async fn enrol(&mut self, item: &Item, participant: String, known: Option<&Known>) -> Result<Told, GatewayError> {
-        if let Some(why) = self.ended(item, "", known)? {
-            return Ok(told(Outcome::Refused, why));
-        }
-        let vault = self.gateway.unsealed()?;
-        let Some(consent) = item.old.history::<ParticipationConsent>(&vault, HistoryKind::Consent) else {
-            return Ok(told(Outcome::Unreadable, "the consent does not open"));
-        };
-        let ask = v1::EnrolRequest {
-            request: request(&item.old.entry),
-            participant: participant.clone(),
-            consent: Some(v1::SignedConsent {
-                signed_day: consent.signed_day,
-                proxy: consent.proxy,
-                proxy_relation: consent.proxy_relation,
-                evidence: consent.evidence,
-                own_records: consent.own_records,
-                secondary_use: consent.secondary_use,
-            }),
-            ..v1::EnrolRequest::default()
-        };
-        let done = match self.caller(item, Salvaged::default()) {
-            Ok(caller) => told_of(self.gateway.enrol(&caller, ask).await)?,
-            Err(why) => told(Outcome::ByHand, why),
-        };
-        if done.0 == Outcome::Applied {
-            self.enrolled.push(participant);
-        }
-        Ok(done)
-    }
-
-    async fn grant(&self, item: &Item, participant: String, known: &Known) -> Result<Told, GatewayError> {
-        let entry = &item.old.entry;
-        if is_granted(&known.row, &entry.object) {
+    fn grant(&self, item: &Item, known: &Known) -> Result<Told, GatewayError> {
+        let facility = &item.old.entry.object;
+        if is_granted(&known.row, facility) {
             return Ok(told(Outcome::There, "granted here"));
         }
-        if let Some(why) = self.ended(item, &entry.object, Some(known))? {
-            return Ok(told(Outcome::Refused, why));
-        }
-        let vault = self.gateway.unsealed()?;
-        let row = item.old.history::<Grant>(&vault, HistoryKind::Grant).unwrap_or_default();
-        let ask = v1::GrantRequest {
-            request: request(entry),
-            participant,
-            facility: entry.object.clone(),
-            evidence: row.evidence,
-            ..v1::GrantRequest::default()
-        };
-        match self.caller(item, Salvaged::default()) {
-            Ok(caller) => told_of(self.gateway.grant(&caller, ask).await),
-            Err(why) => Ok(told(Outcome::ByHand, why)),
-        }
+        Ok(match self.ended(item, facility, known)? {
+            Some(why) => told(Outcome::Refused, why),
+            None => told(Outcome::ByHand, GRANT),
+        })
     }
 
     async fn link(&self, item: &Item, participant: String) -> Result<Told, GatewayError> {
