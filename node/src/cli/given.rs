@@ -6,12 +6,37 @@
 
 use kura_cluster::id::is_blank;
 
+use crate::certificates::check_cluster;
+
 /// A text that says something.
 ///
 /// # Errors
 /// An empty or blank one.
 pub fn text(given: &str) -> Result<String, &'static str> {
     if is_blank(given) { Err("is empty or blank") } else { Ok(given.to_owned()) }
+}
+
+/// A cluster's name: 1 to 64 characters that are seen.
+///
+/// # Errors
+/// Anything else.
+pub fn cluster(given: &str) -> Result<String, &'static str> {
+    check_cluster(given).map_err(|_| "is not 1 to 64 characters that are seen")?;
+    text(given)
+}
+
+/// Where somebody is reached: host:port.
+///
+/// # Errors
+/// No port from 1 to 65535 after the last colon, or nothing before it.
+pub fn address(given: &str) -> Result<String, &'static str> {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    match given.rsplit_once(':') {
+        Some((host, port)) if !is_blank(host) && !host.contains(char::is_whitespace) && is_port(port) => {
+            Ok(given.to_owned())
+        }
+        _ => Err("is not host:port, with a port from 1 to 65535"),
+    }
 }
 
 /// Fields of requests, and how they are given.
@@ -69,6 +94,24 @@ mod tests {
         assert_eq!(text("paper 1"), Ok("paper 1".into()));
         for blank in ["", " ", "\t\n", "\u{3000}", "\u{200b}"] {
             assert!(text(blank).is_err(), "{blank:?}");
+        }
+    }
+
+    #[test]
+    fn a_clusters_name_is_seen_and_short() {
+        assert_eq!(cluster("くまもと"), Ok("くまもと".into()));
+        for wrong in ["", " ", "a\nb", &"x".repeat(65)] {
+            assert!(cluster(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for right in ["127.0.0.1:7101", "voter-1.example:1", "[::1]:65535"] {
+            assert_eq!(address(right), Ok(right.into()));
+        }
+        for wrong in ["", "nonsense", "127.0.0.1", "127.0.0.1:0", ":7101", "a b:1", "h:65536", "h:"] {
+            assert!(address(wrong).is_err(), "{wrong:?}");
         }
     }
 

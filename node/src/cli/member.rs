@@ -49,7 +49,7 @@ pub struct ApproveArguments {
     /// The member's certificate or its request (PEM): its name, role and key.
     file: PathBuf,
     /// Where peers and clients reach it, host:port.
-    #[arg(long, required_unless_present = "renew_key")]
+    #[arg(long, required_unless_present = "renew_key", value_parser = super::given::address)]
     address: Option<String>,
     /// Approve the file's key as the next key of a member that there is already.
     #[arg(long, conflicts_with = "address")]

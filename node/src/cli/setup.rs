@@ -21,7 +21,7 @@ pub struct InitArguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The new cluster's name.
-    #[arg(long)]
+    #[arg(long, value_parser = super::given::cluster)]
     cluster: String,
 }
 
