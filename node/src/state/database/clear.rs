@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions};
 
-use super::{Database, DatabaseError, KEYS, ROWS};
+use super::families::{KEYS, ROWS};
+use super::{Database, DatabaseError};
 use crate::clear::are_gone;
 
 impl Database {
