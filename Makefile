@@ -14,13 +14,15 @@
 #   make mutants [NAMES=…]   sabotages of a copy of the product, each of which a test must catch
 #   make lint                 formatting, clippy with warnings denied, purity of the core
 #   make bench                the figures of docs/performance.md
+#   make bench-beside-postgresql DATA=folder [TURNS=3] [SECONDS=10]
+#                             Kura and PostgreSQL in turns; needs PostgreSQL's server programs
 
 # One target directory and one profile for everything: RocksDB compiles once.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak chaos recovery-proof mutants fuzz lint bench build setup
+.PHONY: demo test soak chaos recovery-proof mutants fuzz lint bench bench-beside-postgresql build setup
 
 setup:
 	@./setup.sh
@@ -64,3 +66,6 @@ lint: setup
 
 bench: build
 	$(KURA) bench
+
+bench-beside-postgresql: build
+	docs/performance/beside-postgresql.sh $(KURA) $(DATA) $(or $(TURNS),3) $(or $(SECONDS),10)
