@@ -5,9 +5,10 @@
 //! - What the newest manifest's ledger does not name is deleted: at once, and again at each start.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use kura_cluster::ClusterId;
 use kura_cluster::archive::ObjectName;
 use kura_cluster::archive::keys::{Bucket, BucketRef, LEDGER_BYTES_MAX, Ledger, PARTICIPANT_BUCKETS, bucket_range};
@@ -17,6 +18,9 @@ use sha2::{Digest, Sha256};
 use super::store::{ArchiveStore, StoreError};
 use crate::state::DatabaseError;
 use crate::state::database::Snapshot;
+
+/// Buckets written at the same time: a storage takes several in the time of one.
+const BUCKETS_AT_ONCE: usize = 16;
 
 /// Why the ledger could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -95,12 +99,17 @@ pub async fn write(
         None => Vec::new(),
     };
     buckets.retain(|bucket| numbers.binary_search(&bucket.number).is_err());
-    for number in numbers {
-        let Some(found) = tokio::task::block_in_place(|| bucket(view, number))? else { continue };
+    let written = stream::iter(numbers).map(async |number| {
+        let Some(found) = tokio::task::block_in_place(|| bucket(view, number))? else { return Ok(None) };
         let encoded = Bytes::from(found.encode());
         let sha256 = Sha256::digest(&encoded).into();
-        buckets.push(BucketRef { number, rows: found.rows.len() as u64, bytes: encoded.len() as u64, sha256 });
+        let reference = BucketRef { number, rows: found.rows.len() as u64, bytes: encoded.len() as u64, sha256 };
         store.put(&ObjectName::Keys(sha256), encoded).await?;
+        Ok::<_, LedgerError>(Some(reference))
+    });
+    let mut written = pin!(written.buffer_unordered(BUCKETS_AT_ONCE));
+    while let Some(reference) = written.try_next().await? {
+        buckets.extend(reference);
     }
     buckets.sort_unstable_by_key(|bucket| bucket.number);
     if let Some(before) = before

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::Options;
 use super::machine::{Usage, busy_seconds};
-use crate::cli::{Failure, Progress};
+use crate::cli::{Failure, Progress, note};
 use crate::dev::{self, ClientFile, Cluster};
+use crate::serve::lag;
 
 /// How long members may take to catch up before and after a phase.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -146,6 +147,37 @@ impl Place {
                 return Ok(now);
             }
             progress.say(now.behind.first().map_or_else(|| "there is no leader".to_owned(), Behind::to_string));
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the archive, if there is one, has what was written so far: participants' keys take it a while.
+    /// After [`CATCH_UP_LIMIT`] it goes on and says so.
+    ///
+    /// # Errors
+    /// If the status is refused for good.
+    pub async fn archived(&self, progress: &Progress) -> Result<(), Failure> {
+        let began = Instant::now();
+        let mut upto = None;
+        loop {
+            match self.status.operations().status().await {
+                Ok(wire::StatusReply { archive_point: Some(point), .. }) if point.state != lag::NONE => {
+                    // The log moves on, if only by canaries: it never has everything.
+                    let seen = (point.state == lag::KNOWN).then_some(point.index + point.entries_behind);
+                    upto = upto.or(seen);
+                    if upto.is_some_and(|upto| point.index >= upto) {
+                        return Ok(());
+                    }
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if error.may_retry() => {}
+                Err(error) => return Err(error.into()),
+            }
+            if began.elapsed() >= CATCH_UP_LIMIT {
+                note("the archive has not caught up: what it writes is measured with the rest");
+                return Ok(());
+            }
+            progress.say("the archive catches up");
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -102,6 +102,7 @@ pub(super) struct Before {
 
 impl Before {
     pub async fn look(place: &Place, progress: &Progress) -> Result<Self, Failure> {
+        place.archived(progress).await?;
         let now = place.caught_up(progress).await?;
         match now.status {
             Some(status) if now.complete => Ok(Self { used: place.used()?, disks: disks(&status) }),
