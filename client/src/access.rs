@@ -68,7 +68,7 @@ pub struct Access {
     /// The act of two, review or erasure that it belongs to.
     pub act: Option<[u8; 16]>,
     /// Where it was written first, of what was salvaged from a former timeline after a recovery. The actor is the one of
-    /// then.
+    /// then; of a restriction, recovery staff.
     pub salvaged: Option<SalvagedFrom>,
 }
 
@@ -83,6 +83,10 @@ pub struct SalvagedFrom {
     pub at_ms: u64,
     /// The recovery staff who offered it again.
     pub by: String,
+    /// Of a restriction: the facility of whoever asked for it then, if it was a facility's user.
+    pub facility: String,
+    /// Of a restriction: who asked for it then, where that is shown; `participant` for the participant.
+    pub actor: String,
 }
 
 /// A record that was refused in an access to several.
@@ -144,11 +148,19 @@ impl Access {
             records: records(&wire.record_ids)?,
             refused_records: wire.refused_records.into_iter().map(refused).collect::<Result<_, _>>()?,
             act: wire.act_id[..].try_into().ok(),
-            salvaged: wire.salvaged.map(|from| SalvagedFrom {
-                timeline: from.timeline,
-                index: from.index,
-                at_ms: from.at_ms,
-                by: from.by,
+            salvaged: wire.salvaged.map(|from| {
+                let then = from.actor.unwrap_or_default();
+                SalvagedFrom {
+                    timeline: from.timeline,
+                    index: from.index,
+                    at_ms: from.at_ms,
+                    by: from.by,
+                    facility: then.facility,
+                    actor: match ActorKind::from_number(then.kind) {
+                        Ok(ActorKind::Participant) => ActorKind::Participant.word().to_owned(),
+                        _ => then.name,
+                    },
+                }
             }),
         })
     }

@@ -1,11 +1,13 @@
 //! Joining a cluster: asks its members for the Raft id that was approved for this node.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kura_client::tls::{ChannelOptions, ClientTls, Endpoint, TlsFileError};
 use kura_cluster::ClusterId;
+use kura_cluster::archive::Sha256Hash;
 use kura_cluster::row::ClusterRow;
 use kura_cluster::timeline::{TimelineError, Trust};
 use kura_proto::v1;
@@ -21,7 +23,7 @@ use crate::config::{NodeConfig, RootKeyConfig};
 use crate::identity::{IdentityFileError, NodeIdentity, keep_private};
 use crate::init::{InitError, own_identity, write_recovery_ca};
 use crate::raft::codec;
-use crate::seed::{self, SeedError};
+use crate::seed::{self, Grounds, SeedError};
 use crate::vault::{VaultError, write_root_key};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ pub struct JoinReport {
     pub root_key: Option<PathBuf>,
     /// The last log entry that it was seeded with, if it was.
     pub seeded_index: Option<u64>,
+    /// The keys that signed what it was seeded with.
+    pub seed_signed_by: BTreeSet<Sha256Hash>,
 }
 
 /// Why a node did not join.
@@ -94,6 +98,8 @@ pub enum JoinError {
 pub struct SeedFrom<'a> {
     /// The archive.
     pub store: &'a ArchiveStore,
+    /// Keys (SHA-256 of SubjectPublicKeyInfo) that may have signed it, beside the members' own.
+    pub signers: Vec<Sha256Hash>,
     /// See [`Tell`].
     pub tell: Tell<'a>,
 }
@@ -187,12 +193,16 @@ async fn join_through(
         bytes.zeroize();
         write_root_key(path, &key)?;
     }
-    let mut seeded_index = None;
-    if let Some(SeedFrom { store, tell }) = seed_from {
+    let (mut seeded_index, mut seed_signed_by) = (None, BTreeSet::new());
+    if let Some(SeedFrom { store, signers, tell }) = seed_from {
         std::fs::create_dir_all(&config.data)
             .and_then(|()| keep_private(&config.data))
             .map_err(|source| IdentityFileError::File { path: config.data.clone(), source })?;
-        seeded_index = Some(seed::sow(store, &config.data, &trust, reply.timeline, *tell).await?.index);
+        let members = membership.membership().nodes().flat_map(|(_, member)| member.keys());
+        let signers = signers.iter().copied().chain(members).collect();
+        let grounds = Grounds { trust: &trust, timeline: reply.timeline, signers };
+        let (seed, signed_by) = seed::sow(store, &config.data, &grounds, *tell).await?;
+        (seeded_index, seed_signed_by) = (Some(seed.index), signed_by);
     }
     let identity = NodeIdentity {
         cluster_id,
@@ -212,5 +222,6 @@ async fn join_through(
         cluster_name: reply.cluster_name,
         root_key: root_file.cloned(),
         seeded_index,
+        seed_signed_by,
     })
 }

@@ -2,17 +2,19 @@
 //! it, the leader's log has.
 //!
 //! Invariants
-//! - An archive is not trusted for what the state is. It is checked whole as it is read, every row of what comes out
+//! - An archive is not trusted for what the state is. Only who is known to the cluster that is joined, or is named, may have
+//!   signed it. It is checked whole as it is read, every row of what comes out
 //!   is counted, and the member that was seeded counts for nothing (its hello says that nothing is synced, it
 //!   writes no archive) until its own state, after entries of the leader's log, has the digest that a voter has
 //!   signed at the same log index. If it has another, the member stops and does not start again.
 //! - The identity is written last: a directory whose seeding was cut belongs to no member.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use kura_cluster::archive::manifest::Manifest;
-use kura_cluster::archive::{Chain, Fault};
+use kura_cluster::archive::{Chain, Fault, Sha256Hash};
 use kura_cluster::timeline::Trust;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,9 @@ pub enum SeedError {
     /// The archive is at fault.
     #[error("{0}")]
     Fault(Box<Fault>),
+    /// Somebody else's archive, or a former backup's.
+    #[error("the archive is signed with the key {0}, which no member of the cluster has and --signed-by does not name")]
+    Signer(String),
     /// Another timeline's: the log of this one does not go on from it.
     #[error("the archive is of timeline {found}, the cluster of {wanted}: take one that was written since")]
     Timeline {
@@ -139,20 +144,31 @@ impl Seed {
     }
 }
 
-/// Makes the state of an archive's newest entry in a data directory that has no member yet, and leaves the note.
+/// Whose state is made, and whose word counts for it.
+pub struct Grounds<'a> {
+    /// The cluster.
+    pub trust: &'a Trust,
+    /// Its timeline.
+    pub timeline: u64,
+    /// The keys (SHA-256 of SubjectPublicKeyInfo) that may have signed the archive.
+    pub signers: Vec<Sha256Hash>,
+}
+
+/// Makes the state of an archive's newest entry in a data directory that has no member yet, and leaves the note. Answers
+/// who signed what was used, too.
 ///
 /// # Errors
 /// [`SeedError`]; then the directory holds no state.
 pub async fn sow(
     store: &ArchiveStore,
     data: &Path,
-    trust: &Trust,
-    timeline: u64,
+    grounds: &Grounds<'_>,
     tell: Tell<'_>,
-) -> Result<Seed, SeedError> {
+) -> Result<(Seed, BTreeSet<Sha256Hash>), SeedError> {
     let work = data.join(WORK);
     clear(data)?;
-    let made = replay(store, &work, trust, timeline, tell).await;
+    let mut signed_by = BTreeSet::new();
+    let made = replay(store, &work, grounds, &mut signed_by, tell).await;
     let seed = match made.and_then(|index| install(store, data, index)) {
         Ok(seed) => seed,
         Err(error) => {
@@ -161,7 +177,7 @@ pub async fn sow(
         }
     };
     std::fs::remove_dir_all(&work).map_err(at(&work))?;
-    Ok(seed)
+    Ok((seed, signed_by))
 }
 
 /// Removes what a seeding that was cut left behind, and nothing else.
@@ -186,15 +202,16 @@ fn clear(data: &Path) -> Result<(), SeedError> {
 async fn replay(
     store: &ArchiveStore,
     work: &Path,
-    trust: &Trust,
-    timeline: u64,
+    grounds: &Grounds<'_>,
+    signed_by: &mut BTreeSet<Sha256Hash>,
     tell: Tell<'_>,
 ) -> Result<u64, SeedError> {
+    let Grounds { trust, timeline, .. } = *grounds;
     let first = *catalog::generations(store).await?.last().ok_or(SeedError::Empty)?;
     let mut replayed: Option<(Replayed, u64)> = None;
     let mut why = String::new();
     for _ in 0..ROUNDS_MAX {
-        let manifests = manifests(store, trust, first).await?;
+        let manifests = manifests(store, grounds, first, signed_by).await?;
         let newest = manifests.last().ok_or(SeedError::Empty)?;
         if newest.head.timeline != timeline {
             return Err(SeedError::Timeline { found: newest.head.timeline, wanted: timeline });
@@ -231,15 +248,22 @@ async fn replay(
 }
 
 /// The manifests of a generation and of those after it, checked.
-async fn manifests(store: &ArchiveStore, trust: &Trust, first: u64) -> Result<Vec<Manifest>, SeedError> {
+async fn manifests(
+    store: &ArchiveStore,
+    grounds: &Grounds<'_>,
+    first: u64,
+    signed_by: &mut BTreeSet<Sha256Hash>,
+) -> Result<Vec<Manifest>, SeedError> {
     let expired = catalog::expired(store).await?;
-    let mut chain = Chain::new(Some(trust.cluster_id), Vec::new(), expired).beginning_anywhere();
+    let mut chain = Chain::new(Some(grounds.trust.cluster_id), grounds.signers.clone(), expired).beginning_anywhere();
     let (mut manifests, mut faults) = (Vec::new(), Vec::new());
     for generation in catalog::generations(store).await?.into_iter().filter(|generation| *generation >= first) {
         let look = |found: catalog::Found| manifests.push(found.signed.manifest);
         catalog::follow(store, &mut chain, generation, &mut faults, look).await?;
     }
+    signed_by.extend(chain.keys().keys());
     match faults.into_iter().next() {
+        Some(Fault::OtherKey { key, .. }) => Err(SeedError::Signer(key)),
         Some(fault) => Err(SeedError::Fault(Box::new(fault))),
         None => Ok(manifests),
     }

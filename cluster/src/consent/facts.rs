@@ -21,7 +21,10 @@ pub enum Actor {
     Auditor,
     /// The cluster itself: the sweeper that carries erasures out.
     Cluster,
-    /// An operator or recovery staff. No rule permits them anything here.
+    /// Recovery staff who salvage a former member's disk: what it shows to have been taken away. No rule permits them
+    /// anything that lets anybody in.
+    Recovery,
+    /// An operator. No rule permits them anything here.
     Operator,
 }
 
@@ -190,6 +193,8 @@ pub enum Act<'a> {
     Hide {
         /// The record, if there is one.
         record: Option<RecordFacts<'a>>,
+        /// Whether it is hidden; otherwise it is shown again.
+        hidden: bool,
     },
     /// Narrow a record to addressees.
     Narrow {

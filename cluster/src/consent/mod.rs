@@ -95,6 +95,7 @@ fn rule(facts: &Facts<'_>) -> Ruling {
         Actor::Registrar => registrar(facts),
         Actor::Auditor => auditor(facts),
         Actor::Cluster => cluster(facts),
+        Actor::Recovery => salvage(facts),
         Actor::Operator => Err(Denial::ActorMayNot),
     }
 }
@@ -132,7 +133,7 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
             let ground = record::enter(facts, facility, user)?;
             Ok(Ground { basis: visible(facts, record)?, ..ground })
         }
-        Act::Hide { record } => record::change_own(facts, facility, record),
+        Act::Hide { record, .. } => record::change_own(facts, facility, record),
         Act::Narrow { record, addressees } => record::narrow(facts, facility, record, addressees),
         Act::OpenEmergency { reason, counters } => emergency::open(facts, facility, user, reason, &counters),
         Act::ListFacilityAccesses if user.lists_accesses => Ok(Basis::OwnFacility.into()),
@@ -205,6 +206,20 @@ fn cluster(facts: &Facts<'_>) -> Ruling {
         _ => return Err(Denial::ActorMayNot),
     }
     Ok(Basis::Cluster.into())
+}
+
+/// What a former member's disk shows to have been taken away is taken away again by whoever salvages it, whatever became
+/// of who asked for it then, and of their right to: nobody sees more by it.
+fn salvage(facts: &Facts<'_>) -> Ruling {
+    match facts.act {
+        Act::Revoke { .. } | Act::Withdraw { .. } => participant::taking_part(facts).map(|_| ())?,
+        Act::Hide { record, hidden: true } => record::of_enrolled(facts, record).map(|_| ())?,
+        Act::Narrow { record, addressees } => record::narrow_again(facts, record, addressees)?,
+        Act::Hold { record, evidence } => record::hold(facts, record, evidence)?,
+        Act::AskErasure { erasure, .. } => erasure::ask(facts, erasure)?,
+        _ => return Err(Denial::ActorMayNot),
+    }
+    Ok(Basis::Recovery.into())
 }
 
 #[cfg(test)]

@@ -201,19 +201,33 @@ fn authored<'a>(
     Err(Denial::NotAuthor)
 }
 
+/// Narrows a record as it was narrowed on a former timeline, also of a participant who has left: they may come back.
+/// Where nobody is left who was addressed then and now, it is addressed to its author, who sees it anyway.
+pub fn narrow_again(facts: &Facts<'_>, record: Option<RecordFacts<'_>>, addressees: &[String]) -> Result<(), Denial> {
+    let control = of_enrolled(facts, record)?;
+    match *addressees == [control.author_facility.clone()] {
+        true => Ok(()),
+        false => narrows(control, addressees),
+    }
+}
+
+/// A record of one who takes part, or has left.
+pub fn of_enrolled<'a>(facts: &Facts<'_>, record: Option<RecordFacts<'a>>) -> Result<&'a RecordControl, Denial> {
+    enrolled(facts)?;
+    Ok(record.ok_or(Denial::NoSuchRecord)?.control)
+}
+
 /// Puts a legal hold on a record, also of a participant who has left: it keeps them from being erased.
 pub fn hold(facts: &Facts<'_>, record: Option<RecordFacts<'_>>, evidence: &str) -> Result<(), Denial> {
     has_evidence(evidence)?;
-    enrolled(facts)?;
-    let control = record.ok_or(Denial::NoSuchRecord)?.control;
+    let control = of_enrolled(facts, record)?;
     if control.hold { Err(Denial::HoldState) } else { Ok(()) }
 }
 
 /// Releases a legal hold: another registrar than the one who put it.
 pub fn release(facts: &Facts<'_>, record: Option<RecordFacts<'_>>, evidence: &str) -> Result<(), Denial> {
     has_evidence(evidence)?;
-    enrolled(facts)?;
-    let control = record.ok_or(Denial::NoSuchRecord)?.control;
+    let control = of_enrolled(facts, record)?;
     if !control.hold {
         return Err(Denial::HoldState);
     }

@@ -12,7 +12,7 @@ use kura_cluster::ClusterId;
 use kura_cluster::seal::Key;
 use kura_cluster::word::ServiceLevel;
 
-use super::archive::{StorageOption, sha256, witness};
+use super::archive::{StorageOption, sha256, signers, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
 use super::given::text;
 use super::key::ask::gather;
@@ -186,7 +186,7 @@ async fn plan_only(arguments: PlanArguments, output: Output) -> Result<(), Failu
     let store = arguments.what.storage.open(&arguments.what.from)?;
     let (plan, _) = arguments.what.plan(&store).await?;
     let usable = arguments.into.as_deref().map(|into| (into, crate::restore::work::usable(into)));
-    show::plan(&plan, usable.as_ref(), output)?;
+    show::plan(&plan, !arguments.what.signed_by.is_empty(), usable.as_ref(), output)?;
     if arguments.what.head.is_none() && !output.json {
         note("without a kept head (--head) nobody can tell whether the newest part was cut off");
     }
@@ -216,6 +216,9 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
     let store = arguments.what.storage.open(&arguments.what.from)?;
     let (plan, wanted) = arguments.what.plan(&store).await?;
     check_clock(plan.newest.clock_ms, arguments.time_is_right)?;
+    if wanted.trusted.is_empty() {
+        signers(&plan.signed_by, false).iter().for_each(|words| note(&format!("WARNING: signed by {words}")));
+    }
     let vouched = match (wanted.witness, arguments.without_head) {
         (Some(witness), _) => Vouched::By(witness),
         (None, why) => Vouched::Waived(why.unwrap_or_default()),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::StorageOption;
+use super::archive::{StorageOption, sha256};
 use super::exit::{Exit, Failure, chain, not_made};
-use super::output::{Output, Progress};
+use super::output::{Output, Progress, hexadecimal};
 use crate::archive::replay::{Event, ReplayError};
 use crate::config::NodeConfig;
 use crate::identity::IdentityFileError;
@@ -35,6 +35,10 @@ pub struct JoinArguments {
     /// leader's log. It counts for nothing until a voter's signed head bears it out.
     #[arg(long, value_name = "ARCHIVE")]
     seed_from: Option<String>,
+    /// With --seed-from: this key (SHA-256, hexadecimal), too, may have signed the archive: a former backup's, as it was
+    /// approved. Otherwise only members' keys may. Can be given more than once.
+    #[arg(long, value_name = "SHA256", value_parser = sha256, requires = "seed_from")]
+    signed_by: Vec<[u8; 32]>,
     #[command(flatten)]
     storage: StorageOption,
 }
@@ -73,7 +77,7 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
         (Some(progress), Event::Bytes(count)) => progress.add(count),
         (None, _) => {}
     };
-    let seed_from = store.as_ref().map(|store| SeedFrom { store, tell: &tell });
+    let seed_from = store.as_ref().map(|store| SeedFrom { store, signers: arguments.signed_by.clone(), tell: &tell });
     let joined = crate::join::join(&config, seed_from).await;
     drop(progress);
     let report = joined.map_err(|error| match error {
@@ -91,12 +95,17 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
         ),
         error => not_made(&error),
     })?;
+    let signers: Vec<String> = report.seed_signed_by.iter().map(|key| hexadecimal(key)).collect();
     let told = serde_json::json!({
-        "node": config.name, "raft_id": report.raft_id, "seeded_index": report.seeded_index,
+        "node": config.name, "raft_id": report.raft_id, "seeded_index": report.seeded_index, "seed_signed_by": signers,
     });
     let mut fields = vec![("node", config.name.clone()), ("raft id", report.raft_id.to_string())];
     if let Some(index) = report.seeded_index {
         fields.push(("seeded", format!("up to entry {index}; a voter's signed head has to bear it out")));
+        fields.extend(signers.iter().map(|key| {
+            let named = arguments.signed_by.iter().any(|given| hexadecimal(given) == *key);
+            ("signed by", format!("{key}, {}", if named { "as --signed-by says" } else { "a member's key" }))
+        }));
     }
     fields.push(("next", serve));
     output.thing(&told, &fields)
@@ -111,6 +120,9 @@ fn not_seeded(error: SeedError) -> Failure {
         SeedError::Replay(ReplayError::Fault(_)) | SeedError::Fault(_) | SeedError::Unsound(_) => {
             Failure::new(Exit::Damaged, chain(&error)).next(next)
         }
+        SeedError::Signer(ref key) => Failure::new(Exit::Damaged, chain(&error)).next(format!(
+            "if it is a former backup's, and was approved as its key: --signed-by {key}. Otherwise {next}"
+        )),
         SeedError::Empty => Failure::new(Exit::NotFound, chain(&error)).next(next),
         SeedError::Timeline { .. } | SeedError::NotEmpty(_) => Failure::new(Exit::Conflict, chain(&error)),
         error => Failure::failed(chain(&error)).next(next),

@@ -37,7 +37,8 @@ pub struct Salvaged {
     pub record_id: Option<RecordId>,
     /// Whether that record was hidden afterwards: it comes back hidden.
     pub hidden: bool,
-    /// Whether it only narrows what others see: then it takes effect before anything is open.
+    /// Whether it only narrows what others see: then it is decided on the office of whoever offers it, and takes effect
+    /// before anything is open.
     pub restricts: bool,
     /// Decided only: nothing is written or journalled.
     pub rehearsed: bool,
@@ -122,6 +123,18 @@ impl Caller {
                 ..ActorRow::default()
             },
         }
+    }
+
+    /// Who asks: of a restriction that is salvaged, whoever asked for it then. Nobody is a second person to themselves.
+    pub fn asker(&self) -> ActorRow {
+        let then = self.salvaged.as_ref().and_then(|salvaged| salvaged.from.actor.clone());
+        then.unwrap_or_else(|| self.journalled())
+    }
+
+    /// Whether it is recovery staff who salvage a restriction.
+    fn takes_away_again(&self) -> bool {
+        matches!(self.actor, StatedActor::Office(ActorKind::Recovery))
+            && self.salvaged.as_ref().is_some_and(|salvaged| salvaged.restricts)
     }
 
     /// The facility of a facility's user.
@@ -212,6 +225,10 @@ impl CallerRows {
             StatedActor::Participant { .. } => rows.actor = Actor::Participant,
             StatedActor::Office(ActorKind::Registrar) => rows.actor = Actor::Registrar,
             StatedActor::Office(ActorKind::Auditor) => rows.actor = Actor::Auditor,
+            StatedActor::Office(_) if caller.takes_away_again() => {
+                rows.actor = Actor::Recovery;
+                attempt.entry_facilities.extend(Some(caller.asker().facility).filter(|facility| !facility.is_empty()));
+            }
             StatedActor::Office(_) => {
                 let takes = "application or registrar or auditor".to_owned();
                 return Err(GatewayError::Role { role: caller.identity.role.to_string(), takes });

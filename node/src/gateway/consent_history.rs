@@ -192,38 +192,6 @@ pub fn ended_in(attempt: &Attempt<'_>, pseudonym: &Pseudonym) -> Result<BTreeSet
     Ok(ended)
 }
 
-/// Whether a participant has left since a time, or taken back a grant of a facility.
-pub fn ended_since(
-    attempt: &Attempt<'_>,
-    pseudonym: &Pseudonym,
-    facility: &str,
-    since_ms: u64,
-) -> Result<bool, GatewayError> {
-    for kind in [HistoryKind::Consent, HistoryKind::Grant] {
-        let prefix = RowKey::history_of(pseudonym, kind);
-        let mut after: Option<RowKey> = None;
-        loop {
-            let last = after.as_ref().map(|key| &key.as_bytes()[..]);
-            let rows = attempt.database.snapshot().scan(&prefix, last, SCAN_ROWS).map_err(broken)?;
-            let Some((last, _)) = rows.last() else { break };
-            after = Some(last.clone());
-            for (key, stored) in &rows {
-                let ended_ms = match kind {
-                    HistoryKind::Consent => attempt.open_scanned::<ParticipationConsent>(key, stored)?.withdrawn_ms,
-                    HistoryKind::Grant => {
-                        let grant: Grant = attempt.open_scanned(key, stored)?;
-                        if grant.facility == facility { grant.revoked_ms } else { 0 }
-                    }
-                };
-                if ended_ms >= since_ms.max(1) {
-                    return Ok(true);
-                }
-            }
-        }
-    }
-    Ok(false)
-}
-
 fn rows_after(
     attempt: &Attempt<'_>,
     pseudonym: &Pseudonym,

@@ -139,6 +139,7 @@ impl Gateway {
         caller.may_concern(&number)?;
         let named = FacilityId::parse(&request.facility).map_err(|e| GatewayError::invalid("facility", e))?;
         bounded("evidence", &request.evidence)?;
+        let by = caller.asker().facility;
         let done = self
             .transact(caller, Action::Revoke, Some(&asked), |attempt| {
                 attempt.entry.object = named.reveal().into();
@@ -151,7 +152,9 @@ impl Gateway {
                     receipt.nothing_to_end = !is_granted(&known.row, named.reveal());
                     // Revoking what is not granted is no error: the participant's will is the same.
                     known.change(attempt, |attempt, consents| {
-                        consents.end_grants(attempt, &subject.end(&request.evidence), |now| now == named.reveal())
+                        consents.end_grants(attempt, &End { by: &by, evidence: &request.evidence }, |now| {
+                            now == named.reveal()
+                        })
                     })?;
                     let key = grant_index_key(attempt, &named, &known.pseudonym);
                     attempt.command.delete(&key);
@@ -169,12 +172,13 @@ impl Gateway {
         let number = number(&request.participant)?;
         caller.may_concern(&number)?;
         bounded("evidence", &request.evidence)?;
+        let by = caller.asker().facility;
         let done = self
             .transact(caller, Action::Withdraw, Some(&asked), |attempt| {
                 let act = Act::Withdraw { evidence: &request.evidence };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     subject.known()?.change(attempt, |attempt, consents| {
-                        consents.end_consent(attempt, &subject.end(&request.evidence))
+                        consents.end_consent(attempt, &End { by: &by, evidence: &request.evidence })
                     })
                 })
             })
@@ -234,11 +238,6 @@ impl Subject {
     /// The acting user; empty for the participant's own acts.
     fn user_id(&self) -> &str {
         self.rows.user().map_or("", |user| &user.id)
-    }
-
-    /// That something ends by this actor.
-    fn end<'a>(&'a self, evidence: &'a str) -> End<'a> {
-        End { by: self.facility_id(), evidence }
     }
 }
 

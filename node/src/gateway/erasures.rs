@@ -196,7 +196,7 @@ impl Gateway {
                     let (pseudonym, loaded) = erasure.as_ref().ok_or(GatewayError::Damaged { what: "erasure" })?;
                     let mut row = loaded.value.as_deref().cloned().unwrap_or_default();
                     row.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
-                    change(&mut row, Change { now_ms: attempt.now_ms, by: caller.journalled(), settings });
+                    change(&mut row, Change { now_ms: attempt.now_ms, by: caller.asker(), settings });
                     attempt.entry.act_id = row.pseudonym.clone();
                     attempt.put(&RowKey::erasure(pseudonym), loaded.revision, &row);
                     Ok(())

@@ -64,7 +64,7 @@ fn change(
         let (mut control, mut participant) = ((*control).clone(), (*known.row).clone());
         if request.hold {
             control.hold_ms = attempt.now_ms;
-            control.hold_by = Some(caller.journalled());
+            control.hold_by = Some(caller.asker());
             control.hold_evidence = request.evidence.clone();
             participant.held_records = participant.held_records.saturating_add(1);
         } else {

@@ -8,7 +8,7 @@
 
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::id::Pseudonym;
-use kura_cluster::row::{JournalEntry, Participant, RefusedRecord, RowKey, StoredRow, Table};
+use kura_cluster::row::{ActorRow, JournalEntry, Participant, RefusedRecord, RowKey, StoredRow, Table};
 use kura_cluster::word::{Action, ActorKind};
 use kura_proto::v1;
 
@@ -222,15 +222,8 @@ impl<'s> Journal<'s> {
         let mut access = v1::Access {
             journal_position: position,
             at_ms: entry.at_ms,
-            application: actor.application,
-            actor: Some(v1::Actor {
-                kind: actor.kind,
-                facility: actor.facility,
-                name: actor.name,
-                method: actor.method,
-                authenticated_ms: actor.authenticated_ms,
-                credential_sha256: actor.credential_sha256,
-            }),
+            application: actor.application.clone(),
+            actor: Some(stated(actor)),
             action: entry.action,
             record_id: entry.record_id,
             version: entry.version,
@@ -248,15 +241,16 @@ impl<'s> Journal<'s> {
                 index: from.index,
                 at_ms: from.at_ms,
                 by: from.by,
+                actor: from.actor.map(stated),
             }),
             ..v1::Access::default()
         };
         match view {
             View::Participant { shows_person } => {
-                if !shows_person
-                    && let Some(actor) = access.actor.as_mut().filter(|a| a.kind == ActorKind::FacilityUser.number())
-                {
-                    (actor.name, actor.credential_sha256) = Default::default();
+                let then = access.salvaged.as_mut().and_then(|from| from.actor.as_mut());
+                let people = access.actor.as_mut().into_iter().chain(then);
+                for person in people.filter(|a| !shows_person && a.kind == ActorKind::FacilityUser.number()) {
+                    (person.name, person.credential_sha256) = Default::default();
                 }
                 // The verdict is the participant's to know; the auditor's note is the auditors'.
                 if access.action == Action::Review.number() {
@@ -290,6 +284,18 @@ impl<'s> Journal<'s> {
         let Ok(pseudonym) = Pseudonym::from_slice(pseudonym) else { return Ok(String::new()) };
         let row = self.attempt.look::<Participant>(&RowKey::participant(&pseudonym))?;
         Ok(row.value.map(|participant| participant.number.clone()).unwrap_or_default())
+    }
+}
+
+/// An actor as it was stated.
+pub fn stated(actor: ActorRow) -> v1::Actor {
+    v1::Actor {
+        kind: actor.kind,
+        facility: actor.facility,
+        name: actor.name,
+        method: actor.method,
+        authenticated_ms: actor.authenticated_ms,
+        credential_sha256: actor.credential_sha256,
     }
 }
 
@@ -329,9 +335,10 @@ fn passes(filter: &Filter, entry: &JournalEntry) -> bool {
     let action = filter.actions.is_empty() || filter.actions.contains(&entry.action);
     let user = filter.users_of.is_empty()
         || actor.is_some_and(|a| a.kind == ActorKind::FacilityUser.number() && a.facility == filter.users_of);
+    let then = entry.salvaged.as_ref().and_then(|from| from.actor.as_ref());
     let concerns = filter.concerns.is_empty()
         || entry.object == filter.concerns
-        || actor.is_some_and(|a| a.facility == filter.concerns);
+        || actor.into_iter().chain(then).any(|a| a.facility == filter.concerns);
     let denied = !filter.denied_only || entry.denial != 0;
     time && action
         && user

@@ -318,7 +318,7 @@ pub async fn run(
             next = end.log_id.index + 1;
             for entry in entries.into_iter().filter(|entry| waiting.contains(&entry.log_id.index)) {
                 let index = entry.log_id.index;
-                let told = line.offer(asked(entry, round), |row| disk.block(row)).await?;
+                let told = line.offer(asked(entry, round, common), |row| disk.block(row)).await?;
                 match Became::of(&told) {
                     Some(one) => drop(became.insert(index, salvaged(told, one))),
                     None => drop(later.insert(index)),
@@ -384,12 +384,12 @@ async fn common(disk: &OldDisk, line: &mut Salvage) -> Result<u64, SalvageError>
     Ok(low)
 }
 
-fn asked(entry: Entry, round: u32) -> wire::SalvageEntry {
+fn asked(entry: Entry, round: u32, common: u64) -> wire::SalvageEntry {
     let command = match entry.payload {
         EntryPayload::Normal(command) => without_blocks(command.0),
         EntryPayload::Membership(_) | EntryPayload::Blank => Bytes::new(),
     };
-    wire::SalvageEntry { index: entry.log_id.index, command, round }
+    wire::SalvageEntry { index: entry.log_id.index, command, round, common }
 }
 
 /// A command without the blocks of bodies, which are asked for when they are needed.

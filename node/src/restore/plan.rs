@@ -5,7 +5,7 @@
 //!   restored from a plan with a fault.
 //! - Memory holds numbers and hashes of manifests, never their contents.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use kura_cluster::archive::manifest::{Base, SignedManifest};
 use kura_cluster::archive::segment::SEGMENT_BYTES_MAX;
@@ -101,6 +101,8 @@ pub struct Plan {
     pub kept_newer: Vec<TableChange>,
     /// Entries that were never archived: before which generation, first, last.
     pub holes: Vec<(u64, u64, u64)>,
+    /// The keys that signed its manifests, and how many each; none but those that were named, if some were.
+    pub signed_by: BTreeMap<Sha256Hash, u64>,
     /// What is wrong with the archive.
     pub faults: Vec<Fault>,
 }
@@ -219,6 +221,7 @@ pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Resu
         left_out: Vec::new(),
         kept_newer: Vec::new(),
         holes: holes(&entries),
+        signed_by: chain.keys().clone(),
         faults,
     };
     look(store, &mut plan, &newest, tell).await?;

@@ -28,6 +28,11 @@ impl Ran {
         assert!(self.code == Some(code) && self.text.contains(words), "{:?}: {}", self.code, self.text);
     }
 
+    /// Whether it ended with these words.
+    pub(super) fn is(&self, words: &str) -> bool {
+        self.code != Some(0) && self.text.contains(words)
+    }
+
     pub(super) fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{}", self.text);
         serde_json::from_str(self.out.lines().next().unwrap()).unwrap()

@@ -1,6 +1,8 @@
 //! An old disk turns up after a take-over: what was acknowledged beyond the backup comes back by the present rules, what
 //! restricts first, and nothing twice.
 
+mod again;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,12 +69,86 @@ fn write_ahead(data: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A cluster that was taken over from the backup's disk, and the disk of the lost prefecture.
+struct After {
+    folder: PathBuf,
+    /// The old data directory.
+    old: PathBuf,
+    /// The cluster's name.
+    name: String,
+    /// Recovery staff's client configuration, and its file.
+    staff: Config,
+    staff_file: String,
+    application: Client,
+    operator: Client,
+    auditor: Client,
+    registrar: Client,
+    _lone: Served,
+}
+
+impl After {
+    /// The prefecture is lost: its disk is found, its backup taken over.
+    async fn of(world: &mut World, staff: Config) -> After {
+        let layout = world.cluster.layout().clone();
+        let (backup, folder) = (world.member("backup-1"), layout.node("backup-1"));
+        world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
+        let old = layout.directory().join("found");
+        copy(&layout.node("voter-1").join("data"), &old);
+        let root_key = layout.directory().join("kept.key");
+        fs::copy(layout.root_key("voter-1"), &root_key).unwrap();
+        world.cluster.discard("voter-1").await.unwrap();
+        let (lone, name) = take_over(world, &folder, &root_key).await;
+        let client = async |file| Client::connect_lazily(connected(world, file, &backup)).await.unwrap();
+        let operator = client(ClientFile::Operator).await;
+        until("a leader on the new timeline", SOON, async || {
+            let status = operator.operations().status().await.map_err(|error| error.to_string())?;
+            if status.leader_id != 0 && status.timeline == 1 { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+        let staff = Config { endpoints: connected(world, ClientFile::Operator, &backup).endpoints, ..staff };
+        After {
+            old,
+            name,
+            staff_file: write_config(&staff, &folder.join("staff.toml")),
+            staff,
+            application: client(ClientFile::Application).await,
+            operator,
+            auditor: client(ClientFile::Auditor).await,
+            registrar: client(ClientFile::Registrar1).await,
+            folder,
+            _lone: lone,
+        }
+    }
+
+    async fn open(&self, steps: &[&str]) {
+        for step in steps {
+            kura(&self.folder, &["recover", "open", step, "--client", "staff.toml"], "").await.json();
+        }
+    }
+
+    async fn salvage(&self, more: &[&str], typed: &str) -> Ran {
+        let from = self.old.display().to_string();
+        let all = [&["recover", "salvage", "--from", &from, "--client", &self.staff_file], more].concat();
+        kura(&self.folder, &all, typed).await
+    }
+
+    async fn apply(&self) -> Ran {
+        self.salvage(&["--apply", "--cluster-name", &self.name], "").await
+    }
+
+    async fn journal(&self) -> Vec<Access> {
+        self.auditor.journal().list().oldest_first().stream().take(usize::MAX).await.unwrap()
+    }
+}
+
+/// What a run reported, however it ended.
+fn report(ran: &Ran) -> Value {
+    serde_json::from_str(ran.out.lines().next().unwrap()).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_disk_brings_back_what_the_backup_never_had() {
     let mut world = World::start(1, 1).await;
-    let layout = world.cluster.layout().clone();
-    let backup = world.member("backup-1");
-    let folder = layout.node("backup-1");
     let staff = Config::load(world.recovery("rec-1")).unwrap();
     let hospital = world.doctor(HOSPITAL);
 
@@ -103,77 +179,49 @@ async fn an_old_disk_brings_back_what_the_backup_never_had() {
     world.person(two).revoke(OUTSIDER).await.unwrap();
     hospital.get(&one, short.record()).await.unwrap().bytes().await.unwrap();
 
-    // The prefecture is lost; one disk of it is found later, and a copy of that is damaged.
-    world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
-    let (old, damaged) = (layout.directory().join("found"), layout.directory().join("damaged"));
-    copy(&layout.node("voter-1").join("data"), &old);
-    let root_key = layout.directory().join("kept.key");
-    fs::copy(layout.root_key("voter-1"), &root_key).unwrap();
-    copy(&old, &damaged);
-    world.cluster.discard("voter-1").await.unwrap();
-
-    let (_lone, name) = take_over(&world, &folder, &root_key).await;
-    let application = Client::connect_lazily(connected(&world, ClientFile::Application, &backup)).await.unwrap();
-    let operator = Client::connect_lazily(connected(&world, ClientFile::Operator, &backup)).await.unwrap();
-    let auditor = Client::connect_lazily(connected(&world, ClientFile::Auditor, &backup)).await.unwrap();
-    until("a leader on the new timeline", SOON, async || {
-        let status = operator.operations().status().await.map_err(|error| error.to_string())?;
-        if status.leader_id != 0 && status.timeline == 1 { Ok(()) } else { Err(format!("{status:?}")) }
-    })
-    .await;
-    let endpoints = connected(&world, ClientFile::Operator, &backup).endpoints;
-    let staff = write_config(&Config { endpoints, ..staff }, &folder.join("staff.toml"));
-    let old = old.display().to_string();
-    let from = |more: &[&str]| -> Vec<String> {
-        let all = [&["recover", "salvage", "--from", &old, "--client", &staff], more].concat();
-        all.into_iter().map(str::to_owned).collect()
-    };
-    let run = async |arguments: Vec<String>, typed: &str| -> Ran {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        kura(&folder, &arguments, typed).await
-    };
-    let size = async || -> u64 { operator.operations().status().await.unwrap().journal_size };
+    // The prefecture is lost; one disk of it is found later.
+    let after = After::of(&mut world, staff).await;
+    let After { folder, application, staff_file, .. } = &after;
+    let size = async || -> u64 { after.operator.operations().status().await.unwrap().journal_size };
 
     // A rehearsal says it all, and writes nothing.
     let before = size().await;
-    let rehearsed = run(from(&[]), "").await.json();
+    let rehearsed = after.salvage(&[], "").await.json();
     assert_eq!(size().await, before, "nothing is journalled");
     assert_eq!(rehearsed["applied"], false);
     assert_eq!(became(&rehearsed, "put", "applied").len(), 4, "{rehearsed}");
     assert_eq!(became(&rehearsed, "enrol", "by-hand").len(), 1, "nobody is let in by a disk: {rehearsed}");
     assert_eq!(became(&rehearsed, "revoke", "applied").len(), 1, "{rehearsed}");
     assert!(!rehearsed.to_string().contains(one.reveal()), "a report names no participant");
-    run(from(&["--apply"]), "another\n").await.refused(2, "nothing was done");
+    after.salvage(&["--apply"], "another\n").await.refused(2, "nothing was done");
     assert_eq!(size().await, before);
 
     // Nothing is open yet, and what restricts is in force nevertheless; the rest waits.
-    let typed = format!("{name}\n");
-    run(from(&["--apply"]), &typed).await.refused(5, "opened step by step");
-    for step in ["emergency", "reads", "writes"] {
-        kura(&folder, &["recover", "open", step, "--client", "staff.toml"], "").await.json();
-    }
-    let clinic = doctor_through(&application, CLINIC);
+    let typed = format!("{}\n", after.name);
+    after.salvage(&["--apply"], &typed).await.refused(5, "opened step by step");
+    after.open(&["emergency", "reads", "writes"]).await;
+    let clinic = doctor_through(application, CLINIC);
     let denied = clinic.get(&one, known).await.map(drop);
     assert!(matches!(denied, Err(GetError::Denied(_))), "the revocation came back: {denied:?}");
     // Who was enrolled there alone is enrolled again, by people.
-    let hospital = doctor_through(&application, HOSPITAL);
+    let hospital = doctor_through(application, HOSPITAL);
     let consent = Consent::signed_on("2020-01-01".parse().unwrap()).evidence("form 2 again");
     hospital.enrol(&two, consent).await.unwrap();
     for facility in [HOSPITAL, CLINIC] {
-        person_through(&application, two).grant(facility).await.unwrap();
+        person_through(application, two).grant(facility).await.unwrap();
     }
     // One more thing changes on the new timeline before the rest comes.
-    person_through(&application, three).revoke(CLINIC).await.unwrap();
+    person_through(application, three).revoke(CLINIC).await.unwrap();
 
-    let applied = run(from(&["--apply"]), &typed).await;
+    let applied = after.salvage(&["--apply"], &typed).await;
     applied.refused(9, "2 were refused");
-    let report: Value = serde_json::from_str(applied.out.lines().next().unwrap()).unwrap();
-    assert_eq!(became(&report, "put", "applied").len(), 5, "{report}");
-    assert_eq!(became(&report, "put", "refused").len(), 1, "{report}");
-    assert_eq!(became(&report, "put", "refused")[0]["why"], "not-granted");
-    assert_eq!(became(&report, "grant", "refused").len(), 1, "the outsider's: {report}");
+    let told = report(&applied);
+    assert_eq!(became(&told, "put", "applied").len(), 5, "{told}");
+    assert_eq!(became(&told, "put", "refused").len(), 1, "{told}");
+    assert_eq!(became(&told, "put", "refused")[0]["why"], "not-granted");
+    assert_eq!(became(&told, "grant", "refused").len(), 1, "the outsider's: {told}");
     for (action, count) in [("revoke", 2), ("withdraw", 1), ("hide", 2)] {
-        assert_eq!(became(&report, action, "there").len(), count, "{action}: {report}");
+        assert_eq!(became(&told, action, "there").len(), count, "{action}: {told}");
     }
 
     // Whole, under the ids of then.
@@ -192,13 +240,13 @@ async fn an_old_disk_brings_back_what_the_backup_never_had() {
     assert_eq!(theirs_seen, [theirs], "what was hidden came back hidden");
     let gone = hospital.get(&three, refused.record()).await.map(drop);
     assert!(gone.is_err(), "refused");
-    let outsider = doctor_through(&application, OUTSIDER).get(&two, theirs).await.map(drop);
+    let outsider = doctor_through(application, OUTSIDER).get(&two, theirs).await.map(drop);
     assert!(matches!(outsider, Err(GetError::Denied(_))), "{outsider:?}");
     let left = hospital.list(&four).stream().take(1).await;
     assert!(left.is_err(), "who has left has left");
 
     // The journal has the actor of then, whence it came and who offered it; what restricts stands before all else.
-    let journal: Vec<Access> = auditor.journal().list().oldest_first().stream().take(usize::MAX).await.unwrap();
+    let journal = after.journal().await;
     let salvaged: Vec<&Access> = journal.iter().filter(|one| one.salvaged.is_some()).collect();
     let at = |action: Action| salvaged.iter().position(|one| one.action == action && one.denial.is_empty()).unwrap();
     for first in [Action::Revoke, Action::Hide, Action::Withdraw] {
@@ -211,23 +259,23 @@ async fn an_old_disk_brings_back_what_the_backup_never_had() {
     assert_eq!(entry.request, Some(short.request()));
 
     // Once more: nothing happens twice.
-    let again = run(from(&["--apply", "--cluster-name", &name]), "").await;
+    let again = after.apply().await;
     again.refused(9, "were refused");
-    let report: Value = serde_json::from_str(again.out.lines().next().unwrap()).unwrap();
-    assert_eq!(report["counts"].get("applied"), None, "{report}");
+    assert_eq!(report(&again)["counts"].get("applied"), None, "{}", again.out);
     assert_eq!(listed(&hospital, &two).await.len(), 2);
     assert_eq!(listed(&hospital, &one).await.len(), 3);
 
     // A damaged end is named, and nothing of it is made up.
+    let damaged = after.old.with_file_name("damaged");
+    copy(&after.old, &damaged);
     let wal = write_ahead(&damaged).pop().unwrap();
     flip(&wal, fs::metadata(&wal).unwrap().len() as usize / 2);
     let damaged = damaged.display().to_string();
-    let looked = kura(&folder, &["recover", "salvage", "--from", &damaged, "--client", &staff], "").await;
+    let looked = kura(folder, &["recover", "salvage", "--from", &damaged, "--client", staff_file], "").await;
     looked.refused(7, "its log lacks what it once promised");
-    let report: Value = serde_json::from_str(looked.out.lines().next().unwrap()).unwrap();
-    assert!(!report["faults"].as_array().unwrap().is_empty(), "{report}");
+    assert!(!report(&looked)["faults"].as_array().unwrap().is_empty(), "{}", looked.out);
     // A disk on which a node runs is no old disk.
     let taken = folder.join("taken").display().to_string();
-    let own = kura(&folder, &["recover", "salvage", "--from", &taken, "--client", &staff], "").await;
+    let own = kura(folder, &["recover", "salvage", "--from", &taken, "--client", staff_file], "").await;
     own.refused(8, "a node runs on this directory");
 }

@@ -10,16 +10,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kura_client::{Class, Date, NewRecord};
+use kura_cluster::archive::SignedManifest;
 use kura_cluster::digest::Digest;
 use kura_cluster::row::{StoredRow, Table};
+use kura_node::certificates::HeadSigner;
 use kura_node::state::Database;
 use kura_node::state::database::Progress;
+use rcgen::KeyPair;
+use rustls_pki_types::PrivateKeyDer;
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::archive::{caught_up, files};
 use super::memory::Made;
+use super::recovery::copy;
 use super::replace::is_purged;
 use super::world::{HOSPITAL, KURA, SOON, World, configure, set, until};
 
@@ -93,10 +99,35 @@ async fn prepare(world: &mut World, name: &str) -> Line {
 }
 
 async fn join(world: &World, name: &str, seed_from: Option<&Path>) -> Output {
+    join_by(world, name, seed_from, &[]).await
+}
+
+async fn join_by(world: &World, name: &str, seed_from: Option<&Path>, signed_by: &[&str]) -> Output {
     let mut command = Command::new(KURA);
     command.args(["join", "--config"]).arg(world.cluster.layout().node_config(name)).stdin(Stdio::null());
     seed_from.map(|archive| command.arg("--seed-from").arg(archive));
+    for key in signed_by {
+        command.args(["--signed-by", key]);
+    }
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// A copy of an archive, signed anew from one end to the other; and with which key.
+fn forge(archive: &Path, copied: &Path) -> String {
+    copy(archive, copied);
+    let pair = KeyPair::generate().unwrap();
+    let signer = HeadSigner::new(&PrivateKeyDer::try_from(pair.serialize_der()).unwrap()).unwrap();
+    let mut manifests = files(&copied.join("manifests"));
+    manifests.sort();
+    let mut previous = None;
+    for path in manifests {
+        let mut manifest = SignedManifest::decode(&fs::read(&path).unwrap()).unwrap().manifest;
+        manifest.previous_sha256 = previous.or(manifest.previous_sha256);
+        let forged = signer.sign_manifest(manifest).unwrap().encode();
+        previous = Some(Sha256::digest(&forged).into());
+        fs::write(path, forged).unwrap();
+    }
+    signer.key_sha256().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Adds a joined member and waits until it has everything.
@@ -159,8 +190,18 @@ async fn a_seeded_backup_takes_little_over_the_line_and_counts_once_a_voter_bear
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(refused.status.code() == Some(7) && said(&refused).contains(name), "{}", said(&refused));
     let data = layout.node_data("backup-2");
-    assert!(["identity", "state", "seed", "seed-work"].iter().all(|name| !data.join(name).exists()), "{data:?}");
+    let nothing_is_left =
+        || assert!(["identity", "state", "seed", "seed-work"].iter().all(|name| !data.join(name).exists()), "{data:?}");
+    nothing_is_left();
     fs::write(segment, &whole).unwrap();
+
+    // Anybody can sign: it takes a member's key.
+    let forged = layout.directory().join("forged");
+    let key = forge(&archive, &forged);
+    let refused = join(&world, "backup-2", Some(&forged)).await;
+    let words = format!("the key {key}, which no member of the cluster has");
+    assert!(refused.status.code() == Some(7) && said(&refused).contains(&words), "{}", said(&refused));
+    nothing_is_left();
 
     let joined = join(&world, "backup-2", Some(&archive)).await;
     assert!(joined.status.success() && said(&joined).contains("seeded"), "{}", said(&joined));
@@ -220,8 +261,11 @@ async fn a_seed_that_no_voter_signed_stops_the_member_for_good() {
     let mut world = filled().await;
     let layout = world.cluster.layout().clone();
     let line = prepare(&mut world, "backup-2").await;
-    let joined = join(&world, "backup-2", Some(&layout.archive("backup-1"))).await;
-    assert!(joined.status.success(), "{}", said(&joined));
+    // A key that people name is believed as a member's; a voter's word counts above it.
+    let forged = layout.directory().join("forged");
+    let key = forge(&layout.archive("backup-1"), &forged);
+    let joined = join_by(&world, "backup-2", Some(&forged), &[&key]).await;
+    assert!(joined.status.success() && said(&joined).contains(&key), "{}", said(&joined));
     falsify(&layout.node_data("backup-2"));
     start(&mut world, "backup-2", &line).await;
     let steps = world.operator.operations().add_member("backup-2").await.unwrap();

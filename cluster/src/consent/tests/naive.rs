@@ -14,7 +14,8 @@ const REGISTRAR: u8 = 4;
 const AUDITOR: u8 = 8;
 const CLUSTER: u8 = 16;
 const OPERATOR: u8 = 32;
-const OFFICES: u8 = REGISTRAR | AUDITOR | CLUSTER | OPERATOR;
+const RECOVERY: u8 = 64;
+const OFFICES: u8 = REGISTRAR | AUDITOR | CLUSTER | OPERATOR | RECOVERY;
 const ANYBODY: u8 = USER | SELF | OFFICES;
 
 // Sets of acts.
@@ -97,6 +98,7 @@ const REGISTRARS_ACTS: u64 = REGISTER
     | STOP;
 const AUDITORS_ACTS: u64 = JOURNAL | REVIEWS | REVIEW | REGISTRY | ACTS;
 const CLUSTERS_ACTS: u64 = ERASE | CERTIFY;
+const SALVAGED_ACTS: u64 = REVOKE | WITHDRAW | HIDE | NARROW | HOLD | ASK;
 
 /// One line: for these actors and acts this is the answer if the facts are so.
 struct Forbidden {
@@ -119,6 +121,8 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::ActorMayNot, REGISTRAR, !REGISTRARS_ACTS, |_| true),
     line(Denial::ActorMayNot, AUDITOR, !AUDITORS_ACTS, |_| true),
     line(Denial::ActorMayNot, CLUSTER, !CLUSTERS_ACTS, |_| true),
+    line(Denial::ActorMayNot, RECOVERY, !SALVAGED_ACTS, |_| true),
+    line(Denial::ActorMayNot, RECOVERY, HIDE, |f| matches!(f.act, Act::Hide { hidden: false, .. })),
     // The caller's side.
     line(Denial::ApplicationUnknown, USER | SELF, ANYTHING, |f| f.application.is_none()),
     line(Denial::ApplicationNotActive, USER | SELF, ANYTHING, |f| f.application.unwrap().status != 1),
@@ -163,6 +167,7 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::NoReason, USER, RELINK, |f| matches!(f.act, Act::Relink { reason: "" })),
     line(Denial::NoEvidence, USER, GRANT | REVOKE | WITHDRAW | CARD, |f| evidence(f).is_empty()),
     line(Denial::NoEvidence, REGISTRAR, CARD | ALIAS | HOLD | RELEASE | ASK, |f| evidence(f).is_empty()),
+    line(Denial::NoEvidence, RECOVERY, HOLD, |f| evidence(f).is_empty()),
     line(Denial::FacilityUnknown, USER | SELF, REVOKE, |f| matches!(f.act, Act::Revoke { registered: false, .. })),
     line(
         Denial::BeneficiaryUnknown,
@@ -266,7 +271,8 @@ const FORBIDDEN: &[Forbidden] = &[
         let Act::Alias { duplicate: Some(duplicate), .. } = f.act else { unreachable!() };
         !is_in(duplicate)
     }),
-    line(Denial::Withdrawn, ANYBODY, NEEDS_CONSENT, |f| !is_in(f.participant.unwrap())),
+    line(Denial::Withdrawn, ANYBODY & !RECOVERY, NEEDS_CONSENT, |f| !is_in(f.participant.unwrap())),
+    line(Denial::Withdrawn, RECOVERY, REVOKE | WITHDRAW, |f| !is_in(f.participant.unwrap())),
     line(Denial::Withdrawn, USER, LOOK, |f| {
         let entered_ms = f.participant.unwrap().consent.as_ref().unwrap().entered_ms;
         f.emergency.is_some_and(|e| e.episode.unwrap().opened_ms < entered_ms)
@@ -298,7 +304,7 @@ const FORBIDDEN: &[Forbidden] = &[
     line(Denial::BeforeConsent, USER, WRITE, |f| clinical_day(f) < consent_day(f)),
     line(Denial::AddresseeNotGranted, USER, WRITE, |f| addressees(f).iter().any(|a| !names(f.participant.unwrap(), a))),
     // The record that is changed: of a further version, hidden, narrowed.
-    line(Denial::NoSuchRecord, USER, WRITE | HIDE | NARROW, |f| changed(f) == Some(None)),
+    line(Denial::NoSuchRecord, USER | RECOVERY, WRITE | HIDE | NARROW, |f| changed(f) == Some(None)),
     line(Denial::Hidden, USER, WRITE | HIDE | NARROW, |f| changes(f, hidden_from_facility)),
     line(Denial::BeforeConsent, USER, WRITE | HIDE | NARROW, |f| changes(f, |f, r| foreign(f, r) && too_old(f, r))),
     line(Denial::NotAddressee, USER, WRITE | HIDE | NARROW, |f| changes(f, not_addressed)),
@@ -310,6 +316,9 @@ const FORBIDDEN: &[Forbidden] = &[
         addressees(f).iter().any(|a| !names(f.participant.unwrap(), a))
     }),
     line(Denial::BeforeConsent, USER, WRITE, |f| changes(f, version_too_old)),
+    line(Denial::Widens, RECOVERY, NARROW, |f| {
+        changes(f, |f, r| addressees(f) != [&r.author_facility[..]] && reaches_more(addressees(f), &r.addressees))
+    }),
     line(Denial::Widens, USER, WRITE | NARROW, |f| changes(f, |f, r| reaches_more(addressees(f), &r.addressees))),
     // The record that is referred to.
     line(Denial::NoSuchRecord, USER, WRITE, |f| related(f).is_some_and(|(_, record)| record.is_none())),
@@ -326,8 +335,8 @@ const FORBIDDEN: &[Forbidden] = &[
     }),
     line(Denial::Widens, USER, WRITE, |f| refers(f, |f, _, r| reaches_more(addressees(f), &r.addressees))),
     // Legal hold.
-    line(Denial::NoSuchRecord, REGISTRAR, HOLD | RELEASE, |f| record(f).is_none()),
-    line(Denial::HoldState, REGISTRAR, HOLD, |f| record(f).unwrap().hold),
+    line(Denial::NoSuchRecord, REGISTRAR | RECOVERY, HOLD | RELEASE, |f| record(f).is_none()),
+    line(Denial::HoldState, REGISTRAR | RECOVERY, HOLD, |f| record(f).unwrap().hold),
     line(Denial::HoldState, REGISTRAR, RELEASE, |f| !record(f).unwrap().hold),
     line(Denial::SamePerson, REGISTRAR, RELEASE, |f| same(record(f).unwrap().hold_by.as_ref(), f.person)),
     // The registry.
@@ -343,7 +352,7 @@ const FORBIDDEN: &[Forbidden] = &[
         _ => true,
     }),
     // Erasure.
-    line(Denial::ErasureState, SELF | REGISTRAR, ASK, |f| erasure(f).is_some_and(|e| e.state != 3)),
+    line(Denial::ErasureState, SELF | REGISTRAR | RECOVERY, ASK, |f| erasure(f).is_some_and(|e| e.state != 3)),
     line(Denial::ErasureState, CLUSTER, ERASE, |f| erasure(f).is_none_or(|e| e.state != 2)),
     line(Denial::ErasureState, CLUSTER, CERTIFY, |f| erasure(f).is_none_or(|e| e.state != 4)),
     line(Denial::GracePeriod, CLUSTER, ERASE, |f| f.now_ms < erasure(f).unwrap().grace_until_ms),
@@ -387,6 +396,7 @@ pub fn answer(facts: &Facts<'_>) -> Result<(Basis, u64), Denial> {
         (REGISTRAR, _) => Basis::Registrar,
         (AUDITOR, _) => Basis::Auditor,
         (CLUSTER, _) => Basis::Cluster,
+        (RECOVERY, _) => Basis::Recovery,
         other => panic!("nobody forbade {other:?}"),
     };
     Ok((basis, ends(facts, what).into_iter().min().unwrap_or(0)))
@@ -415,6 +425,7 @@ fn actor(actor: Actor) -> u8 {
         Actor::Registrar => REGISTRAR,
         Actor::Auditor => AUDITOR,
         Actor::Cluster => CLUSTER,
+        Actor::Recovery => RECOVERY,
         Actor::Operator => OPERATOR,
     }
 }

@@ -107,7 +107,7 @@ pub struct JournalEntry {
 }
 
 /// Where something that was salvaged was written first.
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct SalvagedFrom {
     /// The former timeline.
     #[prost(uint64, tag = "1")]
@@ -121,6 +121,10 @@ pub struct SalvagedFrom {
     /// The recovery staff who offered it again.
     #[prost(string, tag = "4")]
     pub by: String,
+    /// Of a restriction, which is applied on the office of whoever offers it: who asked for it then. Otherwise absent, as
+    /// the entry's actor is the one of then.
+    #[prost(message, optional, tag = "5")]
+    pub actor: Option<ActorRow>,
 }
 
 /// A record that was refused in an access to several.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-pub(super) use verify::{sha256, witness};
+pub(super) use verify::{sha256, signers, witness};
 
 use super::exit::{Exit, Failure};
 use super::output::Output;

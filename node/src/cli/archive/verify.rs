@@ -1,9 +1,11 @@
 //! `kura archive verify`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use kura_client::JournalHead;
+use kura_cluster::archive::Sha256Hash;
 use kura_cluster::seal::Key;
 use serde::Serialize;
 
@@ -277,10 +279,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
             ),
         ),
     ];
-    for key in &told.keys {
-        let held = if arguments.signed_by.is_empty() { ", which nothing was held against" } else { "" };
-        fields.push(("signed by", format!("{} ({} manifests){held}", key.sha256, key.manifests)));
-    }
+    let signers = signers(&report.keys, !arguments.signed_by.is_empty());
+    fields.extend(signers.into_iter().map(|words| ("signed by", words)));
     for hole in &told.holes {
         let Hole { before_generation, first, last } = hole;
         fields.push(("never archived", format!("entries {first} to {last}, before generation {before_generation}")));
@@ -313,6 +313,15 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         count => Err(Failure::new(Exit::Damaged, format!("the archive has {count} faults"))
             .next("have what is named again from a copy, or begin a new base (docs/operations.md, \"The archive\")")),
     }
+}
+
+/// Who signed an archive's manifests; whether only they might.
+pub(in crate::cli) fn signers(keys: &BTreeMap<Sha256Hash, u64>, is_held: bool) -> Vec<String> {
+    let held = match is_held {
+        true => "",
+        false => ": UNVERIFIED, anybody's key would do; hold it against the backup's as it was approved (--signed-by)",
+    };
+    keys.iter().map(|(key, manifests)| format!("{} ({manifests} manifests){held}", hexadecimal(key))).collect()
 }
 
 pub(in crate::cli) fn witness(path: &Path) -> Result<Witness, Failure> {

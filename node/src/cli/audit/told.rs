@@ -52,6 +52,10 @@ struct Salvaged {
     index: u64,
     at_ms: u64,
     by: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    facility: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    actor: String,
 }
 
 /// A record that was refused in an access to several.
@@ -113,6 +117,8 @@ impl From<Access> for Told {
                 index: from.index,
                 at_ms: from.at_ms,
                 by: from.by,
+                facility: from.facility,
+                actor: from.actor,
             }),
         }
     }
@@ -159,7 +165,12 @@ impl Told {
     fn ground(&self) -> String {
         let basis = if self.denial.is_empty() { self.basis.clone() } else { format!("DENIED: {}", self.denial) };
         let ground = if self.reason.is_empty() { basis } else { format!("{basis}, {}", self.reason) };
-        let salvaged = self.salvaged.as_ref().map(|from| format!(", salvaged from timeline {}", from.timeline));
+        let salvaged = self.salvaged.as_ref().map(|from| {
+            let then = [&from.facility[..], &from.actor].into_iter().filter(|word| !word.is_empty());
+            let then = then.collect::<Vec<_>>().join("/");
+            let asked = if then.is_empty() { String::new() } else { format!(" as asked there by {then}") };
+            format!(", salvaged from timeline {}{asked}", from.timeline)
+        });
         ground + &self.refused() + &salvaged.unwrap_or_default()
     }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::cli::archive::signers;
 use crate::cli::exit::Failure;
-use crate::cli::output::{Output, bytes, moment, table};
+use crate::cli::output::{Output, bytes, hexadecimal, moment, table};
 use crate::restore::plan::{Plan, TableChange};
 use crate::restore::report::Report;
 use crate::restore::verify::Verified;
@@ -42,11 +43,18 @@ struct PlanTold {
     kept_newer: Vec<Change>,
     never_archived: Vec<(u64, u64)>,
     target: Option<String>,
+    signed_by: Vec<String>,
+    signers_verified: bool,
     faults: Vec<String>,
 }
 
-/// Shows a plan; with whether a target can be used.
-pub fn plan(plan: &Plan, usable: Option<&(&Path, Result<(), WorkError>)>, output: Output) -> Result<(), Failure> {
+/// Shows a plan; with whether only named keys might have signed the archive, and whether a target can be used.
+pub fn plan(
+    plan: &Plan,
+    is_held: bool,
+    usable: Option<&(&Path, Result<(), WorkError>)>,
+    output: Output,
+) -> Result<(), Failure> {
     let told = PlanTold {
         cluster_id: plan.cluster_id.to_hex(),
         timeline: plan.timeline,
@@ -64,6 +72,8 @@ pub fn plan(plan: &Plan, usable: Option<&(&Path, Result<(), WorkError>)>, output
         kept_newer: plan.kept_newer.iter().map(Change::from).collect(),
         never_archived: plan.holes.iter().map(|(_, first, last)| (*first, *last)).collect(),
         target: usable.map(|(_, found)| found.as_ref().map_or_else(ToString::to_string, |()| "can be used".into())),
+        signed_by: plan.signed_by.keys().map(|key| hexadecimal(key)).collect(),
+        signers_verified: is_held,
         faults: plan.faults.iter().map(ToString::to_string).collect(),
     };
     if output.json {
@@ -99,6 +109,7 @@ pub fn plan(plan: &Plan, usable: Option<&(&Path, Result<(), WorkError>)>, output
     if let (Some((path, _)), Some(words)) = (usable, &told.target) {
         fields.push(("target", format!("{}: {words}", path.display())));
     }
+    fields.extend(signers(&plan.signed_by, is_held).into_iter().map(|words| ("signed by", words)));
     fields.push(("archive", if told.faults.is_empty() { "its chain is whole".into() } else { "NOT WHOLE".into() }));
     for fault in &told.faults {
         fields.push(("FAULT", fault.clone()));

@@ -1,19 +1,22 @@
 //! Salvage: what a former member's disk has beyond the take-over is offered again, through the present rules.
 //!
 //! The disk's holder has no keys and sends commands as they lie in the old log, sealed. They are opened here, and what
-//! each asked for is asked again, for the actor who asked then, by the very use cases that served it then. The journal
-//! has it with the original actor and request id, and says from which timeline it was salvaged and by whom.
+//! each asked for is asked again, by the very use cases that served it then: what restricts on the office of the staff
+//! who salvage, all else for the actor who asked then. The journal has it with the original request id, and says from
+//! which timeline it was salvaged, by whom, and who asked then.
 //!
 //! Invariants
-//! - What restricts comes first (round 1), whatever is served yet. A record that was hidden or narrowed after it was
-//!   written comes back so, in one command.
-//! - Nothing widens: a grant or an enrolment that was ended later, on either timeline, is not offered; a will that was
-//!   stated anew on the new timeline is not undone by an older restriction either.
+//! - What restricts comes first (round 1), whatever is served yet, and whatever became of who asked for it. A record that
+//!   was hidden or narrowed after it was written comes back so, in one command.
+//! - Nothing widens: grants and enrolments are for people to do again; a will that was stated anew on the new timeline
+//!   is not undone by an older restriction either.
+//! - What is newer is told by the log alone: by where the timelines part, never by a clock.
 //! - Nothing happens twice: an entry whose request is in the journal of its subject is there already. So a second run,
-//!   or one that was cut, finds what was done.
+//!   or one that was cut, finds what was done. What was refused is in no journal as done, and is offered again.
 //! - What is taken from the old log opens under this cluster's keys, and its rows fit its journal entry.
 //! - Nothing that is answered names a participant, a facility, a user or a record.
 
+mod copies;
 mod open;
 mod record;
 mod restrict;
@@ -26,14 +29,14 @@ use bytes::Bytes;
 use kura_cluster::Pseudonym;
 use kura_cluster::consent::Basis;
 use kura_cluster::id::RecordId;
-use kura_cluster::row::{ActorRow, JournalEntry, Participant, ReceiptRow, RowKey, SalvagedFrom, Table};
+use kura_cluster::row::{JournalEntry, Participant, ReceiptRow, RowKey, SalvagedFrom, Table};
 use kura_cluster::seal::{Domain, index_hash};
 use kura_cluster::word::{Action, ActorKind};
 use kura_proto::v1;
 
 use super::attempt::Attempt;
-use super::caller::Salvaged;
-use super::journal::{Filter, Journal, Stretch};
+use super::caller::{Salvaged, StatedActor};
+use super::journal::{Filter, Journal, Stretch, stated};
 use super::participant::{Known, number};
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
@@ -77,10 +80,14 @@ pub struct Salvage {
     gateway: Arc<Gateway>,
     staff: Arc<Identity>,
     timeline: u64,
+    /// Entries of the journal before the timeline that followed on the disk's.
+    parted: u64,
     apply: bool,
     tail: open::Tail,
     /// Consents (no facility) and grants that the former timeline ended, by whom they were of: the last index.
     ended: HashMap<(Bytes, String), u64>,
+    /// Versions of records that were written there, in the order of the old log.
+    written: HashMap<RecordId, Vec<copies::Written>>,
     /// Records that were restricted there after they were written there.
     restricted: HashMap<RecordId, Restricted>,
     /// Records that came (or would come) in this run: their highest version.
@@ -99,21 +106,32 @@ struct Restricted {
 /// An entry of the old log as far as every kind needs it.
 struct Item {
     index: u64,
+    /// Entries with which both journals begin.
+    common: u64,
     old: Old,
     action: Action,
     /// The participant's number, if it concerns one who is known.
     number: Option<String>,
 }
 
+/// Something that was done here since the journals part.
+struct Done<'e> {
+    position: u64,
+    entry: &'e JournalEntry,
+    /// Whether it is later than the entry of the old log that it is held against.
+    is_newer: bool,
+}
+
 impl Salvage {
-    /// Begins a run of `staff` over a disk of a former timeline. To apply, its beginning is journalled.
+    /// Begins a run of `caller` over a disk of a former timeline; `parted` is how many entries the journal has from
+    /// before the timeline that followed on that. To apply, its beginning is journalled.
     ///
     /// # Errors
     /// [`GatewayError`]: sealed, no leader, or not recovery staff.
     pub async fn begin(
         gateway: Arc<Gateway>,
         caller: &Caller,
-        timeline: u64,
+        (timeline, parted): (u64, u64),
         apply: bool,
     ) -> Result<Salvage, GatewayError> {
         if caller.identity.role != Role::Recovery {
@@ -136,9 +154,11 @@ impl Salvage {
             gateway,
             staff: caller.identity.clone(),
             timeline,
+            parted,
             apply,
             tail: open::Tail::default(),
             ended: HashMap::new(),
+            written: HashMap::new(),
             restricted: HashMap::new(),
             brought: HashMap::new(),
             _alone: alone,
@@ -152,11 +172,10 @@ impl Salvage {
     /// done stays done, and a further run finds it.
     pub async fn offer(
         &mut self,
-        index: u64,
-        command: Bytes,
-        round: u32,
+        offered: v1::SalvageEntry,
         disk: &mut impl Disk,
     ) -> Result<v1::SalvageTold, GatewayError> {
+        let v1::SalvageEntry { index, command, round, common } = offered;
         let vault = self.gateway.unsealed()?;
         let mut answer = v1::SalvageTold { index, ..v1::SalvageTold::default() };
         let old = match Old::open(&vault, &command) {
@@ -176,7 +195,10 @@ impl Salvage {
         let restricts = restrict::restricts(&vault, action, &old);
         answer.restricts = restricts;
         let number = self.number_of(&old.entry.pseudonym)?;
-        let item = Item { index, old, action, number };
+        let item = Item { index, common, old, action, number };
+        if round == 1 && action == Action::Put {
+            self.keep_written(&item)?;
+        }
         let done = match (round, restricts) {
             (1 | 3, true) => self.restrict(&item, round == 3).await?,
             (2, false) => self.widen(&item, disk).await?,
@@ -201,39 +223,80 @@ impl Salvage {
         Attempt::begin(&self.gateway, &JournalEntry::default())?.participant(&number(digits)?)
     }
 
-    /// Whether the journal of a participant has this request: written before the timelines parted, salvaged by a
-    /// former run, or repeated by its application.
-    fn is_in_journal(&self, known: &Known, entry: &JournalEntry) -> Result<bool, GatewayError> {
+    /// Goes through what the journal has of a participant from where it parts from the old one: what was permitted, of
+    /// these actions, oldest first.
+    fn since(
+        &self,
+        known: &Known,
+        item: &Item,
+        actions: &[Action],
+        mut look: impl FnMut(Done<'_>),
+    ) -> Result<(), GatewayError> {
         let attempt = Attempt::begin(&self.gateway, &JournalEntry::default())?;
         let snapshot = attempt.database.snapshot();
         let journal = Journal::new(&attempt, &snapshot);
         let key = &attempt.vault.keyring().index;
         let index = known.pseudonyms().iter().map(|one| index_hash(key, Domain::JournalSubject, &[&one.0])).collect();
-        let filter = Filter { since_ms: entry.at_ms, actions: vec![entry.action], index, ..Filter::default() };
+        let actions = actions.iter().map(|action| action.number()).collect();
+        let filter = Filter { actions, index, ..Filter::default() };
         let before = self.gateway.store.published().summary.journal.size();
-        let mut stretch = Stretch { cursor: 0, limit: usize::MAX, oldest_first: true, before };
-        let mut found = false;
+        let mut stretch = Stretch { cursor: item.common, limit: usize::MAX, oldest_first: true, before };
         loop {
-            let next = journal.page(&filter, stretch, |_, one| {
-                found |= one.denial == 0 && one.request_id == entry.request_id;
+            let next = journal.page(&filter, stretch, |position, entry| {
+                if entry.denial == 0 {
+                    let is_newer = match &entry.salvaged {
+                        Some(from) => (from.timeline, from.index) > (self.timeline, item.index),
+                        None => position >= self.parted,
+                    };
+                    look(Done { position, entry: &entry, is_newer });
+                }
                 Ok(())
             })?;
-            if found || !next.more {
-                return Ok(found);
+            if !next.more {
+                return Ok(());
             }
             stretch.cursor = next.cursor;
         }
     }
 
+    /// Whether the journal of a participant has this request: before the timelines parted, salvaged by a former run, or
+    /// repeated by its application.
+    fn is_in_journal(&self, known: &Known, item: &Item) -> Result<bool, GatewayError> {
+        let mut found = false;
+        self.since(known, item, &[item.action], |done| found |= done.entry.request_id == item.old.entry.request_id)?;
+        Ok(found)
+    }
+
+    /// What the journal says of where something comes from.
+    fn from(&self, item: &Item) -> SalvagedFrom {
+        SalvagedFrom {
+            timeline: self.timeline,
+            index: item.index,
+            at_ms: item.old.entry.at_ms,
+            by: self.staff.name.clone(),
+            actor: None,
+        }
+    }
+
+    /// Those who salvage, for a restriction that somebody else asked for then.
+    fn in_office(&self, item: &Item) -> Caller {
+        let salvaged = Salvaged {
+            from: SalvagedFrom { actor: item.old.entry.actor.clone(), ..self.from(item) },
+            request_id: item.old.entry.request_id.clone(),
+            restricts: true,
+            rehearsed: !self.apply,
+            ..Salvaged::default()
+        };
+        let actor = StatedActor::Office(ActorKind::Recovery);
+        Caller { identity: self.staff.clone(), actor, salvaged: Some(Arc::new(salvaged)) }
+    }
+
     /// The actor of then, as a caller of now.
     fn caller(&self, item: &Item, salvaged: Salvaged) -> Result<Caller, &'static str> {
         let actor = item.old.entry.actor.as_ref().ok_or("without an actor")?;
-        let role = match ActorKind::from_number(actor.kind) {
-            Ok(ActorKind::FacilityUser | ActorKind::Participant) => Role::Application,
-            Ok(ActorKind::Registrar) => Role::Registrar,
-            _ => return Err("by an actor for whom nobody else can act"),
+        let (Ok(ActorKind::FacilityUser), role) = (ActorKind::from_number(actor.kind), Role::Application) else {
+            return Err("by an actor for whom nobody else can act");
         };
-        let stated = stated(actor);
         let identity = Identity {
             role,
             name: actor.application.clone(),
@@ -241,15 +304,10 @@ impl Salvage {
             key_sha256: actor.key_sha256[..].try_into().unwrap_or_default(),
             ..(*self.staff).clone()
         };
+        let stated = stated(actor.clone());
         let caller = Caller::parse(Arc::new(identity), Some(&stated)).map_err(|_| "by an actor that is malformed")?;
-        let entry = &item.old.entry;
-        let from = SalvagedFrom {
-            timeline: self.timeline,
-            index: item.index,
-            at_ms: entry.at_ms,
-            by: self.staff.name.clone(),
-        };
-        let salvaged = Salvaged { from, request_id: entry.request_id.clone(), rehearsed: !self.apply, ..salvaged };
+        let request_id = item.old.entry.request_id.clone();
+        let salvaged = Salvaged { from: self.from(item), request_id, rehearsed: !self.apply, ..salvaged };
         Ok(Caller { salvaged: Some(Arc::new(salvaged)), ..caller })
     }
 
@@ -259,17 +317,6 @@ impl Salvage {
             true => format!("salvaged from timeline {}, entry {}", self.timeline, item.index),
             false => kept.to_owned(),
         }
-    }
-}
-
-fn stated(actor: &ActorRow) -> v1::Actor {
-    v1::Actor {
-        kind: actor.kind,
-        facility: actor.facility.clone(),
-        name: actor.name.clone(),
-        method: actor.method,
-        authenticated_ms: actor.authenticated_ms,
-        credential_sha256: actor.credential_sha256.clone(),
     }
 }
 

@@ -28,13 +28,13 @@ use super::widen::wire;
 use super::{Disk, Item, Outcome, Salvage, Told, request, told, told_of};
 
 /// A record's version, opened but for its body.
-struct Found {
-    record: RecordId,
+pub(super) struct Found {
+    pub record: RecordId,
     version: u32,
     data: DataKey,
     open: ManifestOpen,
-    manifest: Manifest,
-    control: RecordControl,
+    pub manifest: Manifest,
+    pub control: RecordControl,
 }
 
 /// Why a body did not come.
@@ -134,7 +134,7 @@ impl Salvage {
     }
 
     /// Opens manifest and control row; `Err` says why they are not what they should be.
-    fn found(&self, item: &Item, known: &Known) -> Result<Result<Found, &'static str>, GatewayError> {
+    pub(super) fn found(&self, item: &Item, known: &Known) -> Result<Result<Found, &'static str>, GatewayError> {
         let entry = &item.old.entry;
         let attempt = Attempt::begin(&self.gateway, entry)?;
         let Ok(record) = RecordId::from_slice(&entry.record_id) else { return Ok(Err("without a record")) };
@@ -174,19 +174,27 @@ impl Salvage {
         if now < found.version {
             return Ok(Some(told(Outcome::Refused, "an earlier version of it is not here")));
         }
-        let mut attempt = Attempt::begin(&self.gateway, &Default::default())?;
-        let home = attempt.home(known, &found.record)?.pseudonym;
-        let key = RowKey::record(&home, &found.record, found.version);
-        let stored = attempt.database.row(&key).map_err(broken)?;
-        let opened = stored.and_then(|stored| {
-            open_manifest(&key, &attempt.vault.cluster_id(), &stored, |context, sealed| {
-                attempt.open_data(&home, context, sealed)
-            })
-        });
-        Ok(Some(match opened {
-            Some((_, manifest)) if manifest.body_sha256 == found.manifest.body_sha256 => told(Outcome::There, ""),
+        Ok(Some(match self.manifest_now(known, &found.record, found.version)? {
+            Some(manifest) if manifest.body_sha256 == found.manifest.body_sha256 => told(Outcome::There, ""),
             _ => told(Outcome::Refused, "another version of that number was written since"),
         }))
+    }
+
+    /// The manifest of a version as it is here now.
+    pub(super) fn manifest_now(
+        &self,
+        known: &Known,
+        record: &RecordId,
+        version: u32,
+    ) -> Result<Option<Manifest>, GatewayError> {
+        let mut attempt = Attempt::begin(&self.gateway, &Default::default())?;
+        let home = attempt.home(known, record)?.pseudonym;
+        let key = RowKey::record(&home, record, version);
+        let Some(stored) = attempt.database.row(&key).map_err(broken)? else { return Ok(None) };
+        let opened = open_manifest(&key, &attempt.vault.cluster_id(), &stored, |context, sealed| {
+            attempt.open_data(&home, context, sealed)
+        });
+        Ok(opened.map(|(_, manifest)| manifest))
     }
 
     /// Decides a writing without doing it: whether its document is there already. A refusal is journalled, if this run

@@ -11,9 +11,7 @@ use kura_cluster::word::Action;
 use kura_proto::v1;
 
 use super::super::GatewayError;
-use super::super::attempt::Attempt;
 use super::super::caller::Salvaged;
-use super::super::consent_history::ended_since;
 use super::super::participant::Known;
 use super::{Disk, Item, Outcome, Salvage, Told, request, tables, told, told_of};
 
@@ -40,7 +38,7 @@ impl Salvage {
         };
         let known = self.known(&digits)?;
         if let Some(known) = &known
-            && self.is_in_journal(known, &item.old.entry)?
+            && self.is_in_journal(known, item)?
         {
             return Ok(told(Outcome::There, ""));
         }
@@ -63,29 +61,24 @@ impl Salvage {
         }
     }
 
-    /// Why what let others in is over.
-    fn ended(&self, item: &Item, facility: &str, known: &Known) -> Result<Option<&'static str>, GatewayError> {
-        let entry = &item.old.entry;
-        let later = |facility: &str| {
-            let end = self.ended.get(&(entry.pseudonym.clone(), facility.to_owned()));
-            end.is_some_and(|end| *end > item.index)
-        };
-        if later("") || (!facility.is_empty() && later(facility)) {
-            return Ok(Some("ended later on the former timeline"));
-        }
-        let attempt = Attempt::begin(&self.gateway, entry)?;
-        let since = ended_since(&attempt, &known.pseudonym, facility, entry.at_ms)?;
-        Ok(since.then_some("ended since on the new timeline"))
-    }
-
+    /// What somebody ended later is not to be entered again.
     fn grant(&self, item: &Item, known: &Known) -> Result<Told, GatewayError> {
-        let facility = &item.old.entry.object;
-        if is_granted(&known.row, facility) {
+        let entry = &item.old.entry;
+        if is_granted(&known.row, &entry.object) {
             return Ok(told(Outcome::There, "granted here"));
         }
-        Ok(match self.ended(item, facility, known)? {
-            Some(why) => told(Outcome::Refused, why),
-            None => told(Outcome::ByHand, GRANT),
+        let ends = ["", &entry.object].map(|whose| self.ended.get(&(entry.pseudonym.clone(), whose.to_owned())));
+        if ends.into_iter().flatten().any(|end| *end > item.index) {
+            return Ok(told(Outcome::Refused, "ended later on the former timeline"));
+        }
+        let mut is_ended = false;
+        self.since(known, item, &[Action::Revoke, Action::Withdraw], |done| {
+            let is_its = done.entry.action == Action::Withdraw.number() || done.entry.object == entry.object;
+            is_ended |= done.is_newer && is_its;
+        })?;
+        Ok(match is_ended {
+            true => told(Outcome::Refused, "ended since on the new timeline"),
+            false => told(Outcome::ByHand, GRANT),
         })
     }
 

@@ -15,6 +15,7 @@ mod levels;
 mod records;
 mod repeated;
 mod rotation;
+mod salvage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

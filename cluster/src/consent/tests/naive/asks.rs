@@ -52,7 +52,7 @@ pub fn evidence<'a>(f: &Facts<'a>) -> &'a str {
 fn alias_day(f: &Facts<'_>, r: &RecordControl) -> Option<i32> {
     let same = |other: &RecordControl| std::ptr::eq(other, r);
     let given = match f.act {
-        Act::Read { record } | Act::Hide { record } | Act::Narrow { record, .. } => vec![record],
+        Act::Read { record } | Act::Hide { record, .. } | Act::Narrow { record, .. } => vec![record],
         Act::Write { earlier, related, .. } => vec![earlier.flatten(), related.and_then(|to| to.record)],
         _ => vec![],
     };
@@ -76,7 +76,7 @@ pub fn record<'a>(f: &Facts<'a>) -> Option<&'a RecordControl> {
 pub fn changed<'a>(f: &Facts<'a>) -> Option<Option<&'a RecordControl>> {
     match f.act {
         Act::Write { earlier, .. } => earlier.map(|record| record.map(|r| r.control)),
-        Act::Hide { record } | Act::Narrow { record, .. } => Some(record.map(|r| r.control)),
+        Act::Hide { record, .. } | Act::Narrow { record, .. } => Some(record.map(|r| r.control)),
         _ => unreachable!(),
     }
 }

@@ -112,13 +112,15 @@ pub fn writing() -> Walk {
         }
     }
     for record in &walk.records {
-        as_user!(walk, Act::Hide { record: facts_of(record) });
+        for hidden in [false, true] {
+            as_user!(walk, Act::Hide { record: facts_of(record), hidden });
+        }
     }
     // What lies under a number that became an alias.
     for record in &walk.few_records {
         for alias_day in ALIAS_DAYS {
             let (record, addressees) = (under_alias(record, alias_day), &lists[2]);
-            as_user!(walk, Act::Hide { record });
+            as_user!(walk, Act::Hide { record, hidden: true });
             as_user!(walk, Act::Narrow { record, addressees });
             for day in [100, 101] {
                 as_user!(walk, write(Class::ReferralLetter, day, addressees, Some(record), None));
@@ -181,6 +183,7 @@ pub fn consenting() -> Walk {
         ] {
             as_user!(walk, act);
             as_participant(&mut walk, act);
+            as_office(&mut walk, act);
         }
     }
     let cards = [None, Some(CardRow::default()), Some(CardRow { replaced_ms: 5, ..CardRow::default() })];
@@ -203,6 +206,15 @@ pub fn offices() -> Walk {
         for evidence in TEXTS {
             as_office(&mut walk, Act::Hold { record: facts_of(&record), evidence });
             as_office(&mut walk, Act::Release { record: facts_of(&record), evidence });
+        }
+    }
+    // What is hidden and narrowed again from a former member's disk.
+    for record in walk.few_records.clone() {
+        for hidden in [false, true] {
+            as_office(&mut walk, Act::Hide { record: facts_of(&record), hidden });
+        }
+        for addressees in [&[][..], &["F2".to_owned()], &["F2".to_owned(), "F3".to_owned()]] {
+            as_office(&mut walk, Act::Narrow { record: facts_of(&record), addressees });
         }
     }
     let duplicate = altered(&world::participant(), |p| p.number = "P2".into());
@@ -386,7 +398,8 @@ pub fn everybody() -> Walk {
         Act::List,
         Act::Read { record },
         Act::ReadSeveral,
-        Act::Hide { record },
+        Act::Hide { record, hidden: true },
+        Act::Hide { record, hidden: false },
         Act::Narrow { record, addressees: &[] },
         Act::Hold { record, evidence: "text" },
         Act::Release { record, evidence: "text" },

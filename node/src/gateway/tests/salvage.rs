@@ -1,0 +1,123 @@
+//! What is salvaged, held against what was said since: by the log, not by clocks.
+
+use kura_cluster::Command;
+use kura_cluster::command::JournalAppend;
+use kura_cluster::row::Participant;
+use kura_cluster::word::ActorKind;
+
+use super::*;
+use crate::gateway::participant::number;
+use crate::gateway::salvage::{Disk, Outcome, Salvage};
+
+/// It has no blocks: none is asked for.
+struct NoDisk;
+
+impl Disk for NoDisk {
+    async fn block(&mut self, _: &RowKey) -> Result<Option<Bytes>, GatewayError> {
+        Ok(None)
+    }
+}
+
+fn staff() -> Caller {
+    Caller::parse(identity(Role::Recovery, "kato"), None).unwrap()
+}
+
+/// The command behind a journal entry, as another log has it.
+fn command(house: &Storehouse, position: u64) -> Bytes {
+    let entry = house.store.database().row(&RowKey::journal(position)).unwrap().unwrap().value;
+    let mut command = Command::new(0);
+    command.journal.push(JournalAppend { entry, index: Vec::new() });
+    command.put(&RowKey::setting("other"), vec![1]);
+    command.encode_to_vec().into()
+}
+
+async fn grant(gateway: &Gateway) -> v1::Receipt {
+    let ask = v1::GrantRequest {
+        actor: None,
+        request: request(),
+        participant: NUMBER.into(),
+        facility: HOSPITAL.into(),
+        evidence: "paper".into(),
+    };
+    gateway.grant(&doctor(), ask).await.unwrap()
+}
+
+async fn revoke(gateway: &Gateway) -> v1::Receipt {
+    let ask = v1::RevokeRequest {
+        actor: None,
+        request: request(),
+        participant: NUMBER.into(),
+        facility: HOSPITAL.into(),
+        evidence: "paper".into(),
+    };
+    gateway.revoke(&doctor(), ask).await.unwrap()
+}
+
+/// Offers what restricts to a cluster whose journal parted from the other one at `common`, and whose next timeline began
+/// at `parted`.
+async fn offer(gateway: &Arc<Gateway>, entry: Bytes, common: u64, parted: u64) -> (u32, String) {
+    let mut run = Salvage::begin(gateway.clone(), &staff(), (0, parted), true).await.unwrap();
+    let offered = v1::SalvageEntry { index: 1, command: entry, round: 1, common };
+    let told = run.offer(offered, &mut NoDisk).await.unwrap();
+    (told.outcome, told.why)
+}
+
+fn is_granted(gateway: &Gateway) -> bool {
+    let mut attempt = Attempt::begin(gateway, &JournalEntry::default()).unwrap();
+    let known = attempt.participant(&number(NUMBER).unwrap()).unwrap().unwrap();
+    known.row.grants.iter().any(|grant| grant.facility == HOSPITAL)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_newer_is_told_by_the_log_and_not_by_clocks() {
+    let house = Storehouse::new().await;
+    let gateway = house.gateway();
+    // Revoked there, at a position that the journals do not share; granted here.
+    let revoked = revoke(&gateway).await.journal_position;
+    let there = command(&house, revoked);
+    next_millisecond();
+    let granted = grant(&gateway).await.journal_position;
+
+    // On the new timeline: a newer will, also where this gateway's clock was behind that one.
+    let told = offer(&gateway, there.clone(), revoked + 1, granted).await;
+    assert_eq!(told, (Outcome::Refused as u32, "granted anew on the new timeline".to_owned()));
+    let pseudonym = {
+        let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        attempt.participant(&number(NUMBER).unwrap()).unwrap().unwrap().pseudonym
+    };
+    let mut told_ms = 0;
+    let early = |row: &mut Participant| told_ms = std::mem::replace(&mut row.grants[0].granted_ms, 1);
+    house.edit(&RowKey::participant(&pseudonym), early).await;
+    let told = offer(&gateway, there.clone(), revoked + 1, granted).await;
+    assert_eq!(told.0, Outcome::Refused as u32, "{}", told.1);
+    let back = |row: &mut Participant| row.grants[0].granted_ms = told_ms;
+    house.edit(&RowKey::participant(&pseudonym), back).await;
+    assert!(is_granted(&gateway));
+
+    // Before the new timeline, in the end of a log that nobody else had: the older will, whatever its clock says.
+    let told = offer(&gateway, there, revoked + 1, granted + 1).await;
+    assert_eq!(told, (Outcome::Applied as u32, String::new()));
+    assert!(!is_granted(&gateway));
+    let last = house.journalled().await.pop().unwrap();
+    let (actor, salvaged) = (last.actor.unwrap(), last.salvaged.unwrap());
+    assert_eq!((actor.kind, &actor.name[..], &last.basis[..]), (ActorKind::Recovery.number(), "kato", "recovery"));
+    let then = salvaged.actor.unwrap();
+    assert_eq!((&then.facility[..], &then.name[..]), (HOSPITAL, DOCTOR));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_staff_restrict_nothing_but_what_they_salvage() {
+    let house = Storehouse::new().await;
+    let gateway = house.gateway();
+    let ask = v1::WithdrawRequest { request: request(), participant: NUMBER.into(), ..Default::default() };
+    let refused = gateway.withdraw(&staff(), ask).await;
+    assert!(matches!(refused, Err(GatewayError::Role { .. })), "{refused:?}");
+    // Two runs at once would not see what the other does; the second may begin when the first has ended.
+    let first = Salvage::begin(gateway.clone(), &staff(), (0, 0), true).await.unwrap();
+    let second = Salvage::begin(gateway.clone(), &staff(), (0, 0), true).await;
+    assert!(matches!(second.err(), Some(GatewayError::Unavailable { .. })));
+    drop(first);
+    assert!(Salvage::begin(gateway.clone(), &staff(), (0, 0), true).await.is_ok());
+    house.close().await;
+}
