@@ -356,6 +356,7 @@ mod tests {
             "kura recover open reads --client staff.toml",
             "kura recover salvage --from old --client rec.toml --apply",
             "kura archive list archive --config node.toml --json",
+            "kura join --config node.toml --seed-from archive --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
             "kura archive verify archive",
             "kura archive verify file:///archive --level replay --scratch s --head head --generation 3",
             "kura archive verify archive --level open --root-key root.key --sample 10 --signed-by b478cdc62fe3f448d224886bc7707a267963716be710e80e445bf6aadd46d231",
