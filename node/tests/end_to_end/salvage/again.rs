@@ -6,6 +6,7 @@ use kura_client::{ActorKind, RequestId, Status, wire};
 use kura_node::recovery::salvage::{OldDisk, run};
 use tokio::sync::Notify;
 
+use super::super::clock::Clock;
 use super::super::world::confirm;
 use super::*;
 
@@ -13,6 +14,8 @@ use super::*;
 const MANY: u64 = 6;
 /// Entries after which it does: a record, what narrows it, and another record.
 const CUT_AFTER: u64 = 4;
+/// How far the old prefecture's clock is ahead; a take-over bears it.
+const AHEAD_MS: i64 = 5 * 60_000;
 
 async fn sees(application: &Client, facility: &str, number: &ParticipantNumber) -> Vec<kura_client::RecordId> {
     listed(&doctor_through(application, facility), number).await.into_iter().map(|one| one.record).collect()
@@ -223,4 +226,31 @@ async fn a_run_that_broke_off_goes_on_and_what_was_refused_comes_once_it_is_mend
             .filter(|entry| entry.request == Some(request) && entry.action == Action::Put && entry.denial.is_empty());
         assert_eq!(puts.count(), 1, "nothing twice");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_newer_is_told_by_the_log_where_the_old_prefectures_clock_was_ahead() {
+    let clock = Clock::new();
+    clock.set(AHEAD_MS);
+    let mut world = World::run_by(clock.kura("voter-1"), 1, 1).await;
+    let staff = Config::load(world.recovery("rec-1")).unwrap();
+    let (one, two) = (world.enrol(1).await, world.enrol(2).await);
+    world.settled().await;
+    world.cluster.kill("backup-1", Signal::KILL).await.unwrap();
+    for number in [one, two] {
+        world.person(number).revoke(CLINIC).await.unwrap();
+    }
+
+    // One of them names the clinic again: earlier by the clock, later by the log.
+    let after = After::of(&mut world, staff).await;
+    after.open(&["emergency", "reads", "writes"]).await;
+    person_through(&after.application, one).grant(CLINIC).await.unwrap();
+    let ran = after.apply().await;
+    ran.refused(9, "1 were refused");
+    let told = report(&ran);
+    assert_eq!(became(&told, "revoke", "refused")[0]["why"], "granted anew on the new timeline", "{told}");
+    assert_eq!(became(&told, "revoke", "applied").len(), 1, "{told}");
+    assert_eq!(sees(&after.application, CLINIC, &one).await, []);
+    let denied = doctor_through(&after.application, CLINIC).list(&two).stream().take(1).await;
+    assert!(denied.is_err(), "{denied:?}");
 }
