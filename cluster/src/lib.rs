@@ -8,6 +8,7 @@
 //! - [`row`]: tables, row keys, and the messages that rows hold once opened
 //! - [`seal`]: ciphers, key wrapping, keyed hashes, sealed rows and blocks
 //! - [`keyring`]: the epoch keys under the root key
+//! - [`rewrap`]: data keys that pass from an old epoch to the newest, and the old one's end
 //! - [`timeline`]: the recovery key's certificates of the cluster's fence numbers
 //! - [`command`]: the replicated optimistic transaction and its outcome
 //! - [`digest`], [`tree`]: additive row digests and the journal's Merkle tree
@@ -28,6 +29,7 @@ pub mod digest;
 pub mod head;
 pub mod id;
 pub mod keyring;
+pub mod rewrap;
 pub mod row;
 pub mod seal;
 pub mod share;

@@ -227,10 +227,11 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &NewR
     let mut nonces = Nonces::new();
     let keyring = Keyring {
         epoch: 1,
+        timeline: identity.timeline,
         registry: random::key(),
         journal: random::key(),
-        command_mac: random::key(),
-        wrapping: random::key(),
+        command_mac: Some(random::key()),
+        wrapping: Some(random::key()),
         index: random::key(),
     };
     let limits = Summary::default();

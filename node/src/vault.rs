@@ -92,6 +92,22 @@ impl Vault {
         &self.newest
     }
 
+    /// The newest epoch that this member has applied: for a moment after a rotation a later one than
+    /// [`Self::keyring`]'s. Data keys are wrapped under no other. `None`: another root key wraps it by now.
+    pub fn newest(&self) -> Option<Arc<Keyring>> {
+        let mut newest = self.newest.clone();
+        loop {
+            let next = newest.epoch.saturating_add(1);
+            newest = match self.epoch(next) {
+                Some(next) => next,
+                None => {
+                    let header = self.store.database().header(&RowKey::keyring(next));
+                    return matches!(header, Ok(None)).then_some(newest);
+                }
+            };
+        }
+    }
+
     /// Another epoch's keys, to open what they sealed. One that is younger than this vault is looked up: its
     /// keys were applied before anything that they sealed.
     pub fn epoch(&self, epoch: u32) -> Option<Arc<Keyring>> {

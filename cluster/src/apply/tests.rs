@@ -10,7 +10,7 @@ use crate::command::{Expect, JournalAppend, Request, Write};
 use crate::id::{Pseudonym, RequestId};
 
 #[derive(Default)]
-pub(super) struct Memory(pub(super) BTreeMap<Bytes, StoredRow>);
+pub(crate) struct Memory(pub(crate) BTreeMap<Bytes, StoredRow>);
 
 impl View for Memory {
     type Error = Infallible;
@@ -31,14 +31,14 @@ impl View for Memory {
 
 /// A member: rows and summary, applying in batches of any size.
 #[derive(Default)]
-pub(super) struct Member {
-    pub(super) rows: Memory,
-    pub(super) summary: Summary,
+pub(crate) struct Member {
+    pub(crate) rows: Memory,
+    pub(crate) summary: Summary,
     index: u64,
 }
 
 impl Member {
-    pub(super) fn apply_batch(&mut self, commands: &[Bytes]) -> Vec<Outcome> {
+    pub(crate) fn apply_batch(&mut self, commands: &[Bytes]) -> Vec<Outcome> {
         let mut batch = Batch::new(&self.rows, self.summary.clone());
         let outcomes = commands
             .iter()

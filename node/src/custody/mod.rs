@@ -31,7 +31,7 @@ use crate::vault::VaultError;
 pub use next::Next;
 pub use provider::Provider;
 pub use recovery::{Recovery, RecoveryError, Unwrapped, open_recovery, unwrap_recovery};
-pub use rows::{Known, KnownSet};
+pub use rows::{Known, KnownEpoch, KnownSet, data_keys_by_epoch};
 
 /// How long shares wait for further ones.
 const GATHER_TIME: Duration = Duration::from_secs(60 * 60);

@@ -1,7 +1,10 @@
 //! What a member can read of the root key's custody without any key: sets of shares, the rotation under way,
 //! the present root key's check value.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use kura_cluster::rewrap;
 use kura_cluster::row::{KeyringRow, RotationRow, RowKey, ShareSetRow, ShareSetsRow, Table};
 use kura_cluster::share::{CheckValue, ShareSet};
 use prost::Message;
@@ -37,9 +40,33 @@ pub struct Known {
     pub epoch: u32,
     /// The timeline on which the root key came into use: it wraps every row anew.
     pub root_timeline: u64,
-    /// The timeline on which the newest epoch began. Its row tells the revision before its last: after two rotations of
-    /// the root key alone this is theirs.
-    pub epoch_timeline: u64,
+    /// Every epoch, oldest first.
+    pub epochs: Vec<KnownEpoch>,
+}
+
+/// An epoch of the keyring, without its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownEpoch {
+    /// Its number.
+    pub epoch: u32,
+    /// The timeline on which it began.
+    pub timeline: u64,
+    /// Whether it wraps nothing and authenticates nothing any more.
+    pub has_ended: bool,
+}
+
+/// How many data keys are wrapped under which epoch. Reads every row of them; needs no key.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub fn data_keys_by_epoch(database: &Database) -> Result<BTreeMap<u32, u64>, DatabaseError> {
+    let mut counted = BTreeMap::new();
+    let number = Table::ParticipantKey.number();
+    database.snapshot().walk::<DatabaseError>(&[number], &[number + 1], |_, row| {
+        *counted.entry(rewrap::epoch_of(&row).unwrap_or_default()).or_default() += 1;
+        Ok(())
+    })?;
+    Ok(counted)
 }
 
 impl Known {
@@ -60,15 +87,30 @@ impl Known {
         known.rotation = value(&RowKey::rotation())?.and_then(|value| RotationRow::decode(value).ok());
         let rows = snapshot.scan(&RowKey::whole_table(Table::Keyring), None, usize::MAX)?;
         known.root_timeline = rows.iter().map(|(_, row)| row.header.revision.timeline).min().unwrap_or(0);
-        if let Some((header, row)) =
-            rows.last().and_then(|(_, row)| Some((row.header, KeyringRow::decode(row.value.clone()).ok()?)))
-        {
+        for row in rows.into_iter().filter_map(|(_, row)| KeyringRow::decode(row.value).ok()) {
             known.epoch = row.epoch;
             known.root_check_value = row.root_check_value[..].try_into().ok();
-            known.epoch_timeline =
-                if header.replaced.is_absent() { header.revision.timeline } else { header.replaced.timeline };
+            let has_ended = rewrap::has_ended(&row);
+            known.epochs.push(KnownEpoch { epoch: row.epoch, timeline: row.timeline, has_ended });
         }
         Ok(known)
+    }
+
+    /// Whether an epoch before the newest still wraps, or could.
+    pub fn has_older_epochs(&self) -> bool {
+        self.epochs.iter().any(|one| one.epoch < self.epoch && !one.has_ended)
+    }
+
+    /// What an epoch is still needed by, in words, given how many data keys are wrapped under it.
+    pub fn needed_by(&self, epoch: &KnownEpoch, data_keys: u64, timeline: u64) -> Vec<&'static str> {
+        if epoch.epoch == self.epoch {
+            return vec!["all that is written now"];
+        }
+        let of_former = !epoch.has_ended && epoch.timeline != timeline;
+        let needs = [(data_keys > 0, "data keys"), (of_former, "disks of a former timeline")];
+        // Rows stay as they were sealed, and entries of the journal for ever.
+        let rows = [(true, "registry rows"), (true, "journal entries")];
+        needs.into_iter().chain(rows).filter(|(needs, _)| *needs).map(|(_, words)| words).collect()
     }
 
     /// Whether a confirmed set restores this root key.

@@ -70,7 +70,7 @@ impl Gateway {
                     };
                     match &subject.known {
                         Some(known) => enrol_again(attempt, caller, known, consent),
-                        None => enrol_new(attempt, &number, consent),
+                        None => enrol_new(attempt, &number, consent)?,
                     }
                     Ok(())
                 })?;
@@ -291,7 +291,11 @@ fn enrol_again(attempt: &mut Attempt<'_>, caller: &Caller, known: &Known, consen
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
 }
 
-fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: ParticipationConsent) {
+fn enrol_new(
+    attempt: &mut Attempt<'_>,
+    number: &ParticipantNumber,
+    consent: ParticipationConsent,
+) -> Result<(), GatewayError> {
     let pseudonym = Pseudonym(random::id());
     attempt.entry.pseudonym = Bytes::copy_from_slice(&pseudonym.0);
     let number_key = attempt.number_key(number);
@@ -301,12 +305,7 @@ fn enrol_new(attempt: &mut Attempt<'_>, number: &ParticipantNumber, consent: Par
         Participant { number: number.reveal().into(), key_version: KEY_VERSION_FIRST, ..Participant::default() };
     Consents::of(attempt, &pseudonym, &mut row).enter_consent(attempt, consent);
     attempt.put(&RowKey::participant(&pseudonym), Revision::ABSENT, &row);
-    let (nonce, key) = (attempt.nonce(), random::key());
-    let vault = attempt.vault.clone();
-    let wrapped = vault.keyring().wrap_data_key(&vault.cluster_id(), &pseudonym, KEY_VERSION_FIRST, &key, &nonce);
-    attempt
-        .command
-        .put(&RowKey::participant_key(&pseudonym, KEY_VERSION_FIRST), prost::Message::encode_to_vec(&wrapped));
+    attempt.put_data_key(&pseudonym, KEY_VERSION_FIRST, &random::key())
 }
 
 fn grant(attempt: &mut Attempt<'_>, known: &Known, named: &FacilityId, entered: Grant) -> Result<(), GatewayError> {

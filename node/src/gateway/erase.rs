@@ -311,7 +311,7 @@ impl Gateway {
     }
 
     /// Proposes a step and waits until it is applied here, so that the next look sees it.
-    async fn propose_step(&self, attempt: Attempt<'_>) -> Result<Outcome, GatewayError> {
+    pub(super) async fn propose_step(&self, attempt: Attempt<'_>) -> Result<Outcome, GatewayError> {
         self.space.check_reads().map_err(|why| GatewayError::LowSpace { why })?;
         let command = attempt.command.encode_to_vec().into();
         drop(attempt);

@@ -49,6 +49,7 @@ pub mod refused;
 pub mod register;
 pub mod registry;
 pub mod reviews;
+pub mod rewrap;
 pub mod rotation;
 pub mod rows;
 pub mod salvage;

@@ -207,9 +207,12 @@ impl Forwarder {
             return refuse(batch, "this node is sealed");
         };
         let keyring = vault.keyring();
+        let Some(command_key) = &keyring.command_mac else {
+            return refuse(batch, "this node has not opened the newest epoch of the keyring yet");
+        };
         for Pending { command, answer } in batch.drain(..) {
             let id = self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let mac = Bytes::copy_from_slice(&command_mac(&keyring.command_mac, &command));
+            let mac = Bytes::copy_from_slice(&command_mac(command_key, &command));
             let request = v1::ProposeRequest { id, command, mac, epoch: keyring.epoch };
             if let Err(mpsc::error::SendError((_, answer))) = self.requests.send((request, answer)).await {
                 let _ = answer.send(Err(Failure::NotAppended("the stream to the leader has ended".into())));

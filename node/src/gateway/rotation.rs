@@ -48,7 +48,7 @@ pub enum Stands {
 
 impl Attempt<'_> {
     /// The keyring's rows, oldest first; the table is expected whole.
-    fn keyring_rows(&mut self) -> Result<Vec<KeyringRow>, GatewayError> {
+    pub(super) fn keyring_rows(&mut self) -> Result<Vec<KeyringRow>, GatewayError> {
         self.expect_table(Table::Keyring);
         let found = self.database.snapshot().scan(&RowKey::whole_table(Table::Keyring), None, usize::MAX);
         let rows: Result<Vec<_>, _> =
@@ -143,7 +143,7 @@ impl Gateway {
                             ));
                         }
                         let (keyring, recovery) = attempt.open_keyring(newest)?;
-                        let next = keyring.next(random::key);
+                        let next = keyring.next(attempt.timeline(), random::key);
                         let root = attempt.vault.root().clone();
                         attempt.put_keyring(&root, &next, &recovery);
                         if !revision.is_absent() {

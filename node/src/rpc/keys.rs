@@ -1,15 +1,17 @@
 //! `kura.v1.Keys`: custody of the root key. Shows no key and no record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kura_cluster::row::Table;
 use kura_proto::v1::keys_server::Keys;
 use kura_proto::v1::{self};
 use tonic::{Request, Response, Status};
 
 use super::admit;
 use super::role::Call;
-use crate::custody::{Known, SubmitError};
+use crate::custody::{Known, SubmitError, data_keys_by_epoch};
 use crate::gateway::{Caller, GatewayError};
 use crate::serve::{Node, rotation};
 
@@ -31,7 +33,7 @@ fn broken(error: impl std::fmt::Display) -> Status {
 impl Keys for KeysService {
     async fn key_status(&self, request: Request<v1::KeyStatusRequest>) -> Result<Response<v1::KeyStatusReply>, Status> {
         admit(&self.0.tls, Call::KeyStatus, &request)?;
-        Ok(Response::new(status(&self.0)?))
+        Ok(Response::new(tokio::task::block_in_place(|| status(&self.0))?))
     }
 
     async fn submit_share(
@@ -97,7 +99,20 @@ fn refused(error: SubmitError) -> Status {
 fn status(node: &Node) -> Result<v1::KeyStatusReply, Status> {
     let known = Known::read(&node.store.database()).map_err(broken)?;
     let cluster = node.identity.cluster_id;
-    let timeline = node.store.published().summary.timeline;
+    let summary = node.store.published().summary.clone();
+    let timeline = summary.timeline;
+    let data_keys = summary.table(Table::ParticipantKey).rows;
+    // Where there is but one epoch that wraps, all of them are under it.
+    let by_epoch = match known.has_older_epochs() {
+        true => data_keys_by_epoch(&node.store.database()).map_err(broken)?,
+        false => BTreeMap::from([(known.epoch, data_keys)]),
+    };
+    let epochs = known.epochs.iter().map(|one| {
+        let data_keys = by_epoch.get(&one.epoch).copied().unwrap_or_default();
+        let needed_by = known.needed_by(one, data_keys, timeline).into_iter().map(str::to_owned).collect();
+        v1::KeyEpoch { epoch: one.epoch, timeline: one.timeline, ended: one.has_ended, data_keys, needed_by }
+    });
+    let newest = known.epochs.last();
     let (held, needed) = node.custody.gathered().unwrap_or_default();
     let sets = known.sets.iter().map(|one| v1::ShareSet {
         fingerprint: Bytes::copy_from_slice(&one.set.fingerprint(&cluster)),
@@ -131,6 +146,9 @@ fn status(node: &Node) -> Result<v1::KeyStatusReply, Status> {
         rotation,
         alarms: known.alarms(),
         root_key_is_of_timeline: known.root_timeline == timeline,
-        epoch_is_of_timeline: known.epoch_timeline == timeline,
+        epoch_is_of_timeline: newest.is_some_and(|newest| newest.timeline == timeline),
+        data_keys,
+        data_keys_under_older_epochs: by_epoch.range(..known.epoch).map(|(_, count)| count).sum(),
+        epochs: epochs.collect(),
     })
 }

@@ -46,7 +46,8 @@ impl Handlers {
         }
         let vault = node.gateway.vault.load_full().ok_or((1, "this node is sealed"))?;
         let keyring = vault.epoch(request.epoch).ok_or((1, "the proposal's epoch is not known here"))?;
-        if !verify_command_mac(&keyring.command_mac, &request.command, &request.mac) {
+        let command_key = keyring.command_mac.as_ref().ok_or((1, "the proposal's epoch has ended"))?;
+        if !verify_command_mac(command_key, &request.command, &request.mac) {
             return Err((1, "the proposal was not made by an unsealed voter"));
         }
         let at_ms = encoded_at_ms(&request.command).ok_or((1, "the proposal is not a command"))?;

@@ -18,6 +18,7 @@ pub mod majority;
 pub mod marks;
 pub mod peers;
 mod retention;
+mod rewrap;
 pub mod rotation;
 pub mod scrub;
 mod seed;
@@ -427,6 +428,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(clear::follow(node.clone()));
     tasks.spawn(erasures::carry_out(node.clone()));
     tasks.spawn(erasures::forget(node.clone()));
+    tasks.spawn(rewrap::carry_out(node.clone()));
     tasks.spawn(peers::beat(node.clone()));
     tasks.spawn(peers::sweep(node.clone()));
     tasks.spawn(peers::journal_denials(node.clone()));

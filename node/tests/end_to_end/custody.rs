@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Asks for a rotation as both people.
-    async fn rotate(&self, what: Rotation) -> wire::RotateKeysReply {
+    pub(super) async fn rotate(&self, what: Rotation) -> wire::RotateKeysReply {
         let asked = self.operator.keys().rotate(what).await.unwrap();
         assert_eq!(asked.state, 1, "{asked:?}");
         let registrar = self.cluster.client(ClientFile::Registrar1).await.unwrap();
@@ -284,14 +284,14 @@ async fn a_cluster_without_root_key_files_is_unsealed_by_its_holders() {
 }
 
 /// Writes and reads until it is told to stop; every one must succeed.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     writers: Vec<tokio::task::JoinHandle<Vec<RecordId>>>,
 }
 
 impl Load {
-    async fn start(world: &World, writers: u64) -> Load {
+    pub(super) async fn start(world: &World, writers: u64) -> Load {
         let (stop, done): (Arc<AtomicBool>, Arc<AtomicUsize>) = Default::default();
         let mut tasks = Vec::new();
         for nth in 0..writers {
@@ -314,7 +314,7 @@ impl Load {
     }
 
     /// Waits for so many more.
-    async fn more(&self, count: usize) {
+    pub(super) async fn more(&self, count: usize) {
         let goal = self.done.load(Ordering::Relaxed) + count;
         until("more writes", UNSEALED, async || match self.done.load(Ordering::Relaxed) {
             done if done >= goal => Ok(()),
@@ -324,7 +324,7 @@ impl Load {
         assert!(self.writers.iter().all(|writer| !writer.is_finished()), "a writer has failed");
     }
 
-    async fn end(self) -> usize {
+    pub(super) async fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let mut count = 0;
         for writer in self.writers {

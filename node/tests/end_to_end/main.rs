@@ -42,6 +42,7 @@ mod replace;
 mod restore;
 mod restore_cuts;
 mod restore_memory;
+mod rewrap;
 mod roles;
 mod s3;
 mod s3_server;

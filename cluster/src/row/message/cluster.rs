@@ -55,7 +55,8 @@ pub struct TimelineCertificate {
     pub signature: Bytes,
 }
 
-/// Epoch keys, each wrapped by the root key (index key: wrapped under every epoch, never changed).
+/// Epoch keys, each wrapped by the root key (index key: wrapped under every epoch, never changed). Of an epoch that has
+/// ended two are empty: nothing needs them any more ([`crate::rewrap`]).
 #[derive(Clone, PartialEq, Message)]
 pub struct KeyringRow {
     /// Epoch number, from 1.
@@ -67,10 +68,10 @@ pub struct KeyringRow {
     /// Seals journal entries.
     #[prost(bytes = "bytes", tag = "3")]
     pub journal: Bytes,
-    /// Authenticates proposals between voters.
+    /// Authenticates proposals between voters. Empty: the epoch has ended.
     #[prost(bytes = "bytes", tag = "4")]
     pub command_mac: Bytes,
-    /// Wraps participants' data keys.
+    /// Wraps participants' data keys. Empty: the epoch has ended.
     #[prost(bytes = "bytes", tag = "5")]
     pub wrapping: Bytes,
     /// Keys the hashes in row keys.
@@ -85,6 +86,9 @@ pub struct KeyringRow {
     /// Private key of the recovery CA (P-256, its scalar).
     #[prost(bytes = "bytes", tag = "9")]
     pub recovery_ca_private_key: Bytes,
+    /// The timeline on which the epoch began.
+    #[prost(uint64, tag = "10")]
+    pub timeline: u64,
 }
 
 /// A member approved to join.

@@ -68,8 +68,9 @@ fn rows_of_the_root_keys_custody_are_frozen() {
         recovery_private_key: bytes(),
         root_check_value: bytes(),
         recovery_ca_private_key: bytes(),
+        timeline: 1,
     };
-    assert_eq!(fields(&keyring), "1v 2b 3b 4b 5b 6b 7b 8b 9b");
+    assert_eq!(fields(&keyring), "1v 2b 3b 4b 5b 6b 7b 8b 9b 10v");
 }
 
 #[test]

@@ -233,7 +233,7 @@ async fn rotate(arguments: RotateArguments, output: Output) -> Result<(), Failur
         2 => ("asked for", "an operator asks for the same"),
         3 => ("prepared", "kura key split on a voter's machine, kura key confirm, then kura key rotate --root again"),
         _ if arguments.root => ("done", "former copies and shares open nothing that is written from now on"),
-        _ => ("done", "nothing: old rows stay readable under their own epoch"),
+        _ => ("done", "nothing: the leader re-wraps data keys by and by (kura key status); rows stay readable"),
     };
     let told = serde_json::json!({
         "state": word, "epoch": reply.epoch, "voters_ready": reply.voters_ready, "voters_missing": reply.voters_missing,
@@ -261,13 +261,31 @@ struct Set {
     confirmed: String,
 }
 
+/// An epoch of the keyring as it is shown.
+#[derive(Debug, Serialize)]
+struct Epoch {
+    epoch: u32,
+    timeline: u64,
+    ended: bool,
+    data_keys: u64,
+    needed_by: Vec<String>,
+}
+
 #[derive(Debug, Serialize)]
 struct Told {
     root_key: String,
     epoch: u32,
+    data_keys: u64,
+    data_keys_under_older_epochs: u64,
+    epochs: Vec<Epoch>,
     sets: Vec<Set>,
     nodes: Vec<AtNode>,
     alarms: Vec<String>,
+}
+
+fn epoch(one: wire::KeyEpoch) -> Epoch {
+    let wire::KeyEpoch { epoch, timeline, ended, data_keys, needed_by } = one;
+    Epoch { epoch, timeline, ended, data_keys, needed_by }
 }
 
 async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
@@ -313,6 +331,9 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
     let told = Told {
         root_key: hexadecimal(&reply.root_check_value),
         epoch: reply.epoch,
+        data_keys: reply.data_keys,
+        data_keys_under_older_epochs: reply.data_keys_under_older_epochs,
+        epochs: reply.epochs.into_iter().map(epoch).collect(),
         sets: sets.collect(),
         nodes,
         alarms: reply.alarms,
@@ -320,7 +341,20 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
     if output.json {
         return output.line(&told);
     }
-    output.thing(&(), &[("root key", told.root_key.clone()), ("epoch", told.epoch.to_string())])?;
+    let data_keys = match told.data_keys_under_older_epochs {
+        0 => format!("{}, all under epoch {}", told.data_keys, told.epoch),
+        older => format!("{}, {older} of them still under older epochs: the leader re-wraps them", told.data_keys),
+    };
+    let fields = [("root key", told.root_key.clone()), ("epoch", told.epoch.to_string()), ("data keys", data_keys)];
+    output.thing(&(), &fields)?;
+    if told.epochs.len() > 1 {
+        let mut rows = table(&["epoch", "began on timeline", "data keys", "still needed by"]);
+        for one in &told.epochs {
+            let (timeline, data_keys) = (one.timeline.to_string(), one.data_keys.to_string());
+            rows.add_row([one.epoch.to_string(), timeline, data_keys, one.needed_by.join(", ")]);
+        }
+        output.text(&rows.to_string())?;
+    }
     let mut rows = table(&["shares", "restores", "how many", "recorded by", "confirmed by", "when"]);
     for set in &told.sets {
         rows.add_row([

@@ -1,10 +1,10 @@
 //! Shares of the root key, and rotation of keys, on one voter.
 
-use kura_cluster::Revision;
 use kura_cluster::keyring::RecoveryKeys;
 use kura_cluster::row::{KeyringRow, RowKey, Table};
 use kura_cluster::seal::{Key, row as sealed_row};
 use kura_cluster::share::{Share, ShareSet, split};
+use kura_cluster::{Pseudonym, Revision};
 
 use super::*;
 use crate::config::RootKeyConfig;
@@ -170,10 +170,14 @@ async fn a_new_root_key_wraps_everything_and_one_given_up_never_does() {
     assert!(rows.iter().all(|row| row.root_check_value[..] == new.check_value()) && rows.len() == 2);
     let kept = RecoveryKeys::unwrap(&new, &cluster_id, &rows[1]).unwrap();
     assert!(kept.timelines == recovery.timelines && kept.authority == recovery.authority);
-    // A gateway with the former vault goes on; one with the new opens all.
+    // A gateway with the former vault goes on, but wraps no key under an epoch that it cannot open; one with the new does.
     assert!(read(&storehouse.gateway(), &record_id, 0).await.1 == body(5_000));
-    enrol(&storehouse.gateway(), "0043001234567891").await;
+    let (former, begun) = (storehouse.gateway(), JournalEntry::default());
+    let mut attempt = Attempt::begin(&former, &begun).unwrap();
+    let waits = attempt.put_data_key(&Pseudonym([9; 16]), 1, &random::key());
+    assert!(matches!(waits, Err(GatewayError::Unavailable { .. })), "{waits:?}");
     storehouse.vault.store(Some(Arc::new(storehouse.unseal(&new).unwrap())));
+    enrol(&storehouse.gateway(), "0043001234567891").await;
     assert!(read(&storehouse.gateway(), &record_id, 0).await.1 == body(5_000));
     storehouse.close().await;
 }

@@ -100,9 +100,7 @@ async fn add_a_duplicate_and_cards(storehouse: &Storehouse, gateway: &Gateway) -
         let row = CardRow { pseudonym: own(), serial: serial.into(), issued_ms: 1, ..Default::default() };
         attempt.put(&key, Revision::ABSENT, &row);
     }
-    let (nonce, key, vault) = (attempt.nonce(), random::key(), attempt.vault.clone());
-    let wrapped = vault.keyring().wrap_data_key(&vault.cluster_id(), &duplicate, 1, &key, &nonce);
-    attempt.command.put(&RowKey::participant_key(&duplicate, 1), wrapped.encode_to_vec());
+    attempt.put_data_key(&duplicate, 1, &random::key()).unwrap();
     let key = RowKey::hashed(Table::DocumentId, &attempt.hash(Domain::DocumentId, &[HOSPITAL, "doc-d"]));
     let row = DocumentIdRow { pseudonym: theirs(), ..Default::default() };
     attempt.put(&key, Revision::ABSENT, &row);

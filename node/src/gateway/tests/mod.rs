@@ -14,6 +14,7 @@ mod leaderless;
 mod levels;
 mod records;
 mod repeated;
+mod rewrap;
 mod rotation;
 mod salvage;
 

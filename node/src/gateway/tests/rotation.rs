@@ -15,9 +15,7 @@ async fn rotate(storehouse: &Storehouse) {
     let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
     let known = attempt.participant(&number(NUMBER).unwrap()).unwrap().unwrap();
     let version = known.row.key_version + 1;
-    let (nonce, key, vault) = (attempt.nonce(), random::key(), attempt.vault.clone());
-    let wrapped = vault.keyring().wrap_data_key(&vault.cluster_id(), &known.pseudonym, version, &key, &nonce);
-    attempt.command.put(&RowKey::participant_key(&known.pseudonym, version), wrapped.encode_to_vec());
+    attempt.put_data_key(&known.pseudonym, version, &random::key()).unwrap();
     let row = Participant { key_version: version, ..(*known.row).clone() };
     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
     storehouse.commit(attempt).await;
