@@ -218,7 +218,7 @@ impl World {
             let opened = keyring.unwrap_data_key(&CLUSTER, &pseudonym(*who), &row);
             assert!(opened == Ok(key(*who)), "the key of participant {who}, under epoch {}", row.epoch);
         }
-        assert!(!keyrings.last_key_value().unwrap().1.wrapping.is_none(), "the newest never ends");
+        assert!(keyrings.last_key_value().unwrap().1.wrapping.is_some(), "the newest never ends");
     }
 
     /// Sweeps everything, on a state that nobody changes meanwhile, and ends every old epoch.
