@@ -95,6 +95,19 @@ impl Keys {
         self.shared.call(None, attempt).await.map_err(of_write)
     }
 
+    /// Has synthetic participants stored for drills, or stored anew, under a drill key of 32 bytes (an operator). The key
+    /// is not kept.
+    ///
+    /// # Errors
+    /// [`OperationError`]; asked again, it does the same again.
+    pub async fn prepare_drill(&self, drill_key: &[u8; 32]) -> Result<v1::PrepareDrillReply, OperationError> {
+        let asked = crate::operations::once(&self.shared, |channel| async move {
+            let ask = v1::PrepareDrillRequest { drill_key: Bytes::copy_from_slice(drill_key) };
+            Ok(keys(channel).prepare_drill(ask).await?.into_inner())
+        });
+        asked.await
+    }
+
     /// Asks for a rotation: an operator and a registrar ask for the same, the second one's asking carries it
     /// out. A rotation of the root key that waits for something goes on when asked for again.
     ///

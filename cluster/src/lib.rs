@@ -13,6 +13,7 @@
 //! - [`command`]: the replicated optimistic transaction and its outcome
 //! - [`digest`], [`tree`]: additive row digests and the journal's Merkle tree
 //! - [`apply`]: the deterministic state machine, over a [`apply::View`]
+//! - [`drill`]: synthetic participants, whose data keys a key of their own wraps
 //! - [`head`]: what a member has at a log index, signed by it
 //! - [`archive`]: what the backup's archive is made of: manifests, segments, the key ledger; which of it is kept
 //! - [`consent`]: facts in, `Permit` or `Deny` out
@@ -26,6 +27,7 @@ pub mod archive;
 pub mod command;
 pub mod consent;
 pub mod digest;
+pub mod drill;
 pub mod head;
 pub mod id;
 pub mod keyring;

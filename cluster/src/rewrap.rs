@@ -20,6 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::command::Command;
+use crate::drill;
 use crate::id::{ClusterId, Pseudonym, Revision};
 use crate::keyring::Keyring;
 use crate::row::{KeyringRow, ParticipantKeyRow, RowKey, StoredRow};
@@ -44,7 +45,8 @@ pub struct Drafted {
     pub closed: usize,
 }
 
-/// Drafts the re-wrapping of those of these rows that are wrapped under an epoch before `newest`. `former` gives the
+/// Drafts the re-wrapping of those of these rows that are wrapped under an epoch before `newest`; those of synthetic
+/// participants are wrapped under none. `former` gives the
 /// keys of an older epoch, `nonce` a fresh nonce a call.
 pub fn draft(
     command: &mut Command,
@@ -56,7 +58,7 @@ pub fn draft(
 ) -> Drafted {
     let mut drafted = Drafted::default();
     for (key, stored) in rows {
-        if epoch_of(stored).is_some_and(|epoch| epoch >= newest.epoch) {
+        if epoch_of(stored).is_some_and(|epoch| epoch >= newest.epoch || epoch == drill::EPOCH) {
             continue;
         }
         match rewrapped(cluster, newest, key, stored, &mut former, nonce()) {

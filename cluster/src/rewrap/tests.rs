@@ -264,6 +264,10 @@ fn what_does_not_open_stays_and_is_counted() {
     let mut rows = world.rows(Table::ParticipantKey);
     // Another participant's row, put in this one's place, and one that is none.
     rows[0].1 = rows[1].1.clone();
+    // A synthetic one's, which no epoch wraps.
+    let synthetic = drill::wrap(&key(8), &CLUSTER, &pseudonym(4), &key(4), &[4; 24]).encode_to_vec();
+    let at = Revision { timeline: 0, index: 9 };
+    rows.push((key_row(4), StoredRow::new(at, Revision::ABSENT, synthetic.into())));
     rows.push((key_row(3), StoredRow::new(Revision { timeline: 0, index: 9 }, Revision::ABSENT, "none".into())));
     let keyrings = world.keyrings();
     let mut command = Command::new(1);

@@ -81,6 +81,11 @@ impl RowKey {
         RowKey::setting("rotation")
     }
 
+    /// The synthetic participants of drills.
+    pub fn drill() -> RowKey {
+        RowKey::setting("drill")
+    }
+
     /// What a recovered cluster serves.
     pub fn service() -> RowKey {
         RowKey::setting("service")

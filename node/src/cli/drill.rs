@@ -1,9 +1,11 @@
-//! `kura drill`: rehearses a restore on the machine of a backup.
+//! `kura drill`: rehearses a restore on the machine of a backup; and what it opens there, prepared in the cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use kura_cluster::seal::Key;
 
+use super::acting::ClientOption;
 use super::archive::{StorageOption, sha256, witness};
 use super::exit::{Exit, Failure, chain};
 use super::output::{Output, Progress, moment, note, table};
@@ -11,13 +13,20 @@ use crate::archive::ArchiveStore;
 use crate::archive::replay::Event;
 use crate::config::NodeConfig;
 use crate::drill::{Scratch, Wanted, run as drill};
+use crate::vault::{VaultError, read_root_key, write_root_key};
 
 /// Options of `kura drill`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration of the member that writes the archive; the report goes into its data directory.
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+    /// The drill key (`kura drill prepare`): the synthetic participants are opened, too.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    drill_key: Option<PathBuf>,
     /// Another archive than that of the configuration: a copy, for instance.
     #[arg(long, value_name = "PLACE")]
     from: Option<String>,
@@ -36,9 +45,84 @@ pub struct Arguments {
     signed_by: Vec<[u8; 32]>,
 }
 
+/// What goes before drills.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Store synthetic participants in the cluster, or store them anew, which drills open with a key of their own (an
+    /// operator).
+    Prepare(PrepareArguments),
+}
+
+/// Options of `kura drill prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareArguments {
+    /// The file of the drill key, for whoever runs drills; it is drawn if there is none. It opens nothing else.
+    #[arg(long, value_name = "FILE")]
+    drill_key: PathBuf,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// A key file, as the root key's.
+fn key_file(path: &Path) -> Result<Option<Key>, Failure> {
+    read_root_key(path).map_err(|error| unfit(path, error))
+}
+
+fn unfit(path: &Path, error: VaultError) -> Failure {
+    let why = match error {
+        VaultError::RootKeyFile { why, .. } => why,
+        other => chain(&other),
+    };
+    Failure::usage(format!("the drill key at {}: {why}", path.display()))
+}
+
+async fn prepare(arguments: PrepareArguments, output: Output) -> Result<(), Failure> {
+    crate::serve::forbid_core_dumps();
+    let client = arguments.client.connect().await?;
+    let path = &arguments.drill_key;
+    let key = match key_file(path)? {
+        Some(key) => key,
+        None => {
+            // Written first: what it wraps must never be there without it.
+            let key = crate::random::key();
+            write_root_key(path, &key).map_err(|error| unfit(path, error))?;
+            key
+        }
+    };
+    let reply = client.keys().prepare_drill(key.expose_bytes()).await?;
+    let told = serde_json::json!({
+        "participants": reply.participants, "blocks": reply.blocks, "bytes": reply.bytes, "index": reply.index,
+        "drill_key": path,
+    });
+    output.thing(
+        &told,
+        &[
+            ("synthetic participants", reply.participants.to_string()),
+            ("sealed", format!("{} bytes in {} blocks", reply.bytes, reply.blocks)),
+            ("drill key", path.display().to_string()),
+            ("next", format!("kura drill --drill-key, once the archive has index {}", reply.index)),
+        ],
+    )
+}
+
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    if let Some(Command::Prepare(arguments)) = arguments.command {
+        return prepare(arguments, output).await;
+    }
+    crate::serve::forbid_core_dumps();
+    let config = arguments.config.as_ref().ok_or_else(|| Failure::usage("--config is needed"))?;
+    let config = NodeConfig::load(config).map_err(|error| Failure::usage(chain(&error)))?;
+    let key = match &arguments.drill_key {
+        None => None,
+        Some(path) => {
+            let missing = || {
+                Failure::usage(format!("there is no drill key at {}", path.display()))
+                    .next("kura drill prepare draws one and stores what it opens")
+            };
+            Some(key_file(path)?.ok_or_else(missing)?)
+        }
+    };
     let place = arguments.from.as_deref().or(config.archive.as_ref().map(|archive| &archive.place[..]));
     let place = place.ok_or_else(|| {
         Failure::usage("the configuration names no archive").next("run it where the backup is, or name one with --from")
@@ -53,6 +137,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         trusted: arguments.signed_by.clone(),
         witness: arguments.head.as_deref().map(witness).transpose()?,
         scratch: scratch.path(),
+        key,
     };
     let progress = Progress::bytes();
     let tell = |event: Event| match event {
@@ -81,6 +166,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
                 ("report", written.display().to_string()),
             ],
         )?;
+        if !report.opened && report.failed.is_none() {
+            note("nothing that is sealed was opened: that takes --drill-key (kura drill prepare)");
+        }
         if !report.head {
             note("without a kept head (--head) nobody can tell whether the archive's newest part was cut off");
         }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kura_cluster::rewrap;
-use kura_cluster::row::{KeyringRow, RotationRow, RowKey, ShareSetRow, ShareSetsRow, Table};
+use kura_cluster::row::{DrillRow, KeyringRow, RotationRow, RowKey, ShareSetRow, ShareSetsRow, Table};
 use kura_cluster::share::{CheckValue, ShareSet};
+use kura_cluster::{drill, rewrap};
 use prost::Message;
 
 use crate::state::{Database, DatabaseError};
@@ -42,6 +42,8 @@ pub struct Known {
     pub root_timeline: u64,
     /// Every epoch, oldest first.
     pub epochs: Vec<KnownEpoch>,
+    /// Synthetic participants, whose data keys no epoch wraps.
+    pub synthetic: u64,
 }
 
 /// An epoch of the keyring, without its keys.
@@ -55,7 +57,7 @@ pub struct KnownEpoch {
     pub has_ended: bool,
 }
 
-/// How many data keys are wrapped under which epoch. Reads every row of them; needs no key.
+/// How many participants' data keys are wrapped under which epoch. Reads every row of them; needs no key.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -63,7 +65,9 @@ pub fn data_keys_by_epoch(database: &Database) -> Result<BTreeMap<u32, u64>, Dat
     let mut counted = BTreeMap::new();
     let number = Table::ParticipantKey.number();
     database.snapshot().walk::<DatabaseError>(&[number], &[number + 1], |_, row| {
-        *counted.entry(rewrap::epoch_of(&row).unwrap_or_default()).or_default() += 1;
+        if !drill::is_synthetic(&row) {
+            *counted.entry(rewrap::epoch_of(&row).unwrap_or_default()).or_default() += 1;
+        }
         Ok(())
     })?;
     Ok(counted)
@@ -85,6 +89,9 @@ impl Known {
             known.sets = sets.filter_map(|row| Some(KnownSet { set: ShareSet::from_row(&row)?, row })).collect();
         }
         known.rotation = value(&RowKey::rotation())?.and_then(|value| RotationRow::decode(value).ok());
+        if let Some(row) = value(&RowKey::drill())?.and_then(|value| DrillRow::decode(value).ok()) {
+            known.synthetic = row.canaries.len() as u64;
+        }
         let rows = snapshot.scan(&RowKey::whole_table(Table::Keyring), None, usize::MAX)?;
         known.root_timeline = rows.iter().map(|(_, row)| row.header.revision.timeline).min().unwrap_or(0);
         for row in rows.into_iter().filter_map(|(_, row)| KeyringRow::decode(row.value).ok()) {

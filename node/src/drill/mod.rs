@@ -4,10 +4,12 @@
 //! Invariants
 //! - It writes into its scratch directory, which is deleted, and the report; the archive is only read, and no member
 //!   is asked for anything.
-//! - It needs no key and opens nothing that is sealed: a backup can run it.
+//! - It needs no key of the cluster and opens nothing of a participant: a backup can run it. With the drill key it opens
+//!   synthetic participants, and nothing else.
 //! - A step that failed ends the drill, and the report says which: nothing after it counts as rehearsed. A check that
 //!   could not be made has failed.
 
+mod open;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use std::time::Instant;
 use kura_cluster::archive::{Chain, Manifest, Sha256Hash};
 use kura_cluster::head::Head;
 use kura_cluster::row::Table;
+use kura_cluster::seal::Key;
 
 use crate::archive::ArchiveStore;
 use crate::archive::catalog;
@@ -25,6 +28,7 @@ use crate::clock;
 use crate::state::Database;
 use crate::state::store::StateStore;
 
+pub use open::open as open_synthetic;
 pub use report::{FILE, FORMAT, Report, ReportError, Step};
 
 /// What is rehearsed.
@@ -38,6 +42,8 @@ pub struct Wanted<'a> {
     pub witness: Option<Witness>,
     /// An empty directory of the drill's own, with room for a whole state.
     pub scratch: &'a Path,
+    /// The drill key: what it opens is opened.
+    pub key: Option<Key>,
 }
 
 /// How often the key ledger is looked for, each time that of a newer manifest.
@@ -49,6 +55,7 @@ const RESTORE: &str = "restore into the scratch directory";
 const KEYS: &str = "put the wrapped keys in";
 const ROWS: &str = "add up every row";
 const START: &str = "open it as a node does";
+const OPEN: &str = "open the synthetic participants";
 
 /// One drill on its way.
 struct Drill<'a> {
@@ -188,7 +195,18 @@ impl Drill<'_> {
         let began = self.begin(START);
         let directory = self.wanted.scratch.join("state");
         let told = tokio::task::block_in_place(|| opened(&directory, newest));
-        self.step(START, began, told.map(|told| ((), told)))
+        self.step(START, began, told.map(|told| ((), told)))?;
+        if self.wanted.key.is_none() {
+            return Ok(());
+        }
+        let began = self.begin(OPEN);
+        let told = tokio::task::block_in_place(|| {
+            let database = Database::open(&directory).map_err(|error| error.to_string())?;
+            let key = self.wanted.key.as_ref().ok_or("there is no drill key")?;
+            open::open(&database, newest.head.cluster_id, key)
+        });
+        self.report.opened = told.is_ok();
+        self.step(OPEN, began, told.map(|told| ((), told)))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! { "format": 1, "at_ms": 1795398000000, "milliseconds": 5210, "index": 1234, "journal_size": 567,
-//!   "archive_at_ms": 1795397998000, "head": true, "failed": null,
+//!   "archive_at_ms": 1795397998000, "head": true, "opened": true, "failed": null,
 //!   "steps": [ { "step": "check the archive", "milliseconds": 812, "ok": true, "told": "31 objects, …" } ] }
 //! ```
 
@@ -79,6 +79,9 @@ pub struct Report {
     pub archive_at_ms: u64,
     /// Whether the archive was held against a head that somebody kept.
     pub head: bool,
+    /// Whether synthetic participants were opened with a drill key, and were what was sealed.
+    #[serde(default)]
+    pub opened: bool,
     /// The step that failed, and why.
     pub failed: Option<String>,
     /// All steps that were begun.
@@ -99,6 +102,7 @@ impl Report {
             journal_size: 0,
             archive_at_ms: 0,
             head,
+            opened: false,
             failed: None,
             steps: Vec::new(),
         }

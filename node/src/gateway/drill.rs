@@ -7,6 +7,8 @@
 //! - Prepared again, the same participants get new keys and new blocks in the old places: nothing is deleted, and nothing
 //!   is left that the former key opens in the present state.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::drill;
@@ -19,8 +21,6 @@ use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 use prost::Message;
 use sha2::{Digest, Sha256};
-
-use std::sync::Arc;
 
 use super::attempt::{Attempt, DataKey, broken};
 use super::body::Place;
@@ -83,13 +83,14 @@ impl Gateway {
                 }
                 let (_, before) = attempt.load_open::<DrillRow>(&RowKey::drill())?;
                 let before = before.unwrap_or_default();
-                let canaries = BODIES.iter().enumerate();
-                let canaries = canaries.map(|(nth, body)| canary(attempt, &drill_key, before.canaries.get(nth), *body));
+                let drawn = BODIES.iter().enumerate();
+                let drawn = drawn.map(|(nth, body)| canary(attempt, &drill_key, before.canaries.get(nth), *body));
+                let canaries = drawn.collect::<Result<_, _>>()?;
                 let row = DrillRow {
                     key_check_value: Bytes::copy_from_slice(&drill_key.check_value()),
                     prepared_ms: attempt.now_ms,
                     operator: caller.identity.name.clone(),
-                    canaries: canaries.collect::<Result<_, _>>()?,
+                    canaries,
                 };
                 attempt.command.put(&RowKey::drill(), row.encode_to_vec());
                 Ok((Verdict::by_office(Basis::Operator, row), ReceiptRow::default()))

@@ -25,6 +25,7 @@ pub mod consent_history;
 pub mod consents;
 pub mod control;
 pub mod denials;
+pub mod drill;
 pub mod emergency;
 pub mod erase;
 pub mod erasures;

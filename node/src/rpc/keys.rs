@@ -76,6 +76,14 @@ impl Keys for KeysService {
         Ok(Response::new(self.0.gateway.confirm_shares(&caller, request.into_inner()).await?))
     }
 
+    async fn prepare_drill(
+        &self,
+        request: Request<v1::PrepareDrillRequest>,
+    ) -> Result<Response<v1::PrepareDrillReply>, Status> {
+        let caller = self.caller(Call::PrepareDrill, &request)?;
+        Ok(Response::new(self.0.gateway.prepare_drill(&caller, request.into_inner()).await?))
+    }
+
     async fn rotate_keys(
         &self,
         request: Request<v1::RotateKeysRequest>,
@@ -101,7 +109,7 @@ fn status(node: &Node) -> Result<v1::KeyStatusReply, Status> {
     let cluster = node.identity.cluster_id;
     let summary = node.store.published().summary.clone();
     let timeline = summary.timeline;
-    let data_keys = summary.table(Table::ParticipantKey).rows;
+    let data_keys = summary.table(Table::ParticipantKey).rows.saturating_sub(known.synthetic);
     // Where there is but one epoch that wraps, all of them are under it.
     let by_epoch = match known.has_older_epochs() {
         true => data_keys_by_epoch(&node.store.database()).map_err(broken)?,

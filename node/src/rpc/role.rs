@@ -83,6 +83,8 @@ calls! {
     ConfirmShares: Registrar;
     /// Rotating keys; it takes both.
     RotateKeys: Operator, Registrar;
+    /// Storing synthetic participants for drills.
+    PrepareDrill: Operator;
     /// Serving more after a recovery.
     OpenService: Recovery;
     /// Offering what a former member's disk has.
@@ -135,6 +137,7 @@ mod tests {
              RecordShares: operator\n\
              ConfirmShares: registrar\n\
              RotateKeys: registrar operator\n\
+             PrepareDrill: operator\n\
              OpenService: recovery\n\
              Salvage: recovery\n\
              Forward: voter"

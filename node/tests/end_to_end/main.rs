@@ -13,6 +13,7 @@ mod certificates;
 mod clock;
 mod custody;
 mod drill;
+mod drill_key;
 mod emergency;
 mod enrolled;
 mod erasure;

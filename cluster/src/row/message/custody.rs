@@ -74,3 +74,41 @@ pub struct ServiceRow {
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
 }
+
+/// The synthetic participants of drills: under the setting `drill`. Open: whoever opens them has no root key
+/// ([`crate::drill`]).
+#[derive(Clone, PartialEq, Message)]
+pub struct DrillRow {
+    /// Check value of the drill key that wraps their data keys, 8 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key_check_value: Bytes,
+    /// When they were made, or made anew.
+    #[prost(uint64, tag = "2")]
+    pub prepared_ms: u64,
+    /// The operator who had them made.
+    #[prost(string, tag = "3")]
+    pub operator: String,
+    /// One each.
+    #[prost(message, repeated, tag = "4")]
+    pub canaries: Vec<CanaryRow>,
+}
+
+/// A synthetic participant and its one body.
+#[derive(Clone, PartialEq, Message)]
+pub struct CanaryRow {
+    /// 16 bytes. There is a row of its wrapped data key (version 1), and no other of a participant.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pseudonym: Bytes,
+    /// 16 bytes; blocks of part 0 lie under it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub content_id: Bytes,
+    /// How many.
+    #[prost(uint32, tag = "3")]
+    pub blocks: u32,
+    /// Bytes of the body.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// Its SHA-256.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub sha256: Bytes,
+}

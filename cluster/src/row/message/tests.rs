@@ -58,6 +58,10 @@ fn rows_of_the_root_keys_custody_are_frozen() {
         next_check_value: bytes(),
     };
     assert_eq!(fields(&rotation), "1v 2b 3b 4v 5v 6b");
+    let canary = CanaryRow { pseudonym: bytes(), content_id: bytes(), blocks: 1, bytes: 1, sha256: bytes() };
+    assert_eq!(fields(&canary), "1b 2b 3v 4v 5b");
+    let drill = DrillRow { key_check_value: bytes(), prepared_ms: 1, operator: text(), canaries: vec![canary] };
+    assert_eq!(fields(&drill), "1b 2v 3b 4b");
     let keyring = KeyringRow {
         epoch: 1,
         registry: bytes(),

@@ -4,6 +4,7 @@ mod acts;
 mod aliases;
 mod consents;
 mod custody;
+mod drill;
 mod edges;
 mod emergency;
 mod erasure;

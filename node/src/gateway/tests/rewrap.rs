@@ -16,7 +16,7 @@ const MANY: usize = 1_100;
 
 impl Storehouse {
     /// New epoch keys, which this voter has opened.
-    async fn new_epoch(&self) -> u32 {
+    pub(super) async fn new_epoch(&self) -> u32 {
         let epoch = self.new_epoch_unseen().await;
         let vault = Vault::unseal(self.root(), self.vault.load_full().unwrap().cluster_id(), &self.store).unwrap();
         self.vault.store(Some(Arc::new(vault)));
@@ -45,7 +45,7 @@ impl Storehouse {
         self.commit(attempt).await;
     }
 
-    fn left(&self) -> Vec<(u32, u64)> {
+    pub(super) fn left(&self) -> Vec<(u32, u64)> {
         data_keys_by_epoch(&self.store.database()).unwrap().into_iter().collect()
     }
 
@@ -61,7 +61,7 @@ impl Storehouse {
 }
 
 /// Steps until all rows were looked at. How many were re-wrapped.
-async fn sweep(gateway: &Gateway) -> usize {
+pub(super) async fn sweep(gateway: &Gateway) -> usize {
     let (mut after, mut rewrapped) = (None, 0);
     loop {
         let step = gateway.rewrap_step(after).await.unwrap();
