@@ -267,9 +267,23 @@ pub struct ArchiveConfig {
     /// So is one with so many MiB of segments.
     #[serde(default = "base_every_mib")]
     pub base_every_mib: u64,
+    /// From the end of one check of everything in it to the next; 0: none is made.
+    #[serde(default = "check_every_hours")]
+    pub check_every_hours: u64,
+    /// How much such a check reads in a second.
+    #[serde(default = "check_mib_per_second")]
+    pub check_mib_per_second: u64,
     /// Which generations are kept.
     #[serde(default)]
     pub keep: KeepConfig,
+}
+
+fn check_every_hours() -> u64 {
+    168
+}
+
+fn check_mib_per_second() -> u64 {
+    16
 }
 
 fn segment_mib() -> u64 {
@@ -399,10 +413,15 @@ impl NodeConfig {
                 ("archive.segment_seconds", archive.segment_seconds, 3600),
                 ("archive.base_every_hours", archive.base_every_hours, 24 * 366),
                 ("archive.base_every_mib", archive.base_every_mib, 1 << 30),
+                ("archive.check_mib_per_second", archive.check_mib_per_second, 1 << 20),
             ] {
                 if !(1..=most).contains(&value) {
                     return Err((key, format!("{value} is not between 1 and {most}")));
                 }
+            }
+            if archive.check_every_hours > 24 * 366 {
+                let why = format!("{} is more than {} (0: no check is made)", archive.check_every_hours, 24 * 366);
+                return Err(("archive.check_every_hours", why));
             }
             if archive.keep.last == 0 {
                 return Err(("archive.keep.last", "is 0; at least the newest generation is kept".into()));
@@ -491,6 +510,8 @@ authorities = "ca.pem"
         assert!(Path::new(&config.place).is_absolute() && config.place.ends_with("archive"));
         assert_eq!((config.segment_mib, config.segment_seconds, config.keep.daily), (8, 5, 7));
         says(&archive("segment_mib = 0\n"), "archive.segment_mib");
+        says(&archive("check_every_hours = 9000\n"), "archive.check_every_hours");
+        says(&archive("check_mib_per_second = 0\n"), "archive.check_mib_per_second");
         says(&archive("url = 1\n"), "url");
         says(&archive("storage = \"s3.toml\"\n"), "archive.storage");
         let remote = |keys: &str| archive(keys).replace("place = \"archive\"", "place = \"s3://bucket/kura\"");

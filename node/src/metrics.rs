@@ -86,6 +86,7 @@ pub fn text(node: &Node) -> String {
     ];
     let archive = node.archive.as_ref().map(|archive| {
         let point = archive.point();
+        let check = archive.check().clone();
         [
             ("kura_archive_known", "1 if it is known how far the archive is", i64::from(point.is_some())),
             ("kura_archive_index", "Last archived log index", point.map_or(0, |point| number(point.index))),
@@ -100,6 +101,17 @@ pub fn text(node: &Node) -> String {
                 point.map_or(0, |point| number(point.at_ms)),
             ),
             ("kura_archive_trouble", "1 if the archive cannot be written", i64::from(archive.trouble().is_some())),
+            (
+                "kura_archive_unchecked_since_ms",
+                "Since when a check has not found the archive whole, ms since 1970: the last such check, or the first start",
+                number(check.unchecked_since_ms),
+            ),
+            ("kura_archive_damaged", "1 if its last check found damage", i64::from(check.result == 2)),
+            (
+                "kura_archive_check_overdue",
+                "1 if it was not found whole for three intervals of checks",
+                i64::from(!check.overdue.is_empty()),
+            ),
         ]
     });
     let lag = node.lag.told().map(|points| {
@@ -132,7 +144,19 @@ pub fn text(node: &Node) -> String {
             if scrub.result == 1 { number(scrub.ended_ms) } else { 0 },
         ),
     ];
-    let compared = compared.into_iter().chain(files).chain(lag.into_iter().flatten());
+    let overdue = [
+        (
+            "kura_files_unchecked_since_ms",
+            "Since when its files were not found whole, ms since 1970: the last such check, or the first start",
+            number(scrub.unchecked_since_ms),
+        ),
+        (
+            "kura_files_check_overdue",
+            "1 if that is three intervals of checks ago",
+            i64::from(!scrub.overdue.is_empty()),
+        ),
+    ];
+    let compared = compared.into_iter().chain(files).chain(overdue).chain(lag.into_iter().flatten());
     let mut registry = Registry::default();
     for (name, help, value) in gauges.into_iter().chain(compared).chain(archive.into_iter().flatten()) {
         let gauge: Gauge = Gauge::default();

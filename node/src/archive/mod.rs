@@ -4,6 +4,7 @@
 //! - [`store`]: objects in a directory, or in the S3-compatible [`storage`]
 //! - [`catalog`]: generations and manifests
 //! - [`writer`], with [`base`], [`ledger`] and [`expire`]: what the backup does
+//! - [`check`]: the writer's own check, on a timer; what is damaged is made again
 //! - [`told`]: how far it is
 //! - [`verify`], [`replay`] and [`open`]: the checks, offline
 //! - [`export`]: a copy on another medium
@@ -15,6 +16,7 @@
 
 pub mod base;
 pub mod catalog;
+pub mod check;
 pub mod expire;
 pub mod export;
 pub mod ledger;

@@ -3,7 +3,8 @@
 //! Invariants
 //! - An object appears whole or not at all, and is on stable storage when its put returns: a directory is
 //!   written with `fsync`; S3-compatible storage answers then only.
-//! - An object whose name is its content's hash is never sent twice.
+//! - An object whose name is its content's hash is not sent again if one of its length is there: whether that is still
+//!   what its name says, a check finds out ([`super::check`]), and has it replaced.
 //! - Memory does not grow with an object: a large one is sent in parts, a few at a time.
 
 use std::path::Path as FilePath;
@@ -248,6 +249,12 @@ impl ArchiveStore {
         if self.length(&text).await? == Some(bytes) {
             return Ok(false);
         }
+        self.replace_file(name, file, bytes).await.map(|()| true)
+    }
+
+    /// Puts a file of this machine under its content's hash, in place of whatever is there.
+    pub async fn replace_file(&self, name: &ObjectName, file: &FilePath, bytes: u64) -> Result<(), StoreError> {
+        let text = name.to_string();
         let unreadable = |source| StoreError::File { path: file.display().to_string(), source };
         let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
         let mut target = self.begin(&text);
@@ -272,7 +279,7 @@ impl ArchiveStore {
                 return Err(error);
             }
         }
-        target.finish().await.map(|()| true)
+        target.finish().await
     }
 
     /// Puts an object in place of whatever is there.
@@ -293,6 +300,14 @@ impl ArchiveStore {
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the storage says of an object that it keeps versions of what is replaced or deleted. What it does not
+    /// say, nobody knows.
+    pub async fn keeps_versions(&self, name: &str) -> Result<bool, StoreError> {
+        let meta = self.objects.head(&self.path(name)).await.map_err(self.failed(name))?;
+        // S3 answers `null` for what was put while versions were switched off.
+        Ok(meta.version.is_some_and(|version| version != "null"))
     }
 
     /// A whole object of at most `bytes_max`.

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kura_proto::v1;
+
 /// How long a position counts after the archive was last seen to work.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
@@ -22,6 +24,7 @@ struct State {
 #[derive(Debug, Default)]
 pub struct ArchiveTold {
     state: Mutex<State>,
+    check: Mutex<v1::Scrub>,
 }
 
 /// How far the archive is, if that is known.
@@ -40,6 +43,11 @@ pub struct ArchivePoint {
 impl ArchiveTold {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its writer's checks found, to be read and changed.
+    pub fn check(&self) -> MutexGuard<'_, v1::Scrub> {
+        self.check.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The archive ends here, as it was just read or written.

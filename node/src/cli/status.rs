@@ -183,6 +183,7 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         ("journal", format!("{} entries, root {}", reply.journal_size, short(&reply.journal_root))),
         ("replication point", lag::Point::replication(reply).in_words("backup")),
         ("archive point", lag::Point::archive(reply).in_words("archive")),
+        ("archive checked", archive_checked(reply.archive_point.as_ref())),
         ("last drill", drilled(reply.drill.as_ref())),
         ("told by", own(reply)),
         ("shares", if reply.shares.is_empty() { UNKNOWN.into() } else { reply.shares.clone() }),
@@ -213,6 +214,13 @@ fn last_contact(member: &wire::MemberStatus, started_ms: u64) -> String {
     match member.last_heard_ms {
         0 => format!("none since {}", in_japan(started_ms)),
         at_ms => format!("{}, at index {}", in_japan(at_ms), member.last_applied_index),
+    }
+}
+
+fn archive_checked(point: Option<&wire::ArchivePoint>) -> String {
+    match point {
+        Some(point) if point.state == crate::serve::lag::NONE => "no archive".into(),
+        point => scrub::in_words(point.and_then(|point| point.check.as_ref())),
     }
 }
 

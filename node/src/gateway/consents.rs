@@ -149,8 +149,13 @@ impl Gateway {
                 let mut receipt = ReceiptRow::default();
                 let (verdict, _) = decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
+                    // Revoking what is not granted is no error: the participant's will is the same. It is journalled, and
+                    // writes no row: else anybody with some evidence could make every read and write of this
+                    // participant decide anew, again and again.
                     receipt.nothing_to_end = !is_granted(&known.row, named.reveal());
-                    // Revoking what is not granted is no error: the participant's will is the same.
+                    if receipt.nothing_to_end {
+                        return Ok(());
+                    }
                     known.change(attempt, |attempt, consents| {
                         consents.end_grants(attempt, &End { by: &by, evidence: &request.evidence }, |now| {
                             now == named.reveal()

@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use kura_cluster::archive::{Manifest, SignedManifest};
 use openraft::storage::RaftLogReader;
 
-use super::Node;
+use super::{Node, archive_check};
+use crate::archive::check::Mends;
 use crate::archive::writer::{ReadLog, Settings, SignManifests, Source, Writer};
 use crate::archive::{ArchiveStore, ArchiveTold, StoreError};
 use crate::certificates::ReloadingTls;
@@ -115,5 +116,11 @@ pub async fn write(
         base_every_bytes: config.base_every_mib << 20,
         keep: config.keep.rules(),
     };
-    Writer::new(source, archive, settings, told).run().await;
+    let (mends, asked) = Mends::channel();
+    let data = node.config.data.clone();
+    let writer = Writer::new(source, archive.clone(), settings, told.clone()).mending(asked);
+    tokio::select! {
+        () = writer.run() => {}
+        () = archive_check::follow(told, archive, mends, config, data) => {}
+    }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Node, clear, heads, lag, majority, peers, rotation, scrub, seed, standing};
+use super::{Node, archive_check, clear, heads, lag, majority, peers, rotation, scrub, seed, standing};
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
@@ -221,15 +221,19 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
             false => Bytes::new(),
         },
         leads: Some(majority::leads(node)),
-        archive: node.archive.as_ref().map(|archive| match archive.point() {
-            Some(point) => v1::ArchiveReply {
-                known: true,
-                index: point.index,
-                at_ms: point.at_ms,
-                manifests: point.manifests,
-                ledger_index: point.ledger_index,
-            },
-            None => v1::ArchiveReply::default(),
+        archive: node.archive.as_ref().map(|archive| {
+            let check = Some(archive.check().clone());
+            match archive.point() {
+                Some(point) => v1::ArchiveReply {
+                    known: true,
+                    index: point.index,
+                    at_ms: point.at_ms,
+                    manifests: point.manifests,
+                    ledger_index: point.ledger_index,
+                    check,
+                },
+                None => v1::ArchiveReply { check, ..v1::ArchiveReply::default() },
+            }
         }),
         drill: node.drill.load_full().map(|report| v1::DrillReply {
             at_ms: report.at_ms,
@@ -274,6 +278,9 @@ fn trouble(node: &Node) -> String {
     if let Some(why) = node.archive.as_ref().and_then(|archive| archive.trouble()) {
         words.push(format!("its archive: {why}"));
     }
+    if let Some(archive) = &node.archive {
+        words.extend(archive_check::alarm(&archive.check()));
+    }
     if let Some(why) = node.custody.trouble() {
         words.push(why.to_owned());
     }
@@ -282,6 +289,10 @@ fn trouble(node: &Node) -> String {
             Some(why) => format!("its files are DAMAGED, and it goes on, as {why}. Damaged: {damage}"),
             None => format!("its files are damaged, it stops if the others are enough without it: {damage}"),
         });
+    }
+    let v1::Scrub { overdue, .. } = scrub::told(node);
+    if !overdue.is_empty() {
+        words.push(overdue);
     }
     for (name, index, tables) in heads::differences(node) {
         words.push(format!("its state is not {name}'s at index {index} ({tables})"));

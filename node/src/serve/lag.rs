@@ -255,7 +255,8 @@ fn replication_of(
 /// The archive that reaches furthest.
 fn archive_of(backups: &[(NodeId, String)], replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::ArchivePoint {
     let answers = || backups.iter().filter_map(|(id, name)| Some((replies.get(id)?.as_ref()?, name)));
-    let known = answers().filter_map(|(reply, name)| Some((reply.archive.filter(|archive| archive.known)?, name)));
+    let known =
+        answers().filter_map(|(reply, name)| Some((reply.archive.as_ref().filter(|archive| archive.known)?, name)));
     if let Some((archive, name)) = known.max_by_key(|(archive, _)| archive.index) {
         return v1::ArchivePoint {
             state: KNOWN,
@@ -264,6 +265,7 @@ fn archive_of(backups: &[(NodeId, String)], replies: &BTreeMap<NodeId, Option<v1
             manifests: archive.manifests,
             ledger_index: archive.ledger_index,
             member: name.clone(),
+            check: archive.check.clone(),
             ..v1::ArchivePoint::default()
         };
     }

@@ -6,6 +6,8 @@
 //! over, openraft stopped, state flushed.
 
 mod archive;
+pub mod archive_check;
+pub(crate) mod checks;
 mod clear;
 mod drill;
 mod erasures;
@@ -425,6 +427,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(unseal::keep_unsealed(node.clone()));
     tasks.spawn(retention::retain(node.clone()));
     tasks.spawn(scrub::follow(node.clone()));
+    tasks.spawn(scrub::watch(node.clone()));
     tasks.spawn(clear::follow(node.clone()));
     tasks.spawn(erasures::carry_out(node.clone()));
     tasks.spawn(erasures::forget(node.clone()));

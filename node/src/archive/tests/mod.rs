@@ -1,5 +1,6 @@
 //! The writer and the checks, on a state machine without a network: entries are applied, the log is a list.
 
+mod checked;
 mod copies;
 mod damage;
 pub(crate) mod dying;

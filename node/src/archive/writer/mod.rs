@@ -7,7 +7,7 @@
 //! - `segments`: the log entries of a round, and its manifest
 //! - `generation`: a base, and what expires with it
 //! - `publish`: a manifest put into the chain
-//!
+//! - `mend`: objects made again that a check found damaged
 //!
 //! Invariants
 //! - The position is the newest manifest's; whatever fails in a round, the next one begins there again.
@@ -15,6 +15,7 @@
 //!   ours, of before a restart, is gone on from; another's stops this writer until the node is restarted.
 
 mod generation;
+mod mend;
 mod publish;
 mod segments;
 
@@ -28,10 +29,12 @@ use kura_cluster::ClusterId;
 use kura_cluster::archive::keep::KeepRules;
 use kura_cluster::archive::manifest::Gap;
 use kura_cluster::archive::{Manifest, ObjectName, Sha256Hash, SignedManifest};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::base::{BaseError, Sent};
 use super::catalog::{self, CatalogError};
+use super::check::Mend;
 use super::ledger::{self, Kept, LedgerError};
 use super::store::{ArchiveStore, StoreError};
 use super::told::{ArchivePoint, ArchiveTold};
@@ -174,6 +177,7 @@ pub struct Writer {
     /// Files of the next base that are sent ahead.
     ahead: Option<JoinHandle<Result<Sent, WriteError>>>,
     is_ahead: bool,
+    mends: Option<mpsc::Receiver<Mend>>,
 }
 
 impl Writer {
@@ -189,7 +193,14 @@ impl Writer {
             round: (0, Instant::now()),
             ahead: None,
             is_ahead: false,
+            mends: None,
         }
+    }
+
+    /// Has it make objects again that a check finds damaged, between its rounds.
+    pub fn mending(mut self, mends: mpsc::Receiver<Mend>) -> Writer {
+        self.mends = Some(mends);
+        self
     }
 
     /// What it tells of itself.
@@ -234,6 +245,7 @@ impl Writer {
             self.recover().await?;
             self.is_known = true;
         }
+        self.mend_asked().await;
         let published = self.source.store.published();
         if published.applied.is_none() {
             return Ok(false);

@@ -132,7 +132,7 @@ impl Writer {
 }
 
 /// An entry as segments hold it.
-fn archived(entry: &Entry) -> ArchivedEntry {
+pub(super) fn archived(entry: &Entry) -> ArchivedEntry {
     let payload = match &entry.payload {
         EntryPayload::Blank => Payload::Blank,
         EntryPayload::Normal(command) => strip(&command.0),

@@ -6,15 +6,23 @@ use std::path::PathBuf;
 use clap::Args;
 use kura_client::now_ms;
 use kura_cluster::archive::keep::{KeepRules, Reason};
+use kura_proto::v1;
 use serde::Serialize;
 
 use super::Place;
+use crate::archive::check::NOTE;
 use crate::archive::expire::{HOLDS, Plan, garbage, holds, plan};
-use crate::archive::{ArchiveStore, catalog, export};
+use crate::archive::store::is_remote;
+use crate::archive::{ArchiveStore, StoreError, catalog, export};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::given::text;
 use crate::cli::output::{Output, bytes, hexadecimal, moment};
+use crate::cli::status::scrub::{Scrub, in_words};
 use crate::config::NodeConfig;
+use crate::serve::checks;
+
+/// No note of a check is longer.
+const NOTE_BYTES_MAX: u64 = 64 << 10;
 
 /// Options of `kura archive status`.
 #[derive(Debug, Args)]
@@ -63,6 +71,10 @@ struct Told {
     ledger_index: u64,
     writer: String,
     key_sha256: String,
+    /// What its writer's last check found, as the note in it says, which is not signed; null: there is none.
+    checked: Option<Scrub>,
+    /// Whether the storage says that it keeps versions of what is replaced or deleted. Of a directory nobody knows.
+    versions: Option<bool>,
     /// Of a copy: until when its keys may be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys_until_ms: Option<u64>,
@@ -77,6 +89,11 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
     let note = export::note(&store).await?;
     let (manifest, key) = (&found.signed.manifest, found.signed.key_sha256());
     let age_ms = now_ms().saturating_sub(manifest.at_ms);
+    let checked = checked(&store).await?;
+    let versions = match is_remote(store.place()) {
+        true => Some(store.keeps_versions(&manifest.name().to_string()).await?),
+        false => None,
+    };
     let told = Told {
         cluster_id: hexadecimal(&manifest.head.cluster_id.0),
         timeline: manifest.head.timeline,
@@ -91,6 +108,8 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
         ledger_index: manifest.ledger.index,
         writer: manifest.writer.clone(),
         key_sha256: hexadecimal(&key),
+        checked: checked.as_ref().map(Scrub::from),
+        versions,
         keys_until_ms: note.as_ref().map(|note| note.expires_ms),
     };
     let mut fields = vec![
@@ -101,6 +120,8 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
         ("generations", told.generations.to_string()),
         ("key ledger", format!("of index {}", told.ledger_index)),
         ("written by", format!("{}, key {}", told.writer, told.key_sha256)),
+        ("checked", checked.as_ref().map_or("no note of its writer's checks".into(), |check| in_words(Some(check)))),
+        ("versions", in_versions(versions).into()),
     ];
     if let Some(note) = &note {
         let words = match note.expires_ms < now_ms() {
@@ -117,6 +138,24 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
         )
         .next("look at `kura status`, and at the backup's log")),
         _ => Ok(()),
+    }
+}
+
+/// What the storage does with what is replaced or deleted. Object lock it never tells of.
+fn in_versions(versions: Option<bool>) -> &'static str {
+    match versions {
+        Some(true) => "KEPT by the bucket: it must let those of keys/ expire at once, see docs/operations.md",
+        Some(false) => "the bucket tells of none: nothing brings back what somebody deletes",
+        None => "UNKNOWN: a directory; its file system may keep snapshots",
+    }
+}
+
+/// The note of the writer's checks, if there is a readable one.
+async fn checked(store: &ArchiveStore) -> Result<Option<v1::Scrub>, StoreError> {
+    match store.get(NOTE, NOTE_BYTES_MAX).await {
+        Ok(bytes) => Ok(checks::decode(&bytes)),
+        Err(StoreError::Missing { .. } | StoreError::Long { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

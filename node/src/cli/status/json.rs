@@ -29,6 +29,8 @@ pub(super) struct Told {
     journal_root: String,
     replication_point: Point,
     archive_point: Point,
+    /// The last check of the archive by its writer; null if nobody says.
+    archive_check: Option<Scrub>,
     last_drill: Option<Drill>,
     alarms: Vec<String>,
     members: Vec<Member>,
@@ -160,6 +162,7 @@ impl From<&wire::StatusReply> for Told {
             journal_root: hexadecimal(&reply.journal_root),
             replication_point: Point::replication(reply),
             archive_point: Point::archive(reply),
+            archive_check: reply.archive_point.as_ref().and_then(|point| point.check.as_ref()).map(Scrub::from),
             last_drill: reply.drill.as_ref().map(|drill| Drill {
                 state: match drill.state {
                     1 => "known",

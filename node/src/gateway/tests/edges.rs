@@ -187,7 +187,7 @@ async fn records_refused_among_others_count_as_denials_and_keep_their_reasons() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_what_was_never_granted_says_so_and_again() {
+async fn revoking_what_was_never_granted_says_so_and_again_and_rewrites_nothing() {
     let storehouse = Storehouse::new().await;
     let gateway = storehouse.gateway();
     let revoke = v1::RevokeRequest {
@@ -198,9 +198,18 @@ async fn revoking_what_was_never_granted_says_so_and_again() {
         ..Default::default()
     };
     assert!(!gateway.revoke(&doctor(), revoke.clone()).await.unwrap().nothing_to_end);
+    let row = || {
+        let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        attempt.participant(&super::super::participant::number(NUMBER).unwrap()).unwrap().unwrap().revision
+    };
+    let before = row();
     let again = v1::RevokeRequest { request: request(), ..revoke };
     let receipt = gateway.revoke(&doctor(), again.clone()).await.unwrap();
     assert!(receipt.nothing_to_end && !receipt.repeated);
+    assert_eq!(row(), before, "reads and writes under way would have to decide anew");
+    let revocations = storehouse.journalled().await;
+    let revocations = revocations.iter().filter(|entry| entry.action == Action::Revoke.number()).count();
+    assert_eq!(revocations, 2, "it is journalled");
     let told = gateway.revoke(&doctor(), again).await.unwrap();
     assert!(told.nothing_to_end && told.repeated);
     storehouse.close().await;

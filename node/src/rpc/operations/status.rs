@@ -15,7 +15,7 @@ use crate::gateway::service;
 use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
 use crate::serve::peers::Heard;
-use crate::serve::{Node, heads, lag, majority, peers};
+use crate::serve::{Node, archive_check, heads, lag, majority, peers};
 
 const EQUAL: u32 = 1;
 const DIFFERENT: u32 = 2;
@@ -46,6 +46,8 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     let mut alarms =
         known.as_ref().map_or_else(|_| vec!["the state of this node cannot be read".into()], Known::alarms);
     alarms.extend(lag::alarms(&node.config.alarm, &replication_point, &archive_point));
+    let check = archive_point.check.as_ref().and_then(archive_check::alarm);
+    alarms.extend(check.map(|words| format!("{}: {words}", archive_point.member)));
     alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
     let began = node.store.database().cluster_row().ok().flatten().and_then(|mut row| row.timelines.pop());
     let began = began.unwrap_or_default();

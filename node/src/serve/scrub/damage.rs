@@ -18,7 +18,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kura_proto::v1;
 
-use super::{FOUND_DAMAGE, Scrubbing, write};
+use super::super::checks::{FOUND_DAMAGE, write};
+use super::Scrubbing;
 use crate::clock;
 use crate::raft::types::MemberRole;
 use crate::scrub::damaged_blob_file;
@@ -191,7 +192,7 @@ fn enough_without(votes: bool, others: &[Other]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{NOT_ENDED, WHOLE};
+    use super::super::super::checks::{NOT_ENDED, WHOLE};
     use super::*;
 
     fn other(id: u64, serves: bool, damage: Option<&str>) -> Other {

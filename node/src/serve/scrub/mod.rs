@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kura_proto::v1;
-use prost::Message;
 use tokio::sync::{Notify, watch};
 
 use super::Node;
+use super::checks::{self, FOUND_DAMAGE, NOT_ENDED, Rule, WHOLE};
 use crate::clock;
 use crate::scrub::{ScrubError, bytes_to_read, check_log, check_state, in_place};
 use crate::space::Level;
@@ -29,9 +29,8 @@ use crate::space::Level;
 const LOOK: Duration = Duration::from_secs(10);
 /// Between two looks whether it is this member's turn.
 const TURN_LOOK: Duration = Duration::from_secs(1);
-/// A check waits this long after a start, and after one that could not be carried through.
-const PAUSE_MS: u64 = 10 * 60 * 1000;
-const HOUR_MS: u64 = 60 * 60 * 1000;
+/// A check waits this long after a start.
+const START_PAUSE: Duration = Duration::from_secs(10 * 60);
 const MINUTE_MS: u64 = 60 * 1000;
 /// The longest wait in one piece, so that a stop need not wait long.
 const NAP: Duration = Duration::from_millis(200);
@@ -40,28 +39,6 @@ const NAP: Duration = Duration::from_millis(200);
 const WORK: &str = "scrub-work";
 /// The last result, below `data`.
 const RESULT: &str = "scrub";
-
-const FORMAT: u32 = 1;
-const WHOLE: u32 = 1;
-const FOUND_DAMAGE: u32 = 2;
-const NOT_ENDED: u32 = 3;
-
-/// The last result as it is kept.
-#[derive(Clone, PartialEq, Message)]
-struct ResultFile {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    #[prost(uint64, tag = "2")]
-    ended_ms: u64,
-    #[prost(uint32, tag = "3")]
-    result: u32,
-    #[prost(string, tag = "4")]
-    words: String,
-    #[prost(uint64, tag = "5")]
-    index: u64,
-    #[prost(uint64, tag = "6")]
-    bytes: u64,
-}
 
 /// A member's checks of its files.
 #[derive(Debug)]
@@ -74,17 +51,8 @@ pub struct Scrubbing {
 impl Scrubbing {
     /// As the last check left it.
     pub fn read(data: &Path) -> Scrubbing {
-        let kept = fs::read(data.join(RESULT)).ok().and_then(|bytes| ResultFile::decode(&bytes[..]).ok());
-        let kept = kept.filter(|kept| kept.format == FORMAT).unwrap_or_default();
-        let damage = (kept.result == FOUND_DAMAGE).then(|| kept.words.clone());
-        let told = v1::Scrub {
-            ended_ms: kept.ended_ms,
-            result: kept.result,
-            words: kept.words,
-            index: kept.index,
-            bytes: kept.bytes,
-            ..v1::Scrub::default()
-        };
+        let told = checks::read(&data.join(RESULT));
+        let damage = (told.result == FOUND_DAMAGE).then(|| told.words.clone());
         Scrubbing { told: Mutex::new(told), wanted: Notify::new(), damage: watch::Sender::new(damage) }
     }
 
@@ -148,7 +116,7 @@ impl Scrubbing {
     fn ends(&self, data: &Path, result: u32, words: String, index: u64) {
         let mut told = self.told();
         let (bytes, goes_on_because) = (told.bytes_done, std::mem::take(&mut told.goes_on_because));
-        *told = v1::Scrub { ended_ms: clock::now_ms(), result, words, index, bytes, ..v1::Scrub::default() };
+        *told = checks::ended(&told, result, words, index, bytes);
         match result {
             // Whatever it was, it is not there any more: the check was mended, or the file put back.
             WHOLE => drop(self.damage.send_replace(None)),
@@ -168,21 +136,7 @@ impl Scrubbing {
 }
 
 fn keep(data: &Path, told: &v1::Scrub) {
-    let v1::Scrub { ended_ms, result, index, bytes, .. } = *told;
-    let file = ResultFile { format: FORMAT, ended_ms, result, words: told.words.clone(), index, bytes };
-    if let Err(error) = write(&data.join(RESULT), &file.encode_to_vec()) {
-        tracing::warn!(%error, "the result of the check of this member's files could not be kept");
-    }
-}
-
-/// Written aside, synced, renamed, the directory synced.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = fs::File::create(&aside)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
+    checks::keep(&data.join(RESULT), told);
 }
 
 /// What this member says of its checks.
@@ -207,15 +161,18 @@ pub fn clear_work(data: &Path) {
 
 /// Checks when it is due or asked for, for ever.
 pub async fn follow(node: Arc<Node>) {
+    let began = Instant::now();
+    let mut patience = turn::Patience::default();
     loop {
         let pause = if node.scrubbing.waits() { TURN_LOOK } else { LOOK };
         let asked = tokio::time::timeout(pause, node.scrubbing.wanted.notified()).await.is_ok();
-        if !asked && !node.scrubbing.waits() && !is_due(&node) {
+        if !asked && !node.scrubbing.waits() && (began.elapsed() < START_PAUSE || !is_due(&node)) {
             continue;
         }
-        if !turn::has_come(&node).await {
+        if !turn::has_come(&node, &mut patience).await {
             continue;
         }
+        patience = turn::Patience::default();
         // The checking thread must end when the node stops: it looks whether anybody still waits for it.
         let (waits, waited_for) = watch::channel(());
         let checking = tokio::task::spawn_blocking({
@@ -246,13 +203,21 @@ pub async fn follow(node: Arc<Node>) {
 }
 
 fn is_due(node: &Node) -> bool {
-    let now_ms = clock::now_ms();
-    let last = node.scrubbing.told().clone();
-    let next_ms = match last.result {
-        WHOLE | FOUND_DAMAGE => last.ended_ms.saturating_add(node.config.scrub.every_hours.saturating_mul(HOUR_MS)),
-        _ => last.ended_ms.saturating_add(PAUSE_MS),
+    checks::is_due(&node.scrubbing.told(), node.config.scrub.every_hours, clock::now_ms())
+}
+
+/// Looks whether a check is overdue, for ever, whatever a check under way does; says it when it becomes so.
+pub async fn watch(node: Arc<Node>) {
+    let rule = Rule {
+        what: "its files were",
+        setting: "scrub.every_hours",
+        every_hours: node.config.scrub.every_hours,
+        next: "`kura member scrub` asks for a check",
     };
-    now_ms >= next_ms && now_ms >= node.started_ms.saturating_add(PAUSE_MS)
+    loop {
+        rule.judge(&node.config.data.join(RESULT), &mut node.scrubbing.told(), clock::now_ms());
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn check(node: &Node, waited_for: &watch::Receiver<()>) -> Result<u64, ScrubError> {
@@ -289,8 +254,9 @@ fn check(node: &Node, waited_for: &watch::Receiver<()>) -> Result<u64, ScrubErro
             }
             std::thread::sleep(ahead.min(NAP));
         }
+        // Others go by it whether the check moves on.
         let mut told = node.scrubbing.told();
-        told.bytes_done = done.min(told.bytes_total);
+        (told.bytes_done, told.bytes_total) = (done, told.bytes_total.max(done));
         Ok(())
     };
     let named = |error| match error {

@@ -4,13 +4,23 @@
 //! for one that waits and has a lower Raft id. Then it says that it checks, and asks once more: of two that passed
 //! the first question at one moment, at least one sees the other then, and waits again.
 //!
-//! Invariant: of two members that reach each other only one checks. One that does not answer is passed over; without it
-//! nobody ends ([`super::damage`]) who is needed.
+//! Invariants
+//! - Of two members that reach each other, and whose checks move on, only one checks. One that does not answer is
+//!   passed over; without it nobody ends ([`super::damage`]) who is needed.
+//! - Nobody waits for ever: a check that has not read a byte for [`STANDSTILL`] is passed over, too. Its disk may never
+//!   answer.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use kura_proto::v1;
 
 use crate::serve::{Node, peers};
+
+/// For so long a check under way may stand still, or one that nothing is in the way of not begin. Opening a large copy,
+/// or deleting it, reads nothing for minutes.
+const STANDSTILL: Duration = Duration::from_secs(30 * 60);
 
 /// What another member said just now.
 #[derive(Debug, Clone, Copy)]
@@ -18,16 +28,55 @@ struct Told {
     id: u64,
     checks: bool,
     waits: bool,
+    bytes_done: u64,
 }
 
-/// Whether this member may check its files now. If so it says that it does.
-pub(super) async fn has_come(node: &Node) -> bool {
+/// Since when others stand still, as far as this member has asked while it waited.
+#[derive(Debug, Default)]
+pub(super) struct Patience(BTreeMap<u64, Seen>);
+
+/// What a member said, and since when it says the same.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    checks: bool,
+    bytes_done: u64,
+    since: Instant,
+    passed_over: bool,
+}
+
+impl Patience {
+    /// Leaves out who has stood still for too long. Who waits only stands still while nobody checks.
+    fn heed(&mut self, told: Vec<Told>, now: Instant) -> Vec<Told> {
+        let (checking, waiting): (Vec<Told>, Vec<Told>) = told.into_iter().partition(|one| one.checks);
+        let mut heeded: Vec<Told> = checking.into_iter().filter(|one| self.moves(one, false, now)).collect();
+        let is_busy = !heeded.is_empty();
+        heeded.extend(waiting.into_iter().filter(|one| self.moves(one, is_busy, now)));
+        heeded
+    }
+
+    fn moves(&mut self, one: &Told, is_excused: bool, now: Instant) -> bool {
+        let new = Seen { checks: one.checks, bytes_done: one.bytes_done, since: now, passed_over: false };
+        let seen = self.0.entry(one.id).or_insert(new);
+        if is_excused || (seen.checks, seen.bytes_done) != (new.checks, new.bytes_done) {
+            *seen = new;
+        }
+        let moves = now.saturating_duration_since(seen.since) < STANDSTILL;
+        if !moves && !seen.passed_over {
+            seen.passed_over = true;
+            tracing::warn!(member = one.id, "another member's check stands still: this one does not wait for it");
+        }
+        moves
+    }
+}
+
+/// Whether this member may check its files now. If so it says that it does. `patience` is of the present wait.
+pub(super) async fn has_come(node: &Node, patience: &mut Patience) -> bool {
     say(node, true);
-    if !is_first(node.id(), &ask(node).await) {
+    if !is_first(node.id(), &patience.heed(ask(node).await, Instant::now())) {
         return false;
     }
     say(node, false);
-    if !is_alone(&ask(node).await) {
+    if !is_alone(&patience.heed(ask(node).await, Instant::now())) {
         say(node, true);
         return false;
     }
@@ -43,8 +92,8 @@ fn say(node: &Node, waits: bool) {
 async fn ask(node: &Node) -> Vec<Told> {
     let asked = peers::others(node).into_iter().map(|(id, member)| async move {
         let reply = peers::hello(node, id, &member).await.ok()?;
-        let v1::Scrub { running, waiting, .. } = reply.scrub.unwrap_or_default();
-        Some(Told { id, checks: running && !waiting, waits: running && waiting })
+        let v1::Scrub { running, waiting, bytes_done, .. } = reply.scrub.unwrap_or_default();
+        Some(Told { id, checks: running && !waiting, waits: running && waiting, bytes_done })
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
@@ -80,6 +129,7 @@ mod tests {
             id: place as u64,
             checks: *step >= Step::Says,
             waits: matches!(step, Step::Waits | Step::WasFirst),
+            bytes_done: 0,
         };
         let others: Vec<Told> = steps.iter().enumerate().filter(|(place, _)| *place != own).map(told).collect();
         match steps[own] {
@@ -111,5 +161,36 @@ mod tests {
         for own in 0..3 {
             assert!(seen.iter().any(|steps| steps[own] == Step::Checks), "member {own} never checks");
         }
+    }
+
+    #[test]
+    fn a_check_that_stands_still_holds_nobody_up_for_ever_and_one_that_moves_does() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let checks = |id, bytes_done| Told { id, checks: true, waits: false, bytes_done };
+        let waits = |id| Told { id, checks: false, waits: true, bytes_done: 0 };
+        let limit = STANDSTILL.as_secs();
+        // Member 1 hangs; 2 waits before 3, who asks each second.
+        let mut patience = Patience::default();
+        for second in 0..limit {
+            assert!(!is_first(3, &patience.heed(vec![checks(1, 7), waits(2)], at(second))), "{second}");
+        }
+        let mut others = patience.heed(vec![checks(1, 7), waits(2)], at(limit));
+        assert!(is_alone(&others) && !is_first(3, &others), "2 goes first, and now has its time to begin");
+        others = patience.heed(vec![checks(1, 7), checks(2, 0)], at(limit + 1));
+        assert!(!is_alone(&others));
+        // It reads a little now and then, for hours.
+        for second in limit + 1..5 * limit {
+            others = patience.heed(vec![checks(1, 7), checks(2, second / 600)], at(second));
+            assert!(!is_alone(&others), "{second}");
+        }
+        // It is done; 1 reads on after all.
+        assert!(is_first(3, &patience.heed(vec![checks(1, 7)], at(5 * limit))));
+        assert!(!is_first(3, &patience.heed(vec![checks(1, 8)], at(5 * limit + 1))));
+        // Who says that it waits and never begins, while nobody checks, is passed over as well.
+        let mut patience = Patience::default();
+        assert!(!is_first(3, &patience.heed(vec![waits(2)], at(0))));
+        assert!(!is_first(3, &patience.heed(vec![waits(2)], at(limit - 1))));
+        assert!(is_first(3, &patience.heed(vec![waits(2)], at(limit))));
     }
 }
