@@ -25,6 +25,7 @@ pub mod init;
 pub mod join;
 pub mod leap;
 pub mod metrics;
+pub mod openings;
 pub mod raft;
 pub mod random;
 pub mod reach;

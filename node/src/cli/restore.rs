@@ -20,9 +20,11 @@ use super::output::{Output, Progress, note};
 use crate::archive::ArchiveStore;
 use crate::archive::replay::{Event, ReplayError};
 use crate::certificates::Role;
+use crate::clock::now_ms;
 use crate::config::{NodeConfig, RootKeyConfig};
 use crate::custody::Provider;
 use crate::init::own_identity;
+use crate::openings;
 use crate::restore::apply::{ApplyError, Restorer, Vouched, check_root, replay};
 use crate::restore::plan::{Plan, PlanError, Target, Wanted, plan};
 use crate::restore::verify::{VerifyError, verify};
@@ -274,6 +276,10 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
 
 fn verify_only(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {
     let root = arguments.root_key.as_deref().map(given).transpose()?;
+    if root.is_some() {
+        let what = format!("kura restore verify, about {} rows of each table", arguments.sample);
+        openings::note(&arguments.into, &what, now_ms()).map_err(|error| Failure::failed(chain(&error)))?;
+    }
     let progress = Progress::spinner();
     let tell = |event: Event| {
         if let Event::Doing(words) = event {

@@ -200,6 +200,7 @@ impl Gateway {
         for table in [Table::GrantIndex, Table::DocumentId, Table::Inbox] {
             self.sweep_table(table, &enrolments).await?;
         }
+        self.forget_in_reviews(&enrolments).await?;
         for pseudonym in erased {
             self.mark_swept(pseudonym).await?;
         }

@@ -1,4 +1,5 @@
-//! A restored data directory, at rest, held against itself and its report. Changes nothing in it.
+//! A restored data directory, at rest, held against itself and its report. Changes nothing in it; whoever gives the root
+//! key notes that there first ([`crate::openings`]).
 
 use std::path::Path;
 use std::sync::Arc;

@@ -83,7 +83,7 @@ pub(super) fn keep(path: &Path, told: &v1::Scrub) {
 }
 
 /// Written aside, synced, renamed, the directory synced.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("new");
     let mut file = fs::File::create(&aside)?;
     io::Write::write_all(&mut file, bytes)?;

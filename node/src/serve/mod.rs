@@ -18,6 +18,7 @@ pub mod lag;
 mod logging;
 pub mod majority;
 pub mod marks;
+mod openings;
 pub mod peers;
 mod retention;
 mod rewrap;
@@ -439,6 +440,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(marks::persist(node.marks.clone()));
     tasks.spawn(drill::follow(node.clone()));
     tasks.spawn(fence::announce(node.clone()));
+    tasks.spawn(openings::follow(node.clone()));
     if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
         tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));
     }

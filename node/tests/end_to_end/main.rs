@@ -6,6 +6,7 @@
 
 mod agreement;
 mod archive;
+mod archive_check;
 mod audit;
 mod backup;
 mod bodies;

@@ -88,13 +88,16 @@ async fn what_nobody_has_any_more_is_named_with_what_to_do_and_nothing_wrong_is_
     let base = catalog::base(&archive, newest.generation).await.unwrap();
     let headers = ObjectName::File(base.key_headers_sha256).to_string();
     let first = ObjectName::Manifest { generation: 1, sequence: 1 }.to_string();
+    // A writer that starts reads the bases' manifests; this one has.
+    let mut writer = backup.writer(archive.clone());
+    writer.step().await.unwrap();
     flip(&archive, segment, 100).await;
     flip(&archive, &headers, 10).await;
     flip(&archive, &first, 60).await;
     // The log begins later by now.
     backup.log.lock().unwrap().drain(..backup.index() as usize - 1);
     let damaged = objects(&archive).await;
-    let found = checked(&archive, Some(backup.writer(archive.clone()))).await;
+    let found = checked(&archive, Some(writer)).await;
     assert!(found.mended == 0 && found.faults >= 3, "{found:?}");
     for name in [segment, &headers, &first] {
         let words = found.words.iter().find(|words| words.contains(name.as_str()));

@@ -144,7 +144,7 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
 /// What the storage does with what is replaced or deleted. Object lock it never tells of.
 fn in_versions(versions: Option<bool>) -> &'static str {
     match versions {
-        Some(true) => "KEPT by the bucket: it must let those of keys/ expire at once, see docs/operations.md",
+        Some(true) => "KEPT by the bucket: those below keys/ must end within a day, see docs/operations.md",
         Some(false) => "the bucket tells of none: nothing brings back what somebody deletes",
         None => "UNKNOWN: a directory; its file system may keep snapshots",
     }

@@ -15,8 +15,10 @@ use crate::archive::verify::{Level, Report, Request, Witness, verify};
 use crate::cli::exit::{Exit, Failure, chain};
 use crate::cli::key::ask::gather;
 use crate::cli::output::{Output, Progress, bytes, hexadecimal, moment, note};
+use crate::clock::now_ms;
 use crate::config::NodeConfig;
 use crate::custody::Provider;
+use crate::openings;
 use crate::vault::read_root_key;
 
 /// How much is looked at, each with all of the ones before it.
@@ -261,6 +263,11 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
             }
         };
         let sample = if arguments.all { u64::MAX } else { arguments.sample };
+        let what = match arguments.all {
+            true => "kura archive verify, all rows".to_owned(),
+            false => format!("kura archive verify, about {sample} rows of each table"),
+        };
+        note_opening(arguments.root.config.as_deref(), &what)?;
         tokio::task::block_in_place(|| to_open.open(root, sample, &mut report, &tell))?;
     }
     drop(progress);
@@ -322,6 +329,21 @@ pub(in crate::cli) fn signers(keys: &BTreeMap<Sha256Hash, u64>, is_held: bool) -
         false => ": UNVERIFIED, anybody's key would do; hold it against the backup's as it was approved (--signed-by)",
     };
     keys.iter().map(|(key, manifests)| format!("{} ({manifests} manifests){held}", hexadecimal(key))).collect()
+}
+
+/// Leaves a note of what is about to be opened with the member that a configuration names, which journals it.
+fn note_opening(config: Option<&Path>, what: &str) -> Result<(), Failure> {
+    let data = match config {
+        Some(path) => Some(NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))?.data),
+        None => None,
+    };
+    match data.filter(|data| data.is_dir()) {
+        Some(data) => openings::note(&data, what, now_ms()).map_err(|error| Failure::failed(chain(&error))),
+        None => {
+            note("no journal will tell of this opening: no member's data is here to note it in; write it down by hand");
+            Ok(())
+        }
+    }
 }
 
 pub(in crate::cli) fn witness(path: &Path) -> Result<Witness, Failure> {

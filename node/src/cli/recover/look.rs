@@ -12,6 +12,7 @@ use super::plan_failure;
 use crate::clock::now_ms;
 use crate::config::NodeConfig;
 use crate::custody::Provider;
+use crate::openings;
 use crate::recovery::plan::{Plan, words};
 use crate::recovery::report::{Report, TailEntry};
 use crate::recovery::verify::verify as check;
@@ -147,6 +148,10 @@ pub fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure>
     let provider = config.root_key.as_ref().map(Provider::new);
     let root = provider.map_or(Ok(None), |provider| provider.read());
     let root = root.map_err(|error| Failure::failed(chain(&error)))?.map(Arc::new);
+    if root.is_some() {
+        let what = format!("kura recover verify, about {} rows of each table", arguments.sample);
+        openings::note(&config.data, &what, now_ms()).map_err(|error| Failure::failed(chain(&error)))?;
+    }
     let scratch = Beside::of(&config.data)?;
     let verified = check(&config.data, &scratch.0, root, arguments.sample)
         .map_err(|error| Failure::new(Exit::Damaged, chain(&error)))?;

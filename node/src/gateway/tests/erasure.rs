@@ -1,12 +1,13 @@
 //! Carrying an erasure out: what goes, what waits, what goes on after a cut.
 
 use kura_cluster::consent::Denial;
+use kura_cluster::id::{EpisodeId, ReviewId};
 use kura_cluster::row::{
-    Alias, CardRow, DocumentIdRow, ErasedNumberRow, ErasureArchive, ErasureRow, JournalEntry, LinkRow, NumberRow,
-    Participant, PresentConsent, RowKey, Table,
+    Alias, CardRow, CounterRow, DocumentIdRow, EpisodeRow, ErasedNumberRow, ErasureArchive, ErasureRow, JournalEntry,
+    LinkRow, NumberRow, Participant, PresentConsent, ReviewRow, RowKey, Table,
 };
 use kura_cluster::seal::Domain;
-use kura_cluster::word::ErasureState;
+use kura_cluster::word::{ErasureState, ReviewState};
 use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 
@@ -342,5 +343,64 @@ async fn a_link_that_names_another_by_now_stays() {
     assert_eq!(gateway.erase(&pseudonym).await.unwrap(), Step::Done);
     gateway.sweep_erased(&[pseudonym]).await.unwrap();
     assert_eq!(counts(&storehouse), [(Table::Link, 1)]);
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reviews_stay_without_naming_the_erased_and_their_emergencies_go() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let auditor = Caller::parse(identity(Role::Auditor, "sato"), None).unwrap();
+    let reviews = async |closed| {
+        let request = v1::ListReviewsRequest { closed, ..Default::default() };
+        gateway.list_reviews(&auditor, request).await.unwrap().reviews
+    };
+    // The storehouse was set up with a grant that the hospital entered for itself; it has a verdict. Others are open.
+    let first = reviews(false).await.remove(0);
+    let verdict = v1::ReviewRequest {
+        request: request(),
+        review_id: first.review_id.clone(),
+        verdict: 1,
+        note: "asked them".into(),
+    };
+    gateway.review(&auditor, verdict).await.unwrap();
+    withdraw(&gateway).await;
+    let pseudonym = approve(&storehouse, &gateway).await;
+    let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+    for (nth, named) in [(7_u8, pseudonym), (8, Pseudonym([8; 16]))] {
+        let (named, id) = (Bytes::copy_from_slice(&named.0), Bytes::copy_from_slice(&[nth; 16]));
+        let (number, reason) = (format!("004300123456789{nth}"), "found on the street".to_owned());
+        let review = ReviewRow {
+            id: id.clone(),
+            kind: 3,
+            state: 1,
+            pseudonym: named.clone(),
+            number: number.clone(),
+            reason: reason.clone(),
+            facility: HOSPITAL.into(),
+            ..Default::default()
+        };
+        attempt.put(&RowKey::review(ReviewState::Open, &ReviewId([nth; 16])), Revision::ABSENT, &review);
+        let episode = EpisodeRow { id, pseudonym: named, number, reason, ..Default::default() };
+        attempt.put(&RowKey::episode(&EpisodeId([nth; 16])), Revision::ABSENT, &episode);
+    }
+    let counter = RowKey::counter(&attempt.hash(Domain::EmergencyFacility, &[HOSPITAL]));
+    attempt.put(&counter, Revision::ABSENT, &CounterRow::default());
+    storehouse.commit(attempt).await;
+
+    assert_eq!(gateway.erase(&pseudonym).await.unwrap(), Step::Done);
+    gateway.sweep_erased(&[pseudonym]).await.unwrap();
+    let (open, closed) = (reviews(false).await, reviews(true).await);
+    let told: Vec<_> =
+        open.iter().map(|review| (review.review_id[0], &review.participant[..], &review.reason[..])).collect();
+    assert_eq!(told, [(7, "", ""), (8, "0043001234567898", "found on the street")]);
+    assert!(open.iter().all(|review| review.facility == HOSPITAL && review.kind == 3));
+    let [closed] = &closed[..] else { panic!("{closed:?}") };
+    assert_eq!((&closed.participant[..], &closed.reason[..], &closed.note[..]), ("", "", ""));
+    assert_eq!((closed.verdict, &closed.reviewer[..], closed.review_id.clone()), (1, "sato", first.review_id));
+    let database = storehouse.store.database();
+    let is_there = |key: &RowKey| database.header(key).unwrap().is_some();
+    assert!(!is_there(&RowKey::episode(&EpisodeId([7; 16]))) && is_there(&RowKey::episode(&EpisodeId([8; 16]))));
+    assert!(is_there(&counter), "it counts what a facility does, of nobody in particular");
     storehouse.close().await;
 }
