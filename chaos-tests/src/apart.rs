@@ -6,7 +6,12 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cluster::DIRECTORY_VARIABLE;
 
 /// Says inside that this is inside.
 const INSIDE: &str = "KURA_CHAOS_APART";
@@ -27,4 +32,26 @@ pub fn again(environment: &[(&str, &OsStr)]) -> io::Result<ExitStatus> {
     command.arg("--").arg(own).args(std::env::args_os().skip(1)).env(INSIDE, "1");
     command.envs(environment.iter().copied());
     command.status()
+}
+
+/// Makes a directory for a run of this name, below the folder that [`DIRECTORY_VARIABLE`] names. It stays until it is removed.
+///
+/// # Errors
+/// What the system says, with the path.
+pub fn make_directory(run: &str) -> Result<PathBuf, String> {
+    let parent = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let made = tempfile::TempDir::with_prefix_in(format!("kura-{run}-"), &parent);
+    made.map(tempfile::TempDir::keep).map_err(|error| format!("{}: {error}", parent.display()))
+}
+
+/// Comes when the run is told to end: the first process of its namespaces gets no signal that it does not ask for.
+pub async fn told_to_end() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }

@@ -11,6 +11,8 @@ use crate::seed::generator;
 pub const SMALL_BYTES_MAX: usize = 6 * 1024;
 /// Shortest and longest large body, in bytes: several blocks of 1 MiB and a rest.
 const LARGE_BYTES: std::ops::RangeInclusive<usize> = 1_100_000..=3_300_000;
+/// Shortest and longest bulky body, in bytes.
+const BULKY_BYTES: std::ops::RangeInclusive<usize> = 300_000..=700_000;
 
 const WORDS: [&str; 12] = [
     "observation",
@@ -44,8 +46,16 @@ pub fn small(seed: u64, client: &str, number: u64) -> Vec<u8> {
 
 /// A large body: random bytes, which do not compress.
 pub fn large(seed: u64, client: &str, number: u64) -> Vec<u8> {
-    let mut random = generator(seed, &format!("large/{client}/{number}"));
-    let mut bytes = vec![0; random.random_range(LARGE_BYTES)];
+    noise(generator(seed, &format!("large/{client}/{number}")), LARGE_BYTES)
+}
+
+/// A bulky body, which a small one is replaced by where logs and states are to grow: random bytes.
+pub fn bulky(seed: u64, client: &str, number: u64) -> Vec<u8> {
+    noise(generator(seed, &format!("bulky/{client}/{number}")), BULKY_BYTES)
+}
+
+fn noise(mut random: impl Rng, lengths: std::ops::RangeInclusive<usize>) -> Vec<u8> {
+    let mut bytes = vec![0; random.random_range(lengths)];
     random.fill_bytes(&mut bytes);
     bytes
 }
@@ -73,6 +83,7 @@ mod tests {
         assert!(distinct.iter().all(|body| body.len() < SMALL_BYTES_MAX + 16));
         let large = large(1, "a", 1);
         assert!(LARGE_BYTES.contains(&large.len()));
+        assert_eq!(bulky(1, "a", 1), bulky(1, "a", 1));
         assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

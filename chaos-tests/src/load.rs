@@ -67,7 +67,7 @@ const RESTLESS: Timeouts = Timeouts { attempt_ms: 600, ..PATIENT };
 const HASTY: Timeouts = Timeouts { connect_ms: 300, attempt_ms: 400, call_ms: 700, transfer_ms: 4_000 };
 
 /// How long all clients may take to finish what they are at and to resolve what is unknown.
-const PAUSE: Duration = Duration::from_secs(90);
+const PAUSE: Duration = Duration::from_secs(160);
 
 /// Why the load failed; not what the cluster answered, which is in the history.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +130,8 @@ pub struct Shared {
     answered: AtomicU64,
     /// Operations that dealt with each participant since the last rest.
     dealt: Vec<AtomicU32>,
+    /// Who waits for much to be written.
+    heavy: AtomicU32,
 }
 
 impl Shared {
@@ -144,6 +146,7 @@ impl Shared {
             written_bytes: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             dealt,
+            heavy: AtomicU32::new(0),
         }
     }
 
@@ -193,9 +196,28 @@ impl Shared {
         self.answered.load(Ordering::Relaxed)
     }
 
+    /// Many documents are bulky until what is answered is dropped.
+    pub fn heavy(self: &Arc<Self>) -> Heavy {
+        self.heavy.fetch_add(1, Ordering::Relaxed);
+        Heavy(Arc::clone(self))
+    }
+
+    fn is_heavy(&self) -> bool {
+        self.heavy.load(Ordering::Relaxed) > 0
+    }
+
     /// Writes under way now.
     pub fn writes_under_way(&self) -> u64 {
         self.writes_under_way.load(Ordering::Relaxed)
+    }
+}
+
+/// Somebody waits for what comes about only when much is written.
+pub struct Heavy(Arc<Shared>);
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        self.0.heavy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -212,6 +234,8 @@ pub struct Load {
     mode: watch::Sender<Mode>,
     resting: watch::Receiver<usize>,
     connections: Vec<watch::Sender<Client>>,
+    /// What all of them ask with when they must know.
+    patient: watch::Sender<Client>,
     tasks: JoinSet<()>,
 }
 
@@ -242,13 +266,15 @@ impl Load {
         let (mode, modes) = watch::channel(Mode::Run);
         let (rest, resting) = watch::channel(0);
         let rest = Arc::new(rest);
-        let mut load =
-            Self { shared: Arc::clone(shared), mode, resting, connections: Vec::new(), tasks: JoinSet::new() };
+        let (patient, asks) = watch::channel(cluster.client(Role::Application, None, PATIENT).await?);
+        let (shared, tasks) = (Arc::clone(shared), JoinSet::new());
+        let mut load = Self { shared, mode, resting, connections: Vec::new(), patient, tasks };
         for nth in 0..scale.clients {
             let connection = cluster.client(Role::Application, None, timeouts(nth)).await?;
             let (connect, connection) = watch::channel(connection);
             load.connections.push(connect);
-            let session = Session::new(Arc::clone(shared), format!("client-{nth}"), None, connection);
+            let name = format!("client-{nth}");
+            let session = Session::new(Arc::clone(&load.shared), name, None, connection, asks.clone());
             let client = client::LoadClient::new(session, seed, nth, scale);
             load.tasks.spawn(client.run(modes.clone(), Arc::clone(&rest)));
         }
@@ -263,6 +289,7 @@ impl Load {
         for (nth, connection) in self.connections.iter().enumerate() {
             connection.send_replace(cluster.client(Role::Application, None, timeouts(nth)).await?);
         }
+        self.patient.send_replace(cluster.client(Role::Application, None, PATIENT).await?);
         Ok(())
     }
 

@@ -76,7 +76,7 @@ pub async fn scan(cluster: &Cluster, shared: &Arc<Shared>, records: Vec<Known>) 
         let (_, client) = watch::channel(cluster.client(Role::Application, Some(voter), PATIENT).await?);
         for nth in 0..READERS {
             let name = format!("scan-{voter}-{nth}");
-            let session = Session::new(Arc::clone(shared), name, Some(voter.clone()), client.clone());
+            let session = Session::new(Arc::clone(shared), name, Some(voter.clone()), client.clone(), client.clone());
             tasks.spawn(read(session, nth, Arc::clone(&records)));
         }
     }

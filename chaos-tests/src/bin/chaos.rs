@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kura_chaos_tests::chaos::{self, Plan};
-use kura_chaos_tests::cluster::{DIRECTORY_VARIABLE, binary};
+use kura_chaos_tests::cluster::binary;
 use kura_chaos_tests::nemesis::{self, Kind};
 use kura_chaos_tests::{apart, check, history};
-use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: chaos [--smoke | --minutes N] [--seed N] [--kinds WORD,WORD] [--previous BINARY]";
 
@@ -90,7 +89,7 @@ fn outside(arguments: &Arguments) -> ExitCode {
         println!("NOT RUN: no fault can be set up here; this is no pass");
         return ExitCode::from(3);
     }
-    let made = binary().map_err(|error| error.to_string()).and_then(|_| make_directory());
+    let made = binary().map_err(|error| error.to_string()).and_then(|_| apart::make_directory("chaos"));
     let directory = match made {
         Ok(directory) => directory,
         Err(why) => {
@@ -120,12 +119,6 @@ fn outside(arguments: &Arguments) -> ExitCode {
 /// Tells the process inside the seed that was drawn outside.
 const SEED_VARIABLE: &str = "KURA_CHAOS_SEED";
 
-fn make_directory() -> Result<PathBuf, String> {
-    let parent = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-    let made = tempfile::TempDir::with_prefix_in("kura-chaos-", &parent);
-    made.map(tempfile::TempDir::keep).map_err(|error| format!("{}: {error}", parent.display()))
-}
-
 #[tokio::main]
 async fn inside(mut arguments: Arguments) -> ExitCode {
     let directory = std::env::var_os(RUN_VARIABLE).map(PathBuf::from);
@@ -140,7 +133,7 @@ async fn inside(mut arguments: Arguments) -> ExitCode {
     arguments.plan.not_run = not_run;
     let ended = tokio::select! {
         ended = chaos::run(&arguments.plan, &directory, &|words| println!("{words}")) => ended.map_err(|error| error.to_string()),
-        () = told_to_end() => Err("told to end".into()),
+        () = apart::told_to_end() => Err("told to end".into()),
     };
     if let Err(why) = &ended {
         println!("THE RUN DID NOT COME TO ITS END: {why}");
@@ -148,18 +141,6 @@ async fn inside(mut arguments: Arguments) -> ExitCode {
     // Also of a run that was cut short: what it saw until then may tell why.
     let good = judge(&chaos::history(&directory));
     if good && ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
-}
-
-/// The first process of its namespaces gets no signal that it does not ask for.
-async fn told_to_end() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 /// Judges a history by its file alone, as `check` does.

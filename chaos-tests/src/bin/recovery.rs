@@ -8,11 +8,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use kura_chaos_tests::cluster::{DIRECTORY_VARIABLE, binary};
+use kura_chaos_tests::cluster::binary;
 use kura_chaos_tests::recovery::table::{HEADING, Ran, row, totals};
 use kura_chaos_tests::recovery::{self, Plan};
 use kura_chaos_tests::{apart, nemesis};
-use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: recovery [--seed N] [--seeds COUNT]";
 
@@ -78,7 +77,7 @@ fn main() -> ExitCode {
 
 /// Runs a seed in namespaces of its own, every process of which tells the time of one clock.
 fn outside(seed: u64) -> Ran {
-    let directory = make_directory()?;
+    let directory = apart::make_directory("recovery")?;
     let shim = build_shim(&directory)?;
     let clock = clock(&directory);
     std::fs::write(&clock, "0").map_err(|error| format!("{}: {error}", clock.display()))?;
@@ -109,12 +108,6 @@ fn verdict(directory: &Path) -> PathBuf {
     directory.join("verdict.json")
 }
 
-fn make_directory() -> Result<PathBuf, String> {
-    let parent = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-    let made = tempfile::TempDir::with_prefix_in("kura-recovery-", &parent);
-    made.map(tempfile::TempDir::keep).map_err(|error| format!("{}: {error}", parent.display()))
-}
-
 fn build_shim(directory: &Path) -> Result<PathBuf, String> {
     let (source, shim) = (directory.join("clock-shim.cc"), directory.join("clock-shim.so"));
     std::fs::write(&source, CLOCK_SHIM).map_err(|error| format!("{}: {error}", source.display()))?;
@@ -141,7 +134,7 @@ async fn inside() -> ExitCode {
         ran = recovery::run(&plan, &directory, &clock, &|words| println!("  {words}")) => {
             ran.map_err(|error| error.to_string())
         }
-        () = told_to_end() => Err("told to end".into()),
+        () = apart::told_to_end() => Err("told to end".into()),
     };
     let outcome = match ran {
         Ok(outcome) => outcome,
@@ -162,17 +155,5 @@ async fn inside() -> ExitCode {
             println!("  {why}");
             ExitCode::from(1)
         }
-    }
-}
-
-/// The first process of its namespaces gets no signal that it does not ask for.
-async fn told_to_end() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
     }
 }

@@ -160,12 +160,7 @@ fn each_rule_is_broken_by_its_histories() {
         ),
         // Out of nowhere?
         ("appeared", vec![Replace("\"id\":20,", "[", r#"[{"record":"r5","version":1,"document":"d5"},"#)]),
-        (
-            "appeared",
-            vec![Insert(
-                r#""participant":"p0","facility":"home","call_us":250,"return_us":260,"action":"get","record":"r5","outcome":"read","sha256":"s5","bytes":5,"version":1,"at":{"timeline":0,"index":25},"journal":120"#,
-            )],
-        ),
+        ("appeared", vec![Insert(READ_R5)]),
         // Consent?
         ("read-after-revocation", vec![Replace("\"id\":10,", r#""outcome":"denied""#, READ_R1)]),
         ("read-after-revocation", vec![Remove("\"id\":11,")]),
@@ -214,6 +209,7 @@ const GOT_R1: &str =
     r#""outcome":"read","sha256":"s1","bytes":1,"version":1,"at":{"timeline":0,"index":34},"journal":114"#;
 const READ_R1: &str =
     r#""outcome":"read","sha256":"s1","bytes":1,"version":1,"at":{"timeline":0,"index":22},"journal":121"#;
+const READ_R5: &str = r#""participant":"p0","facility":"home","call_us":250,"return_us":260,"action":"get","record":"r5","outcome":"read","sha256":"s5","bytes":5,"version":1,"at":{"timeline":0,"index":25},"journal":120"#;
 const READ_R2: &str =
     r#""outcome":"read","sha256":"s2","bytes":2,"version":1,"at":{"timeline":0,"index":24},"journal":107"#;
 
@@ -247,6 +243,44 @@ fn an_unknown_grant_opens_and_an_unknown_revocation_binds_once_it_is_resolved() 
     let absent = r#""participant":"p0","facility":"visitor","call_us":245,"return_us":250,"action":"resolve","of":"q11","outcome":"absent""#;
     let judged = judge(&[Replace("\"id\":11,", grant, unknown), Insert(absent)]);
     assert_eq!(judged, BTreeSet::from(["read-after-revocation", "replay", "linearizable"]));
+}
+
+#[test]
+fn a_write_in_doubt_explains_one_record_and_no_other() {
+    // Nobody learned what became of operation 5, and its record is listed: the history is not whole, and nothing appeared.
+    let doubt = || Remove("\"id\":6,");
+    let listed = |id, records| Replace(id, "\"records\":[", records);
+    let own = r#""records":[{"record":"r5","version":1,"document":"d5"},"#;
+    let judged = judge(&[doubt(), listed("\"id\":19,", own), listed("\"id\":20,", own)]);
+    assert_eq!(judged, BTreeSet::from(["incomplete"]));
+    // Other lists have another record under its document id: one of the two came out of nowhere.
+    let other = r#""records":[{"record":"r6","version":1,"document":"d5"},"#;
+    let judged = judge(&[doubt(), listed("\"id\":19,", own), listed("\"id\":20,", other)]);
+    assert_eq!(judged, BTreeSet::from(["incomplete", "appeared"]));
+    for strange in [
+        // Another document id, or none.
+        r#""records":[{"record":"r5","version":1,"document":"d6"},"#,
+        r#""records":[{"record":"r5","version":1},"#,
+    ] {
+        let judged = judge(&[doubt(), listed("\"id\":20,", strange)]);
+        assert_eq!(judged, BTreeSet::from(["incomplete", "appeared"]), "{strange}");
+    }
+    // A list that returned before the write was called, and one of another participant.
+    let early = r#""participant":"p0","facility":"home","call_us":81,"return_us":89,"action":"list","outcome":"listed","records":[{"record":"r1","version":1,"document":"d1"},{"record":"r2","version":1},{"record":"r3","version":1,"document":"d3"},{"record":"r5","version":1,"document":"d5"}]"#;
+    let strange = r#""participant":"p1","facility":"home","call_us":250,"return_us":260,"action":"list","outcome":"listed","records":[{"record":"r5","version":1,"document":"d5"}]"#;
+    for list in [early, strange] {
+        assert_eq!(judge(&[doubt(), Insert(list)]), BTreeSet::from(["incomplete", "appeared"]), "{list}");
+    }
+    // What is read is known by its bytes.
+    assert_eq!(judge(&[doubt(), Insert(READ_R5)]), BTreeSet::from(["incomplete"]));
+    let others = Replace("\"id\":5,", "\"s5\"", "\"s6\"");
+    assert_eq!(judge(&[doubt(), others, Insert(READ_R5)]), BTreeSet::from(["incomplete", "appeared"]));
+}
+
+#[test]
+fn nothing_is_said_to_have_appeared_in_a_history_that_lacks_its_last_writes() {
+    let list = Replace("\"id\":20,", "[", r#"[{"record":"r6","version":1,"document":"d6"},"#);
+    assert_eq!(judge(&[list, Remove("\"line\":\"end\"")]), BTreeSet::from(["incomplete"]));
 }
 
 #[test]

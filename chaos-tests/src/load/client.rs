@@ -11,17 +11,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::cast::{HOME, VISITORS};
-use super::session::{Draft, Session};
+use super::session::{Draft, Patience, Session};
 use super::{Mode, PACE_MS, Scale};
 use crate::content;
 use crate::history::Outcome;
 use crate::seed::generator;
 
-/// How long a client tries to learn what is unknown before it rests.
-const RESOLVE: Duration = Duration::from_secs(60);
+/// How long a client tries to learn what is unknown before it rests. It asks as somebody who must know: limits shorter
+/// than what a busy machine needs for an answer would leave all of it unknown.
+const RESOLVE: Duration = Duration::from_secs(120);
 
 /// The pause after a question that was not answered.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Every so many documents are bulky while the load is heavy: what is done, and to whom, stays as the seed has it.
+const BULKY_EVERY: u64 = 2;
 
 /// Drafts that are remembered, to be written again under their document ids.
 const REMEMBERED: usize = 8;
@@ -159,7 +163,13 @@ impl LoadClient {
     async fn put_new(&mut self, named: bool, large: bool) {
         self.drafts += 1;
         let (client, number) = (self.session.name(), self.drafts);
-        let body = if large { content::large } else { content::small }(self.seed, client, number);
+        let bulky = named && number.is_multiple_of(BULKY_EVERY) && self.session.shared().is_heavy();
+        let body = match (large, bulky) {
+            (true, _) => content::large,
+            (false, true) => content::bulky,
+            (false, false) => content::small,
+        };
+        let body = body(self.seed, client, number);
         let document = named.then(|| format!("{client}-{number}"));
         let draft = Draft { body, document, place: self.draw() };
         // Drawn before anything is known, so that answers do not change what is drawn later.
@@ -216,7 +226,7 @@ impl LoadClient {
         let facility = VISITORS[self.random.random_range(0..VISITORS.len())];
         let open = |open: &Open| open.place == place && open.consent.is_some_and(|(named, _)| named == facility);
         if let Some(at) = self.open.iter().position(open)
-            && !self.resolve(at).await
+            && !self.resolve(at, Patience::Own).await
         {
             return;
         }
@@ -235,14 +245,14 @@ impl LoadClient {
     }
 
     async fn resolve_first(&mut self) -> bool {
-        self.open.is_empty() || self.resolve(0).await
+        self.open.is_empty() || self.resolve(0, Patience::Own).await
     }
 
     /// Asks what became of an open write; whether it is known now.
-    async fn resolve(&mut self, at: usize) -> bool {
+    async fn resolve(&mut self, at: usize, patience: Patience) -> bool {
         let Some(open) = self.open.get(at).copied() else { return true };
         let facility = open.consent.map_or(HOME, |(facility, _)| facility);
-        let outcome = self.session.resolve(open.place, facility, open.request).await;
+        let outcome = self.session.resolve(open.place, facility, open.request, patience).await;
         let known = matches!(outcome, Outcome::Committed(_) | Outcome::Absent | Outcome::Forgotten);
         if known {
             self.open.remove(at);
@@ -257,7 +267,7 @@ impl LoadClient {
     async fn resolve_all(&mut self) {
         let end = Instant::now() + RESOLVE;
         while !self.open.is_empty() && Instant::now() < end {
-            if !self.resolve(0).await {
+            if !self.resolve(0, Patience::Must).await {
                 sleep(RESOLVE_PAUSE).await;
             }
         }

@@ -35,12 +35,28 @@ pub struct Session {
     name: String,
     node: Option<String>,
     client: watch::Receiver<Client>,
+    patient: watch::Receiver<Client>,
+}
+
+/// How long a question about a write may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as anything else that the client does.
+    Own,
+    /// As long as somebody waits who must know.
+    Must,
 }
 
 impl Session {
-    /// A client of a name; with a node, if it can ask no other.
-    pub fn new(shared: Arc<Shared>, name: String, node: Option<String>, client: watch::Receiver<Client>) -> Self {
-        Self { shared, name, node, client }
+    /// A client of a name; with a node, if it can ask no other. `patient` is a connection to the same nodes.
+    pub fn new(
+        shared: Arc<Shared>,
+        name: String,
+        node: Option<String>,
+        client: watch::Receiver<Client>,
+        patient: watch::Receiver<Client>,
+    ) -> Self {
+        Self { shared, name, node, client, patient }
     }
 
     fn client(&self) -> Client {
@@ -141,9 +157,10 @@ impl Session {
     }
 
     /// Asks what became of a write.
-    pub async fn resolve(&self, place: usize, facility: &str, request: RequestId) -> Outcome {
+    pub async fn resolve(&self, place: usize, facility: &str, request: RequestId, patience: Patience) -> Outcome {
+        let client = if patience == Patience::Must { &self.patient } else { &self.client }.borrow().clone();
         let call_us = self.shared.recorder.now_us();
-        let outcome = match self.client().outcome(request).await {
+        let outcome = match client.outcome(request).await {
             Ok(Found::Committed(receipt)) => {
                 self.acknowledged(place, &receipt);
                 committed(&receipt)

@@ -272,7 +272,10 @@ impl Faults {
             }
             Kind::ShortWrite => fault.short_write(cluster),
             Kind::InstallCut => self.cut_install(cluster, fault).await,
-            Kind::PurgeCut | Kind::SnapshotCut => fault.cut_at_change(cluster).await,
+            Kind::PurgeCut | Kind::SnapshotCut => {
+                let _heavy = self.shared.heavy();
+                fault.cut_at_change(cluster).await
+            }
             Kind::AddVoter | Kind::RemoveVoter | Kind::AddBackup | Kind::RemoveBackup => {
                 fault.alone(cluster).await?;
                 self.change_members(cluster, fault).await

@@ -18,8 +18,8 @@ use crate::site::network::Network;
 /// Time between two looks at a directory that must not be missed.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
-/// How long a moment is waited for.
-const MOMENT: Duration = Duration::from_secs(60);
+/// How long a moment is waited for: until megabytes were written, and a head was made after them.
+const MOMENT: Duration = Duration::from_secs(150);
 
 /// What a member that takes a full transfer receives, in kilobits a second: some seconds for what a run has written.
 const TRANSFER_KBIT: u32 = 30_000;
@@ -30,7 +30,8 @@ impl Faults {
         // More than what the log may keep, and time for the others to take a snapshot and purge.
         const BYTES: u64 = 20 << 20;
         const LEAST: Duration = Duration::from_secs(30);
-        const LIMIT: Duration = Duration::from_secs(120);
+        const LIMIT: Duration = Duration::from_secs(150);
+        let _heavy = self.shared.heavy();
         let node = fault.target(cluster)?;
         let before = state_of(cluster, &node);
         fault.undo.push(Undo::Caught { node: node.clone(), before });

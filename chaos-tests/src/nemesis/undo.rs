@@ -22,7 +22,7 @@ use crate::site::tool::ToolError;
 const FLAP: Duration = Duration::from_millis(350);
 
 /// How long a backup may take for a full transfer.
-const TRANSFER: Duration = Duration::from_secs(20);
+const TRANSFER: Duration = Duration::from_secs(60);
 
 /// How long a tracer may take to let go.
 const DETACH: Duration = Duration::from_secs(10);
