@@ -319,4 +319,8 @@ impl MarkSink for NoPeers {
     fn own_mark(&self) -> Bytes {
         Bytes::new()
     }
+
+    fn opened_mark(&self) -> Bytes {
+        Bytes::new()
+    }
 }

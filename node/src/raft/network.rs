@@ -71,6 +71,8 @@ pub trait MarkSink: Send + Sync + 'static {
     fn kept_mark(&self, node: NodeId) -> Option<Bytes>;
     /// This node's own mark. It never goes down.
     fn own_mark(&self) -> Bytes;
+    /// What this node's log held when it was opened. After a power cut the own mark says less at first.
+    fn opened_mark(&self) -> Bytes;
 }
 
 struct Shared {

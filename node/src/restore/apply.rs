@@ -25,7 +25,7 @@ use prost::Message;
 use super::merge::{Merged, Merger};
 use super::plan::{self, Plan, Stretch};
 use super::report::{self, Report, TableDigest, TableReport};
-use super::work::{Merging, Work, WorkError, at, remove, sync, write_whole};
+use super::work::{Work, WorkError, at, end_of, remove, sync, write_whole};
 use crate::archive::catalog::CatalogError;
 use crate::archive::replay::{Event, ReplayError, Replayed, Tell, fetch, newest_keyring, put_keys, scrub};
 use crate::archive::store::ArchiveStore;
@@ -138,8 +138,8 @@ pub async fn replay(
         return Err(ApplyError::Faults(plan.faults.clone()));
     }
     let mut work = Work::claim(into, plan)?;
-    if work.resumed {
-        tell(Event::Doing("going on with an unfinished restore".into()));
+    if let Some(words) = work.resumed {
+        tell(Event::Doing(words.into()));
     }
     if let Some(merging) = work.merging().cloned() {
         let newest = plan::read(store, merging.generation, &(merging.sequence, merging.sha256)).await?;
@@ -178,8 +178,7 @@ pub async fn replay(
     }
     new.database.flush()?;
     remove(&work.path("files"))?;
-    let (sequence, sha256) = plan.new.manifests.last().copied().unwrap_or_default();
-    work.begin_merging(Merging { generation: plan.new.generation, sequence, sha256 })?;
+    work.begin_merging(end_of(plan))?;
     let old = if work.has(OLD) { Some(open(&work, OLD)?) } else { None };
     Ok(Replays { work, from: store.place().into(), plan: plan.clone(), vouched, new, old, newest, begun })
 }

@@ -81,6 +81,8 @@ pub struct Plan {
     pub timeline: u64,
     /// The entry up to which records are restored.
     pub target: Moment,
+    /// Whether that is the archive's end because the end was asked for, wherever it lies.
+    pub to_end: bool,
     /// The first entry to which records can be restored.
     pub first: Moment,
     /// The archive's end.
@@ -211,6 +213,7 @@ pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Resu
         cluster_id: newest.head.cluster_id,
         timeline: newest.head.timeline,
         target,
+        to_end: wanted.target == Target::Newest,
         first,
         newest: end,
         journal_size: newest.head.journal_size,

@@ -256,3 +256,55 @@ async fn a_target_is_empty_or_holds_the_same_restore_and_one_process_works_in_it
     assert!(matches!(replayed(&archive, &first, &elsewhere).await, Err(ApplyError::Work(WorkError::NotEmpty(_)))));
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1, "nothing was written");
 }
+
+/// The archive of a cluster that goes on grows between a cut and the next run, which is the same command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_restore_to_the_end_goes_on_to_where_the_end_is_by_then() {
+    let inner = Arc::new(InMemory::new());
+    let archive = ArchiveStore::over(inner.clone(), "whole");
+    let (mut backup, moments) = three_generations(&archive).await;
+    let directory = tempfile::tempdir().unwrap();
+    let into = |calls: u64| directory.path().join(format!("after-{calls}"));
+    let before = planned(&archive, Target::Newest).await.unwrap();
+    let moment = planned(&archive, Target::Index(moments[0].index)).await.unwrap();
+    // Cut at calls all along it; the last run came to its merge.
+    let (mut ends, mut calls) = (Vec::new(), 0);
+    loop {
+        let dying = ArchiveStore::over(Arc::new(Dying { inner: inner.clone(), left: AtomicU64::new(calls) }), "dying");
+        let ended = replayed(&dying, &before, &into(calls)).await.is_ok();
+        if into(calls).exists() {
+            ends.push(calls);
+        }
+        if ended {
+            break;
+        }
+        calls += 5;
+    }
+    assert!(ends.len() > 2, "it was cut {} times only", ends.len());
+    let to_the_moment = directory.path().join("moment");
+    replayed(&archive, &moment, &to_the_moment).await.unwrap();
+
+    // Further entries; then a further generation.
+    for step in 0..2_u8 {
+        if step == 1 {
+            let mut writer = backup.writer_with(archive.clone(), generations(KeepRules::ALL));
+            next_generation(&mut backup, &mut writer, &archive, 110).await;
+        }
+        backup.enrol(120 + 10 * step..124 + 10 * step).await;
+        backup.writer(archive.clone()).step().await.unwrap();
+        let (newest, plan) = (now(&backup), planned(&archive, Target::Newest).await.unwrap());
+        assert_eq!(plan.target.index, newest.index);
+        for calls in &ends {
+            replayed(&archive, &plan, &into(*calls)).await.unwrap_or_else(|error| panic!("after {calls}: {error}"));
+            holds(&into(*calls), &plan, &newest, &newest);
+        }
+        // What restricts is newest, also of a restore to a moment; its records are not.
+        let plan = planned(&archive, Target::Index(moments[0].index)).await.unwrap();
+        replayed(&archive, &plan, &to_the_moment).await.unwrap();
+        holds(&to_the_moment, &plan, &moments[0], &newest);
+    }
+    // Another restore is refused as before.
+    let end = planned(&archive, Target::Newest).await.unwrap();
+    let refused = replayed(&archive, &end, &to_the_moment).await;
+    assert!(matches!(refused, Err(ApplyError::Work(WorkError::Other { .. }))), "{refused:?}");
+}

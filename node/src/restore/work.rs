@@ -6,6 +6,8 @@
 //!
 //! Invariants
 //! - A target that holds anything but an unfinished restore of the same is never touched.
+//! - An archive that is still written to may have grown since: what restricts is as it is at the end that the last run
+//!   found, never at the one that an earlier run found.
 //! - A name without `.base` or `.part` is durable and goes on from where it is.
 
 use std::fs::{self, File, TryLockError};
@@ -79,10 +81,19 @@ struct Note {
     format: u32,
     cluster_id: String,
     target_index: u64,
+    /// Whether it goes to the archive's end, wherever that lies by now.
+    #[serde(default)]
+    to_end: bool,
     old_generation: u64,
     new_generation: u64,
     /// Set once nothing is replayed any more: the rows are being merged, or are.
     merging: Option<Merging>,
+}
+
+/// Up to where a plan replays what restricts.
+pub(super) fn end_of(plan: &Plan) -> Merging {
+    let (sequence, sha256) = plan.new.manifests.last().copied().unwrap_or_default();
+    Merging { generation: plan.new.generation, sequence, sha256 }
 }
 
 impl Note {
@@ -91,6 +102,7 @@ impl Note {
             format: FORMAT,
             cluster_id: plan.cluster_id.to_hex(),
             target_index: plan.target.index,
+            to_end: plan.to_end,
             old_generation: plan.old.generation,
             new_generation: plan.new.generation,
             merging: None,
@@ -98,8 +110,17 @@ impl Note {
     }
 
     fn words(&self) -> String {
-        let Note { cluster_id, target_index, old_generation, new_generation, .. } = self;
-        format!("cluster {cluster_id} to entry {target_index} (generations {old_generation} and {new_generation})")
+        let Note { cluster_id, target_index, .. } = self;
+        match self.to_end {
+            true => format!("cluster {cluster_id} to the archive's end"),
+            false => format!("cluster {cluster_id} to entry {target_index}"),
+        }
+    }
+
+    /// Whether both are of the same restore. Generations, and where the archive ends, may have changed since.
+    fn is_same(&self, other: &Note) -> bool {
+        let target = |note: &Note| (!note.to_end).then_some(note.target_index);
+        (self.format, &self.cluster_id, target(self)) == (other.format, &other.cluster_id, target(other))
     }
 }
 
@@ -126,8 +147,8 @@ pub(super) struct Work {
     into: PathBuf,
     folder: PathBuf,
     note: Note,
-    /// Whether an earlier run began it.
-    pub resumed: bool,
+    /// What of an earlier run is gone on with, in words.
+    pub resumed: Option<&'static str>,
     _lock: File,
 }
 
@@ -147,23 +168,41 @@ impl Work {
             Err(TryLockError::WouldBlock) => return Err(WorkError::InUse(shown())),
             Err(TryLockError::Error(error)) => return Err(at(&path)(error)),
         }
-        let asked = Note::of(plan);
-        let note = match unfinished {
-            false => asked,
-            true => {
-                let path = folder.join(NOTE);
-                let text = fs::read(&path).map_err(at(&path))?;
-                let found: Note = serde_json::from_slice(&text).map_err(|error| at(&path)(error.into()))?;
-                if (Note { merging: None, ..found.clone() }) != asked {
-                    let (found, asked) = (found.words(), asked.words());
-                    return Err(WorkError::Other { directory: shown(), found, asked });
-                }
-                found
-            }
-        };
-        let work = Work { into: into.to_owned(), folder, note, resumed: unfinished, _lock: lock };
+        let mut work = Work { into: into.to_owned(), folder, note: Note::of(plan), resumed: None, _lock: lock };
+        if unfinished {
+            let path = work.path(NOTE);
+            let text = fs::read(&path).map_err(at(&path))?;
+            let found: Note = serde_json::from_slice(&text).map_err(|error| at(&path)(error.into()))?;
+            work.resume(found, &end_of(plan))?;
+        }
         work.write_note()?;
         Ok(work)
+    }
+
+    /// Takes over what an earlier run left.
+    fn resume(&mut self, found: Note, end: &Merging) -> Result<(), WorkError> {
+        if !found.is_same(&self.note) {
+            let (directory, found, asked) = (self.into.display().to_string(), found.words(), self.note.words());
+            return Err(WorkError::Other { directory, found, asked });
+        }
+        if found.new_generation == self.note.new_generation && found.old_generation == self.note.old_generation {
+            self.note.merging = found.merging.filter(|merging| merging == end);
+            self.resumed = Some("going on with an unfinished restore");
+            return Ok(());
+        }
+        // The newest base is another: only what lies there by its hash, and the state at the moment, stay.
+        let keeps_old = found.old_generation == self.note.old_generation;
+        for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
+            let path = entry.map_err(at(&self.folder))?.path();
+            let keeps = |name: &std::ffi::OsStr| {
+                name == NOTE || name == "lock" || name == "files" || (keeps_old && name == "old")
+            };
+            if !path.file_name().is_some_and(keeps) {
+                remove(&path)?;
+            }
+        }
+        self.resumed = Some("the archive has a newer base by now: beginning with that");
+        sync(&self.folder)
     }
 
     fn write_note(&self) -> Result<(), WorkError> {

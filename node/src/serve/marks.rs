@@ -159,6 +159,10 @@ impl MarkSink for MarkStore {
     fn own_mark(&self) -> Bytes {
         self.own.get().map(|log| log.mark().encode().into()).unwrap_or_default()
     }
+
+    fn opened_mark(&self) -> Bytes {
+        self.own.get().map(|log| log.opened().encode().into()).unwrap_or_default()
+    }
 }
 
 /// Saves the marks each second, for ever.

@@ -98,14 +98,22 @@ where
         Ok(Some(append))
     }
 
+    /// Whether the log has lost what a peer keeps a mark of: one of since it was opened, or of before.
+    fn has_lost(&self, kept: &[u8]) -> Result<bool, Status> {
+        let lacks = |own: &[u8]| {
+            has_lost(own, kept).map_err(|error| Status::invalid_argument(format!("the kept mark: {error}")))
+        };
+        let marks = &self.parts.marks;
+        Ok(lacks(&marks.own_mark())? && lacks(&marks.opened_mark())?)
+    }
+
     fn admit(&self, mut message: v1::AppendRequest) -> Result<Append, Status> {
         let from = message.from;
         let envelope = Envelope { from, to: message.to, cluster_id: message.cluster_id.clone() };
         let call = if message.entries.is_empty() { Call::Heartbeat } else { Call::Append };
         self.parts.check(call, &self.caller, Some(&envelope))?;
         let kept = std::mem::take(&mut message.kept_mark);
-        let unreadable = |error| Status::invalid_argument(format!("the kept mark: {error}"));
-        if !kept.is_empty() && has_lost(&self.parts.marks.own_mark(), &kept).map_err(unreadable)? {
+        if !kept.is_empty() && self.has_lost(&kept)? {
             tracing::error!(
                 from,
                 "a peer keeps a mark that this node's log does not reach: it has lost what it once held"

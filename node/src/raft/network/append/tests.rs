@@ -115,6 +115,9 @@ impl MarkSink for Told {
     fn own_mark(&self) -> Bytes {
         Bytes::from_static(b"mark")
     }
+    fn opened_mark(&self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 struct Meeting {

@@ -75,10 +75,11 @@ impl PeerChannels for Channels {
     }
 }
 
-/// Marks that were told, and an own one that tests set.
+/// Marks that were told, and own ones that tests set.
 pub(super) struct Marks {
     pub(super) kept: Mutex<BTreeMap<NodeId, Bytes>>,
     pub(super) own: Mutex<Bytes>,
+    pub(super) opened: Mutex<Bytes>,
 }
 
 impl MarkSink for Marks {
@@ -92,6 +93,10 @@ impl MarkSink for Marks {
 
     fn own_mark(&self) -> Bytes {
         self.own.lock().unwrap().clone()
+    }
+
+    fn opened_mark(&self) -> Bytes {
+        self.opened.lock().unwrap().clone()
     }
 }
 
@@ -182,7 +187,7 @@ impl Node {
         };
         let cluster_id = ClusterId(CLUSTER_ID);
         let channels = Channels::of(&format!("n{id}/voter"));
-        let marks = Arc::new(Marks { kept: Mutex::default(), own: Mutex::new(mark(id)) });
+        let marks = Arc::new(Marks { kept: Mutex::default(), own: Mutex::new(mark(id)), opened: Mutex::default() });
         let (transfers, hashes) = (Arc::new(Transfers::default()), Arc::new(FileHashes::default()));
         let factory = NetworkFactory::new(
             id,

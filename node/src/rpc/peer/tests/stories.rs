@@ -192,6 +192,20 @@ async fn a_lost_log_is_noticed_and_takes_no_part_any_more() {
     assert!(nodes[1].commands().len() < 3);
 }
 
+/// After a power cut the file of the marks is up to a second older than the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_held_what_was_promised_when_it_was_opened_lost_nothing() {
+    let nodes = three().await;
+    let last = nodes[0].write("before").await;
+    nodes[1].applied(last).await;
+    nodes[0].marks.kept.lock().unwrap().insert(2, mark(9));
+    *nodes[1].marks.opened.lock().unwrap() = mark(9);
+    *nodes[1].marks.own.lock().unwrap() = mark(1);
+    let last = nodes[0].write("after").await;
+    nodes[1].applied(last).await;
+    assert_eq!(*nodes[1].gate.standing().borrow(), Standing::Open);
+}
+
 fn client(agent: &str, member: &Member) -> PeerClient<Channel> {
     PeerClient::new(Channels::of(agent).channel(member, Lane::Control).unwrap())
 }
