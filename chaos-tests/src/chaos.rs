@@ -130,9 +130,14 @@ impl Plan {
         self.length.as_secs() * self.floor_each_second
     }
 
+    /// Faults that must hit.
+    fn faults(&self) -> u32 {
+        let slots = 1_000 * self.length.as_secs() / (self.hold_ms.1 + 3_000);
+        u32::try_from(slots / 2).unwrap_or(u32::MAX)
+    }
+
     fn header(&self, cluster: &Cluster) -> Header {
         let seconds = self.length.as_secs();
-        let slots = 1_000 * seconds / (self.hold_ms.1 + 3_000);
         Header {
             format: FORMAT,
             run: "chaos".into(),
@@ -144,7 +149,7 @@ impl Plan {
             backups: cluster.backups().to_vec(),
             floors: Floors {
                 operations: self.operations(),
-                faults: slots / 2,
+                faults: u64::from(self.faults()),
                 writes: seconds * 4,
                 reads: seconds * 2,
                 revocations: seconds / 6,
@@ -243,7 +248,7 @@ impl Run {
         self.wait_for_writes().await?;
         for slot in Slots::new(plan.seed, &plan.kinds, plan.hold_ms) {
             let now = Instant::now();
-            let enough = self.shared.answered() >= plan.operations() && self.slot >= plan.slots();
+            let enough = self.shared.answered() >= plan.operations() && self.slot >= plan.slots().max(plan.faults());
             if now >= end && (enough || now >= end + plan.length) {
                 break;
             }

@@ -8,8 +8,8 @@
 //! - `wrong-bytes`: every read brings the bytes and the version that were written.
 //! - `written-twice`: one request or one document id has one record and one version, and no list has
 //!   either twice.
-//! - `appeared`: no list and no read has a record that no write is known to have made; what was told
-//!   to be absent stays absent.
+//! - `appeared`: no list and no read has a record that no write is known to have made, nor one in doubt, which is
+//!   `incomplete`, may have made; what was told to be absent stays absent.
 //! - `read-after-revocation`: no read that was called after a revocation was acknowledged, and
 //!   returned before a following grant was called, succeeded; nor was any decided, by its log
 //!   position, after a revocation without a grant in between.
