@@ -119,6 +119,8 @@ pub enum Reason {
     Unavailable,
     /// The nodes that answer have no leader: the cluster has no majority.
     NoLeader,
+    /// The node was removed from the cluster: its members have to be asked.
+    Removed,
     /// After a recovery the cluster does not serve this yet: recovery staff opens it step by step.
     NotOpened,
     /// More is asked of the cluster than it takes.
@@ -281,7 +283,7 @@ impl Failure {
 
     /// Whether it is the node that cannot, so that later calls had better begin at another.
     pub fn is_of_this_node(&self) -> bool {
-        matches!(&self.fault, Fault::Later(later) if matches!(later.reason, Reason::Unavailable | Reason::NoLeader | Reason::Clock))
+        matches!(&self.fault, Fault::Later(later) if matches!(later.reason, Reason::Unavailable | Reason::NoLeader | Reason::Clock | Reason::Removed))
     }
 
     pub fn invalid(invalid: Invalid) -> Self {
@@ -334,6 +336,7 @@ fn from_detail(detail: v1::ErrorDetail, message: &str) -> Failure {
         "overloaded" => Failure::later(Reason::Overloaded, message, Again::Soon),
         "unavailable" | "unknown-outcome" => Failure::later(Reason::Unavailable, message, Again::Soon),
         "no-leader" => Failure::later(Reason::NoLeader, message, Again::Soon),
+        "removed" => Failure::later(Reason::Removed, message, Again::Elsewhere),
         // People have to open it; the nodes all tell the same.
         "not-opened" => Failure::later(Reason::NotOpened, message, Again::Never),
         "low-space" => Failure::later(Reason::LowSpace, message, Again::Elsewhere),
@@ -414,6 +417,7 @@ pub(crate) mod tests {
             ("unavailable", 2, 1, "Later", Again::Soon, false),
             ("unavailable", 2, 3, "Later", Again::Soon, true),
             ("unknown-outcome", 2, 0, "Later", Again::Soon, true),
+            ("removed", 2, 1, "Later", Again::Elsewhere, false),
             ("not-opened", 2, 1, "Later", Again::Never, false),
             ("low-space", 2, 1, "Later", Again::Elsewhere, false),
             ("clock", 2, 1, "Later", Again::Elsewhere, false),

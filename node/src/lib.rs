@@ -30,6 +30,7 @@ pub mod raft;
 pub mod random;
 pub mod reach;
 pub mod recovery;
+pub mod removed;
 pub mod restore;
 pub mod rpc;
 pub mod samples;

@@ -3,6 +3,8 @@
 
 use kura_cluster::consent::Denial;
 
+use crate::clock::in_japan;
+
 /// Why nothing (or nothing more) was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
@@ -74,6 +76,16 @@ pub enum GatewayError {
     Unavailable {
         /// What is known.
         why: String,
+    },
+    /// This node was removed from the cluster and goes on running; nothing was committed.
+    #[error(
+        "{name} is not a member of this cluster any more, as it knows since {}: what it has is old", in_japan(*.since_ms)
+    )]
+    Removed {
+        /// Its name.
+        name: String,
+        /// Since when it knows, in milliseconds since 1970.
+        since_ms: u64,
     },
     /// After a recovery, not served to applications yet; nothing was committed.
     #[error("{why}")]

@@ -73,6 +73,7 @@ pub use caller::Caller;
 pub use error::GatewayError;
 
 use crate::clock::NOT_COMPARED;
+use crate::removed::Removed;
 use crate::state::StateStore;
 use crate::vault::Vault;
 
@@ -106,6 +107,7 @@ pub struct Gateway {
     draining: AtomicBool,
     lost: AtomicBool,
     stands_back: AtomicBool,
+    removed: Mutex<Option<Removed>>,
     /// Why there are no keys yet, for callers.
     pub sealed_because: std::sync::OnceLock<&'static str>,
     served: service::Served,
@@ -141,6 +143,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             stands_back: AtomicBool::new(false),
+            removed: Mutex::default(),
             sealed_because: std::sync::OnceLock::new(),
             served: service::Served::default(),
             rows: rows::RowCache::default(),
@@ -177,6 +180,24 @@ impl Gateway {
     /// Takes no calls while this node's files are damaged and another voter can take them.
     pub fn stand_back(&self, does: bool) {
         self.stands_back.store(does, Ordering::Relaxed);
+    }
+
+    /// That this node is no member any more, if it knows so.
+    pub fn removed(&self) -> Option<Removed> {
+        *self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It was removed, or is a member again.
+    pub fn set_removed(&self, removed: Option<Removed>) {
+        *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = removed;
+    }
+
+    /// Refuses what only a member may answer.
+    pub fn check_member(&self) -> Result<(), GatewayError> {
+        match self.removed() {
+            None => Ok(()),
+            Some(Removed { since_ms, .. }) => Err(GatewayError::Removed { name: self.name.clone(), since_ms }),
+        }
     }
 
     /// Forgets what was opened of participants who are erased.

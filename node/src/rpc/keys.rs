@@ -21,7 +21,7 @@ pub struct KeysService(pub Arc<Node>);
 
 impl KeysService {
     fn caller<T>(&self, call: Call, request: &Request<T>) -> Result<Caller, Status> {
-        Caller::parse(admit(&self.0.tls, call, request)?, None).map_err(Status::from)
+        Caller::parse(admit(&self.0.tls, &self.0.gateway, call, request)?, None).map_err(Status::from)
     }
 }
 
@@ -32,7 +32,7 @@ fn broken(error: impl std::fmt::Display) -> Status {
 #[tonic::async_trait]
 impl Keys for KeysService {
     async fn key_status(&self, request: Request<v1::KeyStatusRequest>) -> Result<Response<v1::KeyStatusReply>, Status> {
-        admit(&self.0.tls, Call::KeyStatus, &request)?;
+        admit(&self.0.tls, &self.0.gateway, Call::KeyStatus, &request)?;
         Ok(Response::new(tokio::task::block_in_place(|| status(&self.0))?))
     }
 
@@ -40,7 +40,7 @@ impl Keys for KeysService {
         &self,
         request: Request<v1::SubmitShareRequest>,
     ) -> Result<Response<v1::SubmitShareReply>, Status> {
-        let holder = admit(&self.0.tls, Call::SubmitShare, &request)?;
+        let holder = admit(&self.0.tls, &self.0.gateway, Call::SubmitShare, &request)?;
         let node = &self.0;
         let share = request.into_inner().share;
         let submitted = node.custody.submit(&share, &holder.name, &node.store.database());

@@ -49,7 +49,7 @@ pub struct Services {
 impl Services {
     /// Checks certificate and role of a call.
     pub fn admit<T>(&self, call: role::Call, request: &Request<T>) -> Result<Arc<Identity>, Status> {
-        admit(&self.tls, call, request)
+        admit(&self.tls, &self.gateway, call, request)
     }
 
     /// Checks certificate and role of a call, and parses the actor that it states.
@@ -64,8 +64,14 @@ impl Services {
     }
 }
 
-/// Checks that the certificate of a connection may make a call now.
-pub fn admit<T>(tls: &ReloadingTls, call: role::Call, request: &Request<T>) -> Result<Arc<Identity>, Status> {
+/// Checks that the certificate of a connection may make a call now, and that this node is still a member: one that was
+/// removed tells its status, and nothing else.
+pub fn admit<T>(
+    tls: &ReloadingTls,
+    gateway: &Gateway,
+    call: role::Call,
+    request: &Request<T>,
+) -> Result<Arc<Identity>, Status> {
     let peer = request.extensions().get::<PeerInfo>();
     let identity = peer.map(|peer| peer.identity.clone()).ok_or(GatewayError::Certificate { why: "none was shown" })?;
     if tls.is_revoked(&identity.serial) {
@@ -79,6 +85,9 @@ pub fn admit<T>(tls: &ReloadingTls, call: role::Call, request: &Request<T>) -> R
     if !call.allows(identity.role) {
         tls.refusals().note(&identity, Why::Role);
         return Err(GatewayError::Role { role: identity.role.to_string(), takes: call.roles() }.into());
+    }
+    if call != role::Call::Status {
+        gateway.check_member()?;
     }
     Ok(identity)
 }

@@ -44,14 +44,14 @@ impl OperationsService {
     fn caller<T>(&self, call: Call, request: &Request<T>) -> Result<Caller, Status> {
         let identity = match request.metadata().get(ON_BEHALF).and_then(|name| name.to_str().ok()) {
             Some(operator) => self.forwarded_by_a_voter(request, operator)?,
-            None => admit(&self.0.tls, call, request)?,
+            None => admit(&self.0.tls, &self.0.gateway, call, request)?,
         };
         Caller::parse(identity, None).map_err(Status::from)
     }
 
     /// A call that a current voter has admitted and forwards: the operator is who it says.
     fn forwarded_by_a_voter<T>(&self, request: &Request<T>, operator: &str) -> Result<Arc<Identity>, Status> {
-        let voter = admit(&self.0.tls, Call::Forward, request)?;
+        let voter = admit(&self.0.tls, &self.0.gateway, Call::Forward, request)?;
         let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
         let membership = membership.membership();
         let is_member = membership
@@ -85,7 +85,7 @@ impl OperationsService {
     async fn approved(&self, name: &str) -> Result<(NodeId, Member), Status> {
         let row = self.0.gateway.approved_member(name).map_err(Status::from)?;
         let row = row.ok_or_else(|| {
-            Status::failed_precondition(format!("{name} is not (fully) approved: `kura member approve` first"))
+            Status::not_found(format!("{name} is not an approved member, or lacks one of the approvals that it needs"))
         })?;
         let role = if row.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
         let key_sha256 = row.key_sha256[..].try_into().unwrap_or_default();
@@ -240,7 +240,7 @@ impl Operations for OperationsService {
     type SalvageStream = ReceiverStream<Result<v1::SalvageReply, Status>>;
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
-        admit(&self.0.tls, Call::Status, &request)?;
+        admit(&self.0.tls, &self.0.gateway, Call::Status, &request)?;
         Ok(Response::new(status::status(&self.0).await))
     }
 
@@ -248,7 +248,7 @@ impl Operations for OperationsService {
         &self,
         request: Request<v1::ApproveMemberRequest>,
     ) -> Result<Response<v1::ApproveMemberReply>, Status> {
-        let identity = admit(&self.0.tls, Call::ApproveMember, &request)?;
+        let identity = admit(&self.0.tls, &self.0.gateway, Call::ApproveMember, &request)?;
         let caller = Caller::parse(identity, None)?;
         Ok(Response::new(self.0.gateway.approve_member(&caller, request.into_inner()).await?))
     }
@@ -333,7 +333,7 @@ impl Operations for OperationsService {
         &self,
         request: Request<tonic::Streaming<v1::SalvageRequest>>,
     ) -> Result<Response<Self::SalvageStream>, Status> {
-        let identity = admit(&self.0.tls, Call::Salvage, &request)?;
+        let identity = admit(&self.0.tls, &self.0.gateway, Call::Salvage, &request)?;
         if self.leader()?.is_some() {
             let why = "this node does not lead, and a salvage is the leader's to serve: ask the others".into();
             return Err(GatewayError::Unavailable { why }.into());
@@ -346,7 +346,7 @@ impl Operations for OperationsService {
         &self,
         request: Request<v1::ScrubMemberRequest>,
     ) -> Result<Response<v1::ScrubMemberReply>, Status> {
-        admit(&self.0.tls, Call::ChangeMembership, &request)?;
+        admit(&self.0.tls, &self.0.gateway, Call::ChangeMembership, &request)?;
         if request.get_ref().name != self.0.config.name {
             let why = format!("this is {}, not the member that was named", self.0.config.name);
             return Err(GatewayError::invalid("name", why).into());

@@ -83,6 +83,10 @@ impl From<GatewayError> for Status {
                 detail.retry = SAME_REQUEST;
                 (Code::Unavailable, "unavailable", text)
             }
+            GatewayError::Removed { .. } => {
+                detail.retry = SAME_REQUEST;
+                (Code::Unavailable, "removed", text)
+            }
             GatewayError::NotOpened { .. } => {
                 detail.retry = SAME_REQUEST;
                 (Code::Unavailable, "not-opened", text)

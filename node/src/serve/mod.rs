@@ -20,6 +20,7 @@ pub mod majority;
 pub mod marks;
 mod openings;
 pub mod peers;
+pub mod removed;
 mod retention;
 mod rewrap;
 pub mod rotation;
@@ -212,6 +213,8 @@ pub struct Node {
     pub custody: Arc<Custody>,
     /// Why this node is left behind by the cluster, once it was shown that.
     pub fenced: tokio::sync::watch::Sender<Option<String>>,
+    /// Whether it was seen among the members.
+    pub was_member: removed::WasMember,
     /// What it was seeded with, as long as nobody has borne that out.
     pub seed: tokio::sync::watch::Sender<Option<Seed>>,
     /// Checks of its own files.
@@ -298,6 +301,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     if let Some(words) = seed.as_ref().and_then(|seed| seed.refused.clone()) {
         return Err(ServeError::Seed(words));
     }
+    let left = crate::removed::Removed::read(&config.data);
+    let left = left.map_err(|source| ServeError::Io { what: "the note of being removed", source })?;
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
     let signatures = config.signatures.ca.as_deref().map(Checker::load).transpose()?.unwrap_or_default();
@@ -339,6 +344,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let reach = Arc::new(Reach::default());
     let gateway = Gateway::new(config.name.clone(), store.clone(), vault, proposer, space.clone(), reach);
     let gateway = Arc::new(gateway.checking(signatures));
+    gateway.set_removed(left);
     let incoming = config.data.join("snapshots").join("incoming");
     let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
         .map(Arc::new)
@@ -355,6 +361,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         custody,
         rotating: tokio::sync::Mutex::new(()),
         fenced: tokio::sync::watch::Sender::default(),
+        was_member: removed::WasMember::default(),
         config,
         identity,
         raft: raft.clone(),

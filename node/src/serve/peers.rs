@@ -14,7 +14,7 @@ use kura_proto::v1::peer_client::PeerClient;
 use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 
-use super::{Node, fence, majority};
+use super::{Node, fence, majority, removed};
 use crate::gateway::denials::COUNT_INTERVAL;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
 use crate::raft::channels::{Lane, PeerChannels};
@@ -130,7 +130,8 @@ pub fn others(node: &Node) -> Vec<(NodeId, Member)> {
     others_in(node, &node.raft.metrics().borrow_watched().membership_config.clone())
 }
 
-fn others_in(node: &Node, stored: &StoredMembership) -> Vec<(NodeId, Member)> {
+/// The same, in a membership.
+pub fn others_in(node: &Node, stored: &StoredMembership) -> Vec<(NodeId, Member)> {
     let members = stored.membership().nodes().filter(|(id, _)| **id != node.id());
     members.map(|(id, member)| (*id, member.clone())).collect()
 }
@@ -160,6 +161,7 @@ pub async fn follow(node: Arc<Node>) {
         let all = members.iter().chain(&newcomers);
         node.channels.learn(all.clone().map(|(_, member)| member));
         join_all(all.map(|(id, member)| hello(&node, *id, member))).await;
+        removed::look(&node);
         judge_clock(&node, &members);
         majority::note(&node);
         if node.gateway.clock_is_off()

@@ -1,6 +1,7 @@
 //! The status: the cluster as one node sees it, asked at this moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -13,19 +14,29 @@ use crate::clock;
 use crate::custody::Known;
 use crate::gateway::service;
 use crate::heads::Agreement;
-use crate::raft::types::{Member, MemberRole, NodeId, RaftMetrics};
+use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
 use crate::serve::peers::Heard;
+use crate::serve::removed::newest_membership;
 use crate::serve::{Node, archive_check, heads, lag, majority, peers};
 
 const EQUAL: u32 = 1;
 const DIFFERENT: u32 = 2;
 const UNKNOWN: u32 = 3;
 
+/// What is to be done with a node that was removed.
+const REMOVED: &str = "Stop it, and delete its data directory; or join it anew under another name";
+
 /// The cluster as this node sees it: members are asked at this moment, and who does not answer is
 /// unknown, not as it was.
 pub async fn status(node: &Node) -> v1::StatusReply {
     let metrics = node.raft.metrics().borrow_watched().clone();
-    let others = peers::others(node);
+    let removed = node.gateway.removed();
+    // Of a node that was removed only others know the members.
+    let membership = match removed {
+        Some(_) => Arc::new(newest_membership(node)),
+        None => metrics.membership_config.clone(),
+    };
+    let others = peers::others_in(node, &membership);
     let answers =
         join_all(others.iter().map(|(id, member)| async move { (*id, peers::hello(node, *id, member).await.ok()) }))
             .await;
@@ -34,7 +45,7 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     let leader = majority::leader_among(&replies, majority::believed(node));
     let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
     let agreements = heads::agreements(node);
-    let members = metrics.membership_config.membership().nodes().map(|(id, member)| {
+    let members = membership.membership().nodes().map(|(id, member)| {
         let reply = replies.get(id).and_then(Option::as_ref);
         let status = member_status(*id, member, leader, last, reply);
         let status = with_last_word(status, node.peers.heard(*id));
@@ -48,6 +59,9 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     alarms.extend(lag::alarms(&node.config.alarm, &replication_point, &archive_point));
     let check = archive_point.check.as_ref().and_then(archive_check::alarm);
     alarms.extend(check.map(|words| format!("{}: {words}", archive_point.member)));
+    if let Err(error) = node.gateway.check_member() {
+        alarms.push(format!("{error}. {REMOVED}"));
+    }
     alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
     let began = node.store.database().cluster_row().ok().flatten().and_then(|mut row| row.timelines.pop());
     let began = began.unwrap_or_default();
@@ -64,7 +78,8 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         committed_index: metrics.local_committed.map_or(0, |id| id.index),
         replication_point: Some(replication_point),
         archive_point: Some(archive_point),
-        drill: Some(drill(&metrics, &replies)),
+        drill: Some(drill(&membership, &replies)),
+        removed_ms: removed.map_or(0, |removed| removed.since_ms),
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
         alarms,
@@ -159,12 +174,11 @@ fn with_agreement(status: v1::MemberStatus, agreement: &Agreement) -> v1::Member
 }
 
 /// The newest drill that a member tells of; unknown is unknown.
-fn drill(metrics: &RaftMetrics, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::DrillPoint {
+fn drill(membership: &StoredMembership, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::DrillPoint {
     const KNOWN: u32 = 1;
     const NOT_KNOWN: u32 = 2;
     const NONE: u32 = 3;
-    let membership = metrics.membership_config.membership();
-    let told = membership.nodes().map(|(id, member)| (replies.get(id).and_then(Option::as_ref), member));
+    let told = membership.membership().nodes().map(|(id, member)| (replies.get(id).and_then(Option::as_ref), member));
     let told: Vec<(Option<&v1::HelloReply>, &Member)> = told.collect();
     let newest = told
         .iter()
