@@ -120,10 +120,24 @@ impl NodeIdentity {
         data.join(FILE).exists()
     }
 
+    /// Where it lies.
+    pub fn path(data: &Path) -> PathBuf {
+        data.join(FILE)
+    }
+
+    /// Makes a data directory, which only its owner may open.
+    pub fn make_directory(data: &Path) -> Result<(), IdentityFileError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+        made.and_then(|()| keep_private(data))
+            .map_err(|source| IdentityFileError::File { path: data.to_owned(), source })
+    }
+
     /// Writes the identity of a new member, making the data directory.
     pub fn write(&self, data: &Path) -> Result<(), IdentityFileError> {
         use std::io::Write;
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        use std::os::unix::fs::OpenOptionsExt;
+        NodeIdentity::make_directory(data)?;
         let path = data.join(FILE);
         let message = IdentityMessage {
             format: FORMAT,
@@ -136,8 +150,6 @@ impl NodeIdentity {
             membership: codec::encode_stored_membership(&self.membership),
         };
         let write = || {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
-            keep_private(data)?;
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&message.encode_to_vec())?;
             file.sync_all()?;

@@ -2,7 +2,7 @@
 //!
 //! Draws the root key and the cluster's keys, starts a Raft of one voter without a network, and commits
 //! one command as the actor `cluster`: the cluster's own row, the keyring, the first member, and the
-//! journal entry that tells of it.
+//! journal entry that tells of it. The directory's identity comes last: with it the directory is a member's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kura_client::tls::{ClientTls, TlsFileError};
 use kura_cluster::apply::Summary;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::Basis;
@@ -36,7 +37,7 @@ use crate::raft::types::{CommandBytes, Member, MemberRole, NodeId, StoredMembers
 use crate::random::{self, Nonces};
 use crate::snapshot::{FileHashes, Transfers};
 use crate::state::{DatabaseError, StateMachine};
-use crate::vault::{VaultError, write_root_key};
+use crate::vault::{VaultError, remove_if_there, write_root_key};
 
 const FIRST_RAFT_ID: NodeId = 1;
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,6 +77,23 @@ pub enum InitError {
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// Certificate, key or authorities cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// A root key is there already.
+    #[error("root_key: {path} is there already, and would be another cluster's")]
+    RootKeyThere {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The data directory has parts of a member, and nothing that says whose.
+    #[error("{data} has parts of a cluster that was not made to its end ({parts})")]
+    Cut {
+        /// The data directory.
+        data: PathBuf,
+        /// Which, by their names.
+        parts: String,
     },
     /// See [`RecoveryAuthorityError`].
     #[error(transparent)]
@@ -118,7 +136,11 @@ pub fn own_identity(path: &Path, name: &str) -> Result<Identity, InitError> {
     }
 }
 
-/// Makes a cluster of one voter in the configured data directory.
+/// Makes a cluster of one voter in the configured data directory. Everything is checked first; a run that fails leaves
+/// nothing behind, one that is killed what the next one names.
+///
+/// # Errors
+/// [`InitError`].
 pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitReport, InitError> {
     let Some(RootKeyConfig::File(root_file)) = config.root_key.clone() else { return Err(InitError::NoRootKey) };
     let certificate = own_identity(&config.tls.certificate, &config.name)?;
@@ -126,6 +148,8 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         let why = format!("has the role {}, the first member must be a voter", certificate.role);
         return Err(InitError::Certificate { path: config.tls.certificate.clone(), why });
     }
+    ClientTls::load(config.tls_files())?;
+    nothing_there(&config.data, &root_file)?;
     let recovery = NewRecovery::draw(&options.cluster_name)?;
     let identity = NodeIdentity {
         cluster_id: ClusterId(random::id()),
@@ -136,12 +160,56 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         recovery_public_key: recovery_public_key(&recovery.keys.timelines),
         membership: StoredMembership::default(),
     };
-    identity.write(&config.data)?;
-    let recovery_ca = write_recovery_ca(&config.data, &recovery.certificate)?;
     let root = random::key();
     write_root_key(&root_file, &root)?;
+    match make(config, &identity, &certificate, &recovery, &root).await {
+        Ok(recovery_ca) => {
+            let root_check_value = root.check_value().iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value, recovery_ca })
+        }
+        Err(error) => {
+            // What is left is named by the next run, which goes by what it finds.
+            let _ = remove_if_there(&NodeIdentity::path(&config.data));
+            let _ = remove_if_there(&root_file);
+            for part in PARTS {
+                let path = config.data.join(part);
+                let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { remove_if_there(&path) };
+            }
+            Err(error)
+        }
+    }
+}
 
-    let log = LogStore::open(&config.data.join("log"), log_identity(&identity), &[])?;
+/// What [`init`] makes in a data directory before the identity.
+const PARTS: [&str; 4] = ["log", "state", "snapshots", RECOVERY_CA_FILE];
+
+/// Refuses a data directory that is somebody's, or that a run which was cut has left, and a root key that is there.
+fn nothing_there(data: &Path, root_file: &Path) -> Result<(), InitError> {
+    if NodeIdentity::exists(data) {
+        return Err(IdentityFileError::Exists { path: NodeIdentity::path(data) }.into());
+    }
+    let parts: Vec<&str> = PARTS.into_iter().filter(|part| data.join(part).symlink_metadata().is_ok()).collect();
+    if !parts.is_empty() {
+        return Err(InitError::Cut { data: data.to_owned(), parts: parts.join(", ") });
+    }
+    match root_file.symlink_metadata() {
+        Ok(_) => Err(InitError::RootKeyThere { path: root_file.to_owned() }),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Makes log, state and, last, the identity: with it the directory is a member's. Answers where the recovery CA's
+/// certificate lies.
+async fn make(
+    config: &NodeConfig,
+    identity: &NodeIdentity,
+    certificate: &Identity,
+    recovery: &NewRecovery,
+    root: &Key,
+) -> Result<PathBuf, InitError> {
+    NodeIdentity::make_directory(&config.data)?;
+    let recovery_ca = write_recovery_ca(&config.data, &recovery.certificate)?;
+    let log = LogStore::open(&config.data.join("log"), log_identity(identity), &[])?;
     let machine = StateMachine::open(&config.data, identity.trust(), log.watch().synced())?;
     let store = machine.store();
     let network = NetworkFactory::new(
@@ -169,7 +237,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
         .await
         .map_err(|e| failed(&e))?;
 
-    let command = first_command(&identity, &root, &recovery, &member);
+    let command = first_command(identity, root, recovery, &member);
     let response = raft.client_write(CommandBytes(command.encode_to_vec().into())).await.map_err(|e| failed(&e))?;
     match response.data.0 {
         Some(Outcome::Committed(_)) => {}
@@ -177,8 +245,8 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
     }
     raft.shutdown().await.map_err(|e| failed(&e))?;
     store.database().flush()?;
-    let root_check_value = root.check_value().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value, recovery_ca })
+    identity.write(&config.data)?;
+    Ok(recovery_ca)
 }
 
 /// The keys of a recovery and its CA's certificate, as a new cluster gets them.

@@ -91,12 +91,16 @@ pub enum AuthorityError {
         days_left: i64,
     },
     /// The request states another role, name or cluster than approved.
-    #[error("the request {path} states another {attribute} than was approved")]
+    #[error("the request {path} states the {attribute} {stated}, and not {given}")]
     SubjectDiffers {
         /// The request.
         path: PathBuf,
         /// `role`, `name` or `cluster`.
         attribute: &'static str,
+        /// What it states.
+        stated: String,
+        /// What was approved.
+        given: String,
     },
     /// The request asks for an alternative name that was not approved.
     #[error(
@@ -295,15 +299,16 @@ impl Authority {
     /// [`AuthorityError`].
     pub fn issue(&self, request: &Path, approval: &Approval, now: OffsetDateTime) -> Result<Issued, AuthorityError> {
         let parsed = ParsedRequest::read(request)?;
-        let differs = |attribute| AuthorityError::SubjectDiffers { path: request.to_path_buf(), attribute };
-        if parsed.stated.role.is_some_and(|role| role != approval.role) {
-            return Err(differs("role"));
-        }
-        if parsed.stated.name.as_ref().is_some_and(|name| *name != approval.name) {
-            return Err(differs("name"));
-        }
-        if parsed.stated.cluster.is_some() && parsed.stated.cluster != self.cluster {
-            return Err(differs("cluster"));
+        let stated = &parsed.stated;
+        let pairs = [
+            ("role", stated.role.map(|role| role.to_string()), approval.role.to_string()),
+            ("name", stated.name.clone(), approval.name.clone()),
+            ("cluster", stated.cluster.clone(), self.cluster.clone().unwrap_or_else(|| "none".into())),
+        ];
+        for (attribute, stated, given) in pairs {
+            if let Some(stated) = stated.filter(|stated| *stated != given) {
+                return Err(AuthorityError::SubjectDiffers { path: request.to_path_buf(), attribute, stated, given });
+            }
         }
         let mut names = approval.alternative_names.clone();
         if approval.role.is_node() {
