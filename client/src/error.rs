@@ -87,7 +87,7 @@ macro_rules! error_family {
 }
 
 macro_rules! read_family {
-    ($($name:ident),*) => { $(
+    ($($name:ident |$conflict:ident| $taken:expr),*) => { $(
         impl $name {
             /// The field at fault, if one is.
             pub fn field(&self) -> Option<&str> {
@@ -107,7 +107,7 @@ macro_rules! read_family {
                     Fault::Unfit(unfit) => Self::Unfit(unfit),
                     Fault::Later(later) => Self::Later(later),
                     Fault::Broken(broken) => Self::Broken(broken),
-                    Fault::Conflict(conflict) => Self::Broken(Broken(conflict.to_string())),
+                    Fault::Conflict($conflict) => $taken,
                     Fault::Expired => Self::Broken(Broken("a read cannot expire".into())),
                 }
             }
@@ -269,6 +269,12 @@ error_family!(
 error_family!(
 /// Why an operator's command failed.
 OperationError {
+    /// It contradicts what is there already.
+    #[error("conflict: {conflict}")]
+    Conflict {
+        /// What contradicts what.
+        conflict: Conflict
+    } retry false committed No,
     /// Whether it took effect is not known: look at the status.
     #[error("whether the command took effect is not known ({message})")]
     InDoubt {
@@ -277,7 +283,13 @@ OperationError {
     } retry false committed Unknown,
 });
 
-read_family!(GetError, ListError, OutcomeError, OperationError, JournalError);
+read_family!(
+    GetError | conflict | Self::Broken(Broken(conflict.to_string())),
+    ListError | conflict | Self::Broken(Broken(conflict.to_string())),
+    OutcomeError | conflict | Self::Broken(Broken(conflict.to_string())),
+    OperationError | conflict | Self::Conflict { conflict },
+    JournalError | conflict | Self::Broken(Broken(conflict.to_string()))
+);
 
 impl JournalError {
     /// Whether somebody has to be told at once: the journal is not what it was.

@@ -27,7 +27,9 @@ pub enum IdError {
         digits: bool,
     },
     /// The identifier is not of its length in hexadecimal.
-    #[error("{what}: {digits} hexadecimal digits are needed; given were {length} characters")]
+    #[error(
+        "{what}: {digits} hexadecimal digits are needed, as lists and receipts show them; given were {length} characters"
+    )]
     Hexadecimal {
         /// What was parsed.
         what: &'static str,

@@ -164,6 +164,16 @@ impl List {
     fn request(&self) -> Result<v1::ListRequest, Invalid> {
         limit::outside_id_or_empty("author_facility", &self.author_facility)?;
         limit::page(self.page)?;
+        if self.since.zip(self.until).is_some_and(|(since, until)| since > until) {
+            return Err(Invalid::because("since", "is after until: no day is between them"));
+        }
+        let epoch = Some(Date::from_days(0));
+        if self.since == epoch && self.until == epoch {
+            return Err(Invalid::because(
+                "since",
+                "is 1970-01-01, as until is, which cannot be asked for alone: ask for a day more",
+            ));
+        }
         // 0 and 0 means no bound, so one bound alone needs another that bounds nothing.
         let (since_day, until_day) = match (self.since, self.until) {
             (None, None) => (0, 0),

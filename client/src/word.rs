@@ -20,6 +20,9 @@ pub struct UnknownWord {
     pub known: String,
 }
 
+/// Words that are read wherever they stand, and refused by the cluster today: nobody is offered them.
+const RESERVED: [(&str, &str); 2] = [("record class", "personal"), ("purpose", "secondary")];
+
 macro_rules! vocabulary {
     ($(#[$doc:meta])* $name:ident, $title:literal, { $($(#[$mdoc:meta])* $member:ident = $number:literal, $word:literal;)+ }) => {
         $(#[$doc])*
@@ -49,7 +52,8 @@ macro_rules! vocabulary {
             }
 
             fn unknown(given: String) -> UnknownWord {
-                let known = Self::ALL.iter().map(|m| m.word()).collect::<Vec<_>>().join(", ");
+                let is_offered = |word: &&str| !RESERVED.contains(&($title, *word));
+                let known = Self::ALL.iter().map(|m| m.word()).filter(is_offered).collect::<Vec<_>>().join(", ");
                 UnknownWord { vocabulary: $title, given, known }
             }
         }

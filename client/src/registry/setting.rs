@@ -40,7 +40,7 @@ macro_rules! settings {
                     $(stringify!($name) => match text.parse() {
                         Ok(value) => self.$name = value,
                         Err(_) if stringify!($type) == "bool" => return wrong("true or false"),
-                        Err(_) => return wrong("a whole number"),
+                        Err(_) => return wrong("a whole number, 0 or more"),
                     },)+
                     _ => {
                         let known = Self::NAMES.join(", ");

@@ -140,6 +140,11 @@ impl ArchiveStore {
                 return Err(refused(format!("{scheme}:// is not known here; a directory is, file:// and s3://")));
             }
         };
+        match std::fs::metadata(directory) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(refused("it is a file, not a directory".into())),
+            Err(error) => return Err(refused(error.to_string())),
+        }
         let objects = LocalFileSystem::new_with_prefix(directory).map_err(|error| refused(error.to_string()))?;
         // A generation's folder goes with its last manifest: folders are what is listed.
         let objects = objects.with_fsync(true).with_automatic_cleanup(true);
@@ -219,7 +224,7 @@ impl ArchiveStore {
                 StoreError::Exists { name }
             }
             source if is_remote => StoreError::Failed { name, why: words(&source) },
-            source => StoreError::Failed { name, why: source.to_string() },
+            source => StoreError::Failed { name, why: innermost(&source) },
         }
     }
 
@@ -395,14 +400,17 @@ fn words(error: &object_store::Error) -> String {
     match error {
         object_store::Error::PermissionDenied { .. } => "the storage refuses it to this access key".into(),
         object_store::Error::Unauthenticated { .. } => "the storage does not know this access key".into(),
-        error => {
-            let mut inner: &dyn std::error::Error = error;
-            while let Some(source) = inner.source() {
-                inner = source;
-            }
-            format!("the storage cannot be reached, or broke off: {inner}")
-        }
+        error => format!("the storage cannot be reached, or broke off: {}", innermost(error)),
     }
+}
+
+/// What lies under an error of the library, whose own words name its parts: what the system says.
+fn innermost(error: &object_store::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
 }
 
 /// The text of an element of an answer.

@@ -7,11 +7,10 @@ use clap::Args;
 use kura_client::{
     ActingClient, Actor, Client, Config, Method, Participant, ParticipantNumber, Person, Registrar, User, now_ms,
 };
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
+use super::given;
 use crate::certificates::{Identity, Role};
 
 /// The client configuration.
@@ -30,6 +29,27 @@ impl ClientOption {
                 .next("name one with --client FILE or KURA_CLIENT; `kura dev` writes them to DIR/clients")
         })?;
         Ok(Config::load(path)?)
+    }
+
+    /// Refuses a certificate that is not of a role, before anybody is asked for anything.
+    pub fn must_be(&self, role: Role) -> Result<(), Failure> {
+        let own = self.identity()?.role;
+        match own == role {
+            true => Ok(()),
+            false => Err(Failure::new(
+                Exit::Denied,
+                format!("a certificate of role {own} may not do this: it takes one of role {role}"),
+            )
+            .next("use the client configuration of such a role (--client); nothing was asked")),
+        }
+    }
+
+    /// Who the configuration's certificate is for.
+    fn identity(&self) -> Result<Identity, Failure> {
+        let path = self.config()?.certificate;
+        let der = given::certificate("--client: certificate", &path)?;
+        let wrong = |error| Failure::usage(format!("--client: certificate: {}: {error}", path.display()));
+        Identity::from_der(&der).map_err(wrong)
     }
 
     /// A connection.
@@ -111,15 +131,12 @@ impl ActingOptions {
     /// The cluster goes by the certificate alone: a registrar who is named has to be its holder.
     pub fn check_registrar(&self) -> Result<(), Failure> {
         let Some(name) = &self.as_registrar else { return Ok(()) };
-        let path = self.connection.config()?.certificate;
-        let wrong = |why: String| Failure::usage(format!("{}: {why}", path.display()));
-        let der = CertificateDer::from_pem_file(&path).map_err(|error| wrong(error.to_string()))?;
-        let identity = Identity::from_der(&der).map_err(|error| wrong(error.to_string()))?;
+        let identity = self.connection.identity()?;
         if (identity.role, &identity.name) == (Role::Registrar, name) {
             return Ok(());
         }
         let why = format!("--as-registrar {name}: this certificate is of {} {}", identity.role, identity.name);
-        Err(wrong(why)
+        Err(Failure::usage(why)
             .next("name the registrar in whose client configuration this is (--client), or leave the option out"))
     }
 
@@ -145,12 +162,9 @@ impl ActingOptions {
     }
 }
 
-/// SHA-256 of a certificate's DER, from a PEM or DER file.
+/// SHA-256 of the DER of the certificate that `--credential` names.
 pub(super) fn fingerprint(path: &Path) -> Result<[u8; 32], Failure> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::usage(format!("cannot read the credential {}: {error}", path.display())))?;
-    let der = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
-    Ok(Sha256::digest(&der).into())
+    Ok(Sha256::digest(given::certificate("--credential", path)?).into())
 }
 
 #[cfg(test)]

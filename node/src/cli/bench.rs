@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::Failure;
+use super::files;
 use super::output::Output;
 use crate::bench::{self, Existing, Options, Phase};
 
@@ -76,6 +77,12 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         }
         _ => None,
     };
+    if let Some(input) = &arguments.input {
+        files::readable_folder("--input", input)?;
+    }
+    if let Some(data) = &arguments.data {
+        files::folder("--data", data)?;
+    }
     let phases = match arguments.only.is_empty() {
         true => vec![Phase::Ingest, Phase::Read, Phase::Large],
         false => arguments.only,

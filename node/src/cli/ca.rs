@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::exit::{Exit, Failure, chain, not_made};
+use super::given;
 use super::output::{Output, hexadecimal, moment, note};
 use super::request::{self, ClientRequestArguments};
-use crate::certificates::{Approval, Authority, AuthorityFiles, Identity, Role};
+use crate::certificates::{Approval, Authority, AuthorityError, AuthorityFiles, Identity, Role};
 
 /// The CA's certificate in its folder: also the bundle that nodes and clients need.
 pub const CERTIFICATE_FILE: &str = "ca.pem";
@@ -44,10 +43,10 @@ pub struct CreateArguments {
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
     /// The cluster's name; it goes into every certificate.
-    #[arg(long)]
+    #[arg(long, value_parser = given::cluster)]
     cluster: Option<String>,
     /// Validity in days.
-    #[arg(long, default_value_t = 3650)]
+    #[arg(long, default_value_t = 3650, value_parser = given::valid_days())]
     days: u32,
 }
 
@@ -63,7 +62,7 @@ pub struct SignArguments {
     #[arg(long)]
     role: Role,
     /// Its holder's name.
-    #[arg(long)]
+    #[arg(long, value_parser = given::name)]
     name: String,
     /// A further DNS name or IP address of a node.
     #[arg(long, value_name = "NAME")]
@@ -72,7 +71,7 @@ pub struct SignArguments {
     #[arg(long)]
     accept_names: bool,
     /// Validity in days.
-    #[arg(long, default_value_t = 397)]
+    #[arg(long, default_value_t = 397, value_parser = given::valid_days())]
     days: u32,
     /// Where the certificate goes; an existing file is not overwritten.
     #[arg(long, value_name = "FILE")]
@@ -95,7 +94,7 @@ pub struct RevokeArguments {
     #[arg(long, value_name = "FILE")]
     list: PathBuf,
     /// Days until the list should be renewed.
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = 90, value_parser = given::valid_days())]
     days: u32,
 }
 
@@ -128,10 +127,34 @@ pub fn run(command: Command, output: Output) -> Result<(), Failure> {
     }
 }
 
+/// What a CA refuses: files that cannot be read or made, and what does not fit, are the caller's to mend.
+fn refused(error: &AuthorityError) -> Failure {
+    let words = chain(error);
+    match error {
+        AuthorityError::Sign(_) | AuthorityError::Random(_) => Failure::failed(words),
+        AuthorityError::SubjectDiffers { attribute: "cluster", .. } => Failure::usage(words)
+            .next("have its holder make a request for this cluster (`kura node request --cluster`), or sign it with that cluster's CA"),
+        AuthorityError::SubjectDiffers { attribute, .. } => Failure::usage(words).next(format!(
+            "if the request is the right one, sign it for what it states (--{attribute}); else ask its holder for another"
+        )),
+        AuthorityError::NameNotApproved { name, .. } => Failure::usage(words)
+            .next(format!("if the node has that name, approve it with --also {name}, or all that it asks for with --accept-names")),
+        error => match not_made(error) {
+            Failure { exit: Exit::Failed, message, next } => Failure { exit: Exit::Usage, message, next },
+            failure => failure,
+        },
+    }
+}
+
+fn open(directory: &Path) -> Result<Authority, Failure> {
+    Authority::open(&files(directory)).map_err(|error| {
+        Failure::usage(chain(&error)).of("--directory").next("name the folder that `kura ca create` made")
+    })
+}
+
 fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
     let CreateArguments { directory, cluster, days } = arguments;
-    std::fs::create_dir_all(directory)
-        .map_err(|error| Failure::failed(format!("cannot create {}: {error}", directory.display())))?;
+    super::files::folder("--directory", directory)?;
     let files = files(directory);
     if files.certificate.exists() && files.private_key.exists() {
         let what = format!("there is a CA in {} already; nothing was changed", directory.display());
@@ -139,7 +162,7 @@ fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
             .next("sign with that one (`kura ca sign`), or name another folder for another CA"));
     }
     let authority = Authority::create(&files, cluster.as_deref(), *days, OffsetDateTime::now_utc())
-        .map_err(|error| not_made(&error))?;
+        .map_err(|error| refused(&error).of("--directory"))?;
     let not_after_ms = u64::try_from(authority.not_after()).unwrap_or(0) * 1000;
     let told = serde_json::json!({
         "certificate": files.certificate, "private_key": files.private_key, "not_after_ms": not_after_ms,
@@ -188,7 +211,7 @@ fn another_key(role: Role, name: &str, before: &str) -> String {
 }
 
 fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
-    let authority = Authority::open(&files(&arguments.directory)).map_err(|error| Failure::usage(chain(&error)))?;
+    let authority = open(&arguments.directory)?;
     let approval = Approval {
         role: arguments.role,
         name: arguments.name.clone(),
@@ -196,10 +219,9 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
         accept_requested_names: arguments.accept_names,
         valid_days: arguments.days,
     };
-    let issued = authority
-        .issue(&arguments.request, &approval, OffsetDateTime::now_utc())
-        .map_err(|error| Failure::failed(chain(&error)))?;
-    issued.create_file(&arguments.out).map_err(|error| not_made(&error))?;
+    let issued =
+        authority.issue(&arguments.request, &approval, OffsetDateTime::now_utc()).map_err(|error| refused(&error))?;
+    issued.create_file(&arguments.out).map_err(|error| not_made(&error).of("--out"))?;
     let Identity { role, name, cluster, fingerprint, key_sha256, not_after, serial } = issued.identity;
     let signed = Signed {
         role: role.word(),
@@ -235,13 +257,12 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
 }
 
 fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
-    let authority = Authority::open(&files(&arguments.directory)).map_err(|error| Failure::usage(chain(&error)))?;
+    let authority = open(&arguments.directory)?;
     let mut numbers = Vec::new();
     for path in &arguments.certificate {
-        let der = CertificateDer::from_pem_file(path)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-        let identity =
-            Identity::from_der(&der).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let der = given::certificate("--certificate", path)?;
+        let wrong = |error| Failure::usage(format!("{}: {error}", path.display())).of("--certificate");
+        let identity = Identity::from_der(&der).map_err(wrong)?;
         numbers.push(identity.serial.number);
     }
     for text in &arguments.serial {
@@ -249,14 +270,14 @@ fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
     }
     let revoked = authority
         .update_revocation_list(&arguments.list, &numbers, arguments.days, OffsetDateTime::now_utc())
-        .map_err(|error| Failure::failed(chain(&error)))?;
+        .map_err(|error| refused(&error).of("--list"))?;
     let told = serde_json::json!({ "list": arguments.list, "revoked": revoked });
     let list = arguments.list.display().to_string();
     output.thing(&told, &[("list", list), ("certificates in it", revoked.to_string())])
 }
 
 fn serial(text: &str) -> Result<Vec<u8>, Failure> {
-    let wrong = || Failure::usage("a serial number has 1 to 20 bytes, in hexadecimal");
+    let wrong = || Failure::usage("--serial: a serial number has 1 to 20 bytes, in hexadecimal");
     if text.is_empty() || text.len() > 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(wrong());
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::acting::ActingOptions;
 use super::exit::Failure;
-use super::given::text;
+use super::given::{day_so_far, text};
 use super::number::NumberArgument;
 use super::output::{Output, moment, note, table};
 use super::receipt;
@@ -57,7 +57,7 @@ pub struct ShowArguments {
     /// The participant's number; `-` reads it from standard input.
     number: NumberArgument,
     /// As it was at the beginning of this day in Japan, YYYY-MM-DD.
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day_so_far)]
     as_of: Option<Date>,
     #[command(flatten)]
     acting: ActingOptions,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::Failure;
+use super::files;
 use super::output::Output;
 use crate::demo::{self, Options};
 
@@ -26,5 +27,11 @@ pub struct Arguments {
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { data, input, seed } = arguments;
+    if let Some(input) = &input {
+        files::readable_folder("--input", input)?;
+    }
+    if let Some(data) = &data {
+        files::folder("--data", data)?;
+    }
     demo::run(Options { data, input, seed }, output).await
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, not_made};
+use super::files;
 use super::output::{Output, Progress, note, table};
 use crate::dev::{ClientFile, Cluster, DevError, Options};
 
@@ -60,6 +61,7 @@ impl From<DevError> for Failure {
         };
         let failure = Failure::new(exit, super::chain(&error));
         match &error {
+            DevError::File { .. } => not_made(&error),
             DevError::InUse { .. } => failure
                 .next("end the `kura dev` or `kura demo` that runs there (Ctrl-C), or name another directory (--data)"),
             DevError::Ports { .. } => {
@@ -76,6 +78,7 @@ impl From<DevError> for Failure {
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { data, voters, backups, base_port } = arguments;
+    files::folder("--data", &data)?;
     let cannot = |error| Failure::failed(format!("cannot wait for signals: {error}"));
     let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
     let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;

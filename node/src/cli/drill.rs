@@ -6,12 +6,13 @@ use clap::{Args, Subcommand};
 use kura_cluster::seal::Key;
 
 use super::acting::ClientOption;
-use super::archive::{StorageOption, sha256, witness};
+use super::archive::{StorageOption, witness};
 use super::exit::{Exit, Failure, chain};
+use super::files;
+use super::given::{configuration, sha256};
 use super::output::{Output, Progress, moment, note, table};
 use crate::archive::ArchiveStore;
 use crate::archive::replay::Event;
-use crate::config::NodeConfig;
 use crate::drill::{Scratch, Wanted, run as drill};
 use crate::vault::{VaultError, read_root_key, write_root_key};
 
@@ -112,7 +113,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
     crate::serve::forbid_core_dumps();
     let config = arguments.config.as_ref().ok_or_else(|| Failure::usage("--config is needed"))?;
-    let config = NodeConfig::load(config).map_err(|error| Failure::usage(chain(&error)))?;
+    let config = configuration(config)?;
+    // The report goes there: found out before the rehearsal, not after it.
+    files::readable_folder("--config: data", &config.data)?;
     let key = match &arguments.drill_key {
         None => None,
         Some(path) => {
@@ -130,8 +133,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let configured = config.archive.as_ref().and_then(|archive| archive.storage.as_deref());
     let storage = arguments.storage.file.as_deref().or(configured.filter(|_| arguments.from.is_none()));
     let store = ArchiveStore::open_at(place, storage)?;
-    let scratch = Scratch::make(arguments.scratch.as_deref())
-        .map_err(|error| Failure::usage(format!("the scratch directory: {error}")))?;
+    let scratch = Scratch::make(arguments.scratch.as_deref()).map_err(|error| {
+        files::unmade("--scratch", arguments.scratch.as_deref().unwrap_or(&std::env::temp_dir()), &error)
+    })?;
     let wanted = Wanted {
         store: &store,
         trusted: arguments.signed_by.clone(),

@@ -5,6 +5,7 @@
 //! - A message repeats no participant number, id or body: it may end up in somebody's log.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use kura_client::{
@@ -119,6 +120,13 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// Names the option, or argument, at fault.
+    #[must_use]
+    pub fn of(mut self, option: &str) -> Self {
+        self.message = format!("{option}: {}", self.message);
+        self
+    }
+
     /// Says what to do next.
     #[must_use]
     pub fn next(mut self, advice: impl Into<String>) -> Self {
@@ -150,26 +158,58 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// A failure to make something: a conflict if something is there already, whose name the error tells.
+/// A failure to make something: a conflict if something is there already, and a wrong argument if the place cannot be
+/// read or written. The error tells its name.
 pub(crate) fn not_made(error: &(dyn std::error::Error + 'static)) -> Failure {
     let mut under = Some(error);
     while let Some(cause) = under {
-        let exists = |io: &std::io::Error| io.kind() == std::io::ErrorKind::AlreadyExists;
-        if cause.downcast_ref().is_some_and(exists)
+        let kind = cause.downcast_ref().map(std::io::Error::kind);
+        if kind == Some(ErrorKind::AlreadyExists)
             || matches!(cause.downcast_ref(), Some(IdentityFileError::Exists { .. }))
         {
             return Failure::new(Exit::Conflict, chain(error))
                 .next("nothing was changed: use what is there, or name another place");
+        }
+        if kind.is_some_and(is_of_the_place) {
+            return Failure::usage(chain(error))
+                .next("nothing was made: name a place that is there, and can be read and written");
         }
         under = cause.source();
     }
     Failure::failed(chain(error))
 }
 
+/// Whether it is the place that was named, rather than the machine, that does not do.
+fn is_of_the_place(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+    )
+}
+
 const ASK_OUTCOME: &str = "ask what became of it with the same --client: kura record outcome";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
 const CLIENT_FILES: &str = "check certificate, CA and node names in the client configuration (--client)";
-const LOOK_FIRST: &str = "what is there already stays as it is: look at it (`list`), then change it, or give another id if this is another thing";
+/// What to do about something that is there already.
+fn in_the_way(field: Option<&str>) -> &'static str {
+    match field {
+        Some("document_id") => {
+            "what is there stays as it is (`kura record list`): write a further version of it with --version-of RECORD, or \
+             another document under another --document-id"
+        }
+        Some("request") => "write it anew, without --request: this one was another write's",
+        _ => {
+            "what is there already stays as it is: look at it (`list`), then change it, or give another id if this is \
+             another thing"
+        }
+    }
+}
 
 /// What to do about something that is not there, by the words that name it.
 const MISSING: &[(&str, &str)] = &[
@@ -213,6 +253,10 @@ fn unfit(words: &str) -> &'static str {
 fn when(reason: Reason) -> &'static str {
     match reason {
         Reason::NoLeader => "start the voters that are down: more than half of them have to answer (`kura status`)",
+        Reason::Removed => {
+            "ask the members: take it out of the client configuration (--client). Stop it, and delete its data \
+             directory; or join it anew under another name (docs/operations.md, \"Removed members\")"
+        }
         Reason::NotOpened => {
             "recovery staff opens the next step (`kura recover open`); `kura status` tells how far it is opened"
         }
@@ -249,7 +293,10 @@ macro_rules! from_write_family {
     ($($name:ident |$failure:ident| { $($extra:tt)* })*) => { from_family! { $($name |$failure| {
         $name::Unknown { request } => $failure(Exit::Unknown).next(format!("{ASK_OUTCOME} {request}")),
         $name::Expired { .. } => $failure(Exit::Unknown).next("look for what it wrote before writing it anew"),
-        $name::Conflict { .. } => $failure(Exit::Conflict).next(LOOK_FIRST),
+        $name::Conflict { conflict } => {
+            let words = given::named(conflict.field(), conflict.to_string());
+            Failure::new(Exit::Conflict, format!("conflict: {words}")).next(in_the_way(conflict.field()))
+        }
         $($extra)*
     })* } };
 }
@@ -282,6 +329,8 @@ from_family! {
         JournalError::OtherCluster {} => failure(Exit::Usage).next("name this cluster's own head file"),
     }
     OperationError |failure| {
+        OperationError::Conflict { .. } => failure(Exit::Conflict)
+            .next("look at what there is (`kura member list`, `kura key status`): nothing was changed"),
         OperationError::InDoubt { .. } => failure(Exit::Unknown)
             .next("`kura member list` shows whether it did; if not, run the same again: it goes on where it was"),
     }
@@ -316,7 +365,7 @@ impl From<NotCommitted> for Failure {
                 Failure::new(Exit::NotFound, error).next("nothing of it was committed: write it anew")
             }
             NotCommitted::Forgotten => {
-                Failure::new(Exit::Unknown, error).next("look for what it wrote before writing it anew")
+                Failure::new(Exit::Unknown, error).next("`kura record list` shows whether a record was written")
             }
         }
     }

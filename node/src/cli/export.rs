@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::acting::ActingOptions;
 use super::exit::Failure;
+use super::files;
 use super::number::NumberArgument;
 use super::output::{Output, Progress, bytes};
 use crate::export::{Export, Reader, run as make};
@@ -28,6 +29,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { number, out, acting } = arguments;
     let number = number.read()?;
+    files::fits_folder("--out", &out)?;
     let reader = match acting.person(&number).await? {
         Some(person) => Reader::Participant(person),
         None if acting.user.is_some() => Reader::FacilityUser(acting.act(None).await?),

@@ -8,6 +8,7 @@ use kura_client::Date;
 
 use super::acting::ActingOptions;
 use super::exit::{Exit, Failure};
+use super::files::readable_folder;
 use super::output::{Output, Progress, bytes, counted, note, table};
 use crate::import::participants::{Participants, Table};
 use crate::import::report::{Report, Totals};
@@ -40,7 +41,8 @@ pub struct Common {
     #[arg(long, value_name = "FILE")]
     participants: Option<PathBuf>,
     /// Write a JSON object a line for each file: what became of it, and why. It NAMES FILES, WHICH MAY
-    /// HOLD PATIENT IDS: keep it as safe as the files. An existing file is replaced.
+    /// HOLD PATIENT IDS: keep it as safe as the files. Only its owner may
+    /// read it. A report of before is replaced, no other file is.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Files, or patients of an SS-MIX2 storage, that are worked on at the same time.
@@ -81,14 +83,15 @@ impl Common {
                 .next("add --as FACILITY/USER"));
         };
         let facility = user.facility().to_owned();
-        if !directory.is_dir() {
-            return Err(Failure::usage(format!("{} is not a folder that can be read", directory.display())));
+        readable_folder("DIRECTORY", &directory)?;
+        let table = participants.as_deref().map(Table::load).transpose();
+        let table = table.map_err(|error| Failure::usage(error).of("--participants"))?;
+        if let Some(report) = &report {
+            Report::check(report)?;
         }
-        let table = participants.as_deref().map(Table::load).transpose().map_err(Failure::usage)?;
         let participants = Participants::new(table.unwrap_or_default());
         let acting = acting.act(None).await?;
-        let report = Report::to(report.as_deref())
-            .map_err(|error| Failure::usage(format!("the report cannot be written: {error}")))?;
+        let report = Report::to(report.as_deref())?;
         let import = Import { acting, facility, directory, participants, at_once: at_once.into() };
         Ok((Arc::new(import), report))
     }

@@ -3,6 +3,7 @@
 mod scrub;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use kura_client::operations::{MemberRole, Operations};
@@ -13,12 +14,18 @@ use serde::Serialize;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure, chain};
+use super::given;
 use super::output::{Output, Progress, hexadecimal, note};
 use super::status;
 use crate::certificates::{Identity, Role, summarize_request};
 
 /// The step at which someone has to act on the member's machine.
 const NEW_KEY_AWAITED: &str = "waiting for the new key";
+
+/// How long a removed member may take to learn of it.
+const LEARNS: Duration = Duration::from_secs(5);
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// `kura member …`.
 #[derive(Debug, Subcommand)]
@@ -49,14 +56,14 @@ pub struct ApproveArguments {
     /// The member's certificate or its request (PEM): its name, role and key.
     file: PathBuf,
     /// Where peers and clients reach it, host:port.
-    #[arg(long, required_unless_present = "renew_key", value_parser = super::given::address)]
+    #[arg(long, required_unless_present = "renew_key", value_parser = given::address)]
     address: Option<String>,
     /// Approve the file's key as the next key of a member that there is already.
     #[arg(long, conflicts_with = "address")]
     renew_key: bool,
     /// The fingerprint of its public key, as told by telephone; compared with the file's.
-    #[arg(long, value_name = "HEX")]
-    key_sha256: Option<String>,
+    #[arg(long, value_name = "HEX", value_parser = given::sha256)]
+    key_sha256: Option<[u8; 32]>,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -116,7 +123,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             let operations = arguments.client.connect().await?.operations();
             operations.remove_member(&arguments.name).await?;
             note(&format!("{} is no longer a member; its directory can be deleted", arguments.name));
-            status::print_members(&operations.status().await?, output)
+            status::print_members(&without(&operations, &arguments.name).await?, output)
         }
         Command::RenewKey(arguments) => {
             let operations = arguments.client.connect().await?.operations();
@@ -138,6 +145,18 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     }
 }
 
+/// The status without a member that was removed: that one answers as well, and learns of it within a second or two.
+async fn without(operations: &Operations, name: &str) -> Result<wire::StatusReply, Failure> {
+    let end = Instant::now() + LEARNS;
+    loop {
+        let reply = operations.status().await?;
+        if Instant::now() >= end || !reply.members.iter().any(|member| member.name == name) {
+            return Ok(reply);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Approved {
     name: String,
@@ -152,8 +171,8 @@ struct Approved {
 async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Failure> {
     let candidate = Candidate::read(&arguments.file)?;
     let key_sha256 = hexadecimal(&candidate.key_sha256);
-    if arguments.key_sha256.is_some_and(|told| !told.eq_ignore_ascii_case(&key_sha256)) {
-        return Err(Failure::new(Exit::Damaged, "the key in the file is not the one that was told")
+    if arguments.key_sha256.is_some_and(|told| told != candidate.key_sha256) {
+        return Err(Failure::new(Exit::Damaged, "--key-sha256: the key in the file is not the one that was told")
             .next("compare with what `kura node request` printed on the member's machine"));
     }
     let operations = arguments.client.connect().await?.operations();

@@ -21,6 +21,7 @@ mod emergency;
 mod erasure;
 mod exit;
 mod export;
+pub(crate) mod files;
 mod given;
 mod import;
 mod key;
@@ -44,7 +45,7 @@ mod status;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use audit::{HEADING as ACCESS_HEADING, Told as AccessRow};
 pub(crate) use consent::Told as ConsentsTold;
@@ -151,12 +152,29 @@ enum Command {
     Bench(bench::Arguments),
 }
 
+impl Cli {
+    /// Parses the command line; ends the process where it is wrong.
+    fn read() -> Self {
+        let matches = with_negative_numbers(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// A negative number is a value, which its option refuses by its bounds, and no unknown option.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    });
+    command.mut_subcommands(with_negative_numbers)
+}
+
 /// How long a node's tasks may take to end once its work is done.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Parses the command line, runs it, and answers the exit code.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let json = cli.json;
     // Two at least: a thread that waits for a disk must not hold up heartbeats.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
@@ -237,13 +255,11 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        with_negative_numbers(Cli::command()).debug_assert();
     }
 
     #[test]

@@ -260,7 +260,7 @@ pub const WORDS: &[Word] = &[
         "hold-state",
         Denied,
         "the record is held already, or not held",
-        "nothing is to be done; the journal says who held or released it: `kura audit list NUMBER --all`",
+        "nothing is to be done; an auditor sees who held or released it: `kura audit list NUMBER --all`",
     ),
     word(
         "review-state",

@@ -8,8 +8,8 @@ use kura_client::{AccessLine, FacilityKind, Profession, Status};
 
 use super::acting::{ClientOption, fingerprint};
 use super::exit::{Exit, Failure};
-use super::given::text;
-use super::output::{Output, hexadecimal};
+use super::given::{new_facility, text};
+use super::output::{Output, short};
 use super::receipt;
 
 /// `kura facility …`.
@@ -26,8 +26,8 @@ pub enum FacilityCommand {
 /// Options of `kura facility add`.
 #[derive(Debug, Args)]
 pub struct FacilityArguments {
-    /// Its id in the network.
-    #[arg(value_parser = text)]
+    /// Its id in the network: 1 to 128 bytes, without a slash.
+    #[arg(value_parser = new_facility)]
     id: String,
     /// Its name.
     #[arg(long, value_parser = text)]
@@ -241,6 +241,15 @@ fn not_registered(what: &str) -> Failure {
         .next(format!("register it with `kura {what} add`"))
 }
 
+/// Tells a facility that is not registered from one without users.
+async fn check_facility(registry: &Registry, id: &str) -> Result<(), Failure> {
+    match registry.facilities().await?.iter().any(|one| one.id == id) {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::NotFound, format!("facility-unknown: {id} is not registered"))
+            .next("check the facility's id: `kura facility list` shows them")),
+    }
+}
+
 /// Runs `kura facility …`.
 pub async fn facility(command: FacilityCommand, output: Output) -> Result<(), Failure> {
     match command {
@@ -300,7 +309,10 @@ pub async fn user(command: UserCommand, output: Output) -> Result<(), Failure> {
         UserCommand::Change(change) => {
             let registry = change.because.registry().await?;
             let known = registry.users(&change.facility).await?.into_iter().find(|one| one.id == change.id);
-            let before = known.ok_or_else(|| not_registered("user"))?;
+            let Some(before) = known else {
+                check_facility(&registry, &change.facility).await?;
+                return Err(not_registered("user"));
+            };
             let credential_sha256 = match &change.credential {
                 Some(path) => Some(fingerprint(path)?),
                 None if change.no_credential => None,
@@ -321,9 +333,13 @@ pub async fn user(command: UserCommand, output: Output) -> Result<(), Failure> {
             receipt::print_registered(&registry.change_user(&before, &after).await?, output)
         }
         UserCommand::List { facility, client } => {
-            let users = client.connect().await?.registry().users(&facility).await?;
+            let registry = client.connect().await?.registry();
+            let users = registry.users(&facility).await?;
+            if users.is_empty() {
+                check_facility(&registry, &facility).await?;
+            }
             output.list(&users, &["facility", "user", "name", "profession", "status", "credential"], |user| {
-                let credential = user.credential_sha256.map_or_else(String::new, |sum| hexadecimal(&sum[..6]));
+                let credential = user.credential_sha256.map_or_else(String::new, |sum| short(&sum));
                 let User { facility, id, name, profession, status, .. } = user.clone();
                 vec![facility, id, name, profession.to_string(), status.to_string(), credential]
             })
@@ -343,6 +359,11 @@ pub async fn app(command: AppCommand, output: Output) -> Result<(), Failure> {
             let registry = change.because.registry().await?;
             let known = registry.applications().await?.into_iter().find(|one| one.name == change.name);
             let before = known.ok_or_else(|| not_registered("app"))?;
+            if let Some(other) = change.drop_facility.iter().find(|one| !before.facilities.contains(one)) {
+                let why = format!("--drop-facility: the application does not speak for {other}");
+                return Err(Failure::new(Exit::NotFound, why)
+                    .next("`kura app list` shows for which facilities it speaks; nothing was changed"));
+            }
             let mut facilities = before.facilities.clone();
             facilities.retain(|facility| !change.drop_facility.contains(facility));
             facilities.extend(change.add_facility.into_iter().filter(|facility| !before.facilities.contains(facility)));

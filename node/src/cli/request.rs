@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, chain, not_made};
+use super::given;
 use super::output::{Output, hexadecimal, moment, note};
-use crate::certificates::{RequestFiles, Role, Subject, create_request, summarize_request};
+use crate::certificates::{RequestError, RequestFiles, Role, Subject, create_request, summarize_request};
 use crate::clock::now_ms;
-use crate::config::NodeConfig;
 use crate::leap;
 
 /// `kura node …`.
@@ -38,14 +38,13 @@ struct SaidRight {
 }
 
 fn clock_is_right(arguments: &ClockArguments, output: Output) -> Result<(), Failure> {
-    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    let config = given::configuration(&arguments.config)?;
     if !config.data.is_dir() {
         let why = format!("{} is not there: no node has run here", config.data.display());
         return Err(Failure::new(Exit::NotFound, why).next("run this on the node's machine, with its configuration"));
     }
     let clock_ms = now_ms();
-    leap::say_right(&config.data, clock_ms)
-        .map_err(|error| Failure::failed(format!("cannot write into {}: {error}", config.data.display())))?;
+    leap::say_right(&config.data, clock_ms).map_err(|error| super::files::unwritten(&config.data, &error))?;
     let said = SaidRight { clock_ms, noted_in: config.data };
     output.thing(
         &said,
@@ -64,10 +63,10 @@ pub struct NodeRequestArguments {
     #[arg(long)]
     role: Role,
     /// The node's name, a DNS name; peers and clients check it.
-    #[arg(long)]
+    #[arg(long, value_parser = given::name)]
     name: String,
     /// The cluster's name, if its CA puts one into certificates.
-    #[arg(long)]
+    #[arg(long, value_parser = given::cluster)]
     cluster: Option<String>,
     /// A further DNS name or IP address.
     #[arg(long, value_name = "NAME")]
@@ -83,10 +82,10 @@ pub struct ClientRequestArguments {
     #[arg(long)]
     role: Role,
     /// The application's name, or the person's.
-    #[arg(long)]
+    #[arg(long, value_parser = given::name)]
     name: String,
     /// The cluster's name, if its CA puts one into certificates.
-    #[arg(long)]
+    #[arg(long, value_parser = given::cluster)]
     cluster: Option<String>,
     #[command(flatten)]
     files: Files,
@@ -138,8 +137,19 @@ pub fn run_client(arguments: &ClientRequestArguments, output: Output) -> Result<
 
 fn make(subject: Subject, names: &[String], files: Files, output: Output) -> Result<(), Failure> {
     let paths = RequestFiles { private_key: files.key, request: files.request };
-    create_request(&paths, &subject, names).map_err(|error| not_made(&error))?;
+    create_request(&paths, &subject, names).map_err(|error| refused(&error, &paths))?;
     inspect(&paths.request, output)
+}
+
+fn refused(error: &RequestError, paths: &RequestFiles) -> Failure {
+    match error {
+        RequestError::Generate(_) => Failure::failed(chain(error)),
+        RequestError::Create { path, .. } if *path == paths.private_key => not_made(error).of("--key"),
+        RequestError::Create { .. } => not_made(error).of("--request"),
+        RequestError::AlternativeName { .. } | RequestError::TooManyNames => Failure::usage(chain(error)).of("--also"),
+        RequestError::NodeName { .. } | RequestError::Subject(_) => Failure::usage(chain(error)).of("--name"),
+        error => Failure::usage(chain(error)),
+    }
 }
 
 /// Shows what a request states.

@@ -4,32 +4,33 @@
 
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kura_cluster::ClusterId;
-use kura_cluster::seal::Key;
 use kura_cluster::word::ServiceLevel;
 
-use super::archive::{StorageOption, sha256, signers, witness};
+use super::archive::{StorageOption, signers, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
-use super::given::text;
+use super::files::readable_folder;
+use super::given::{configuration, root_key, sha256, text};
 use super::key::ask::gather;
 use super::output::{Output, Progress, note};
 use crate::archive::ArchiveStore;
 use crate::archive::replay::{Event, ReplayError};
 use crate::certificates::Role;
 use crate::clock::now_ms;
-use crate::config::{NodeConfig, RootKeyConfig};
+use crate::config::RootKeyConfig;
 use crate::custody::Provider;
+use crate::identity::IdentityFileError;
 use crate::init::own_identity;
 use crate::openings;
 use crate::restore::apply::{ApplyError, Restorer, Vouched, check_root, replay};
 use crate::restore::plan::{Plan, PlanError, Target, Wanted, plan};
 use crate::restore::verify::{VerifyError, verify};
 use crate::restore::work::WorkError;
-use crate::vault::{read_root_key, write_root_key};
+use crate::vault::write_root_key;
 
 /// `kura restore …`.
 #[derive(Debug, Subcommand)]
@@ -200,8 +201,9 @@ async fn plan_only(arguments: PlanArguments, output: Output) -> Result<(), Failu
 }
 
 async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure> {
-    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
-    let own = own_identity(&config.tls.certificate, &config.name).map_err(|error| not_made(&error))?;
+    let config = configuration(&arguments.config)?;
+    let own = own_identity(&config.tls.certificate, &config.name)
+        .map_err(|error| Failure::usage(chain(&error)).of("--config"))?;
     if own.role != Role::Voter {
         return Err(Failure::usage(format!("the certificate's role is {}: it takes a voter's", own.role)));
     }
@@ -275,7 +277,8 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
 }
 
 fn verify_only(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {
-    let root = arguments.root_key.as_deref().map(given).transpose()?;
+    readable_folder("--into", &arguments.into)?;
+    let root = arguments.root_key.as_deref().map(root_key).transpose()?;
     if root.is_some() {
         let what = format!("kura restore verify, about {} rows of each table", arguments.sample);
         openings::note(&arguments.into, &what, now_ms()).map_err(|error| Failure::failed(chain(&error)))?;
@@ -294,11 +297,6 @@ fn verify_only(arguments: VerifyArguments, output: Output) -> Result<(), Failure
         count => Err(Failure::new(Exit::Damaged, format!("the restored directory has {count} faults"))
             .next("do not serve it: restore again into another directory")),
     }
-}
-
-fn given(path: &Path) -> Result<Key, Failure> {
-    let key = read_root_key(path).map_err(Failure::usage)?;
-    key.ok_or_else(|| Failure::usage(format!("{} is not there", path.display())))
 }
 
 impl From<PlanError> for Failure {
@@ -329,7 +327,7 @@ impl From<ApplyError> for Failure {
                 .next("nothing was written; `kura restore plan` names all of them, another copy may be whole"),
             ApplyError::Replay(error) => replay_failure(error),
             ApplyError::Catalog(error) => error.into(),
-            ApplyError::Work(WorkError::File { .. }) => Failure::failed(chain(&error)),
+            ApplyError::Work(WorkError::File { .. }) => not_made(&error),
             ApplyError::Work(_) => Failure::new(Exit::Conflict, error),
             ApplyError::WrongRootKey => Failure::new(Exit::Denied, error),
             ApplyError::Unsound(_) => Failure::new(Exit::Damaged, error),
@@ -338,10 +336,22 @@ impl From<ApplyError> for Failure {
     }
 }
 
+fn unrestored(error: &VerifyError) -> String {
+    match error {
+        VerifyError::Identity(_) => "nothing says whose it is".into(),
+        error => chain(error),
+    }
+}
+
 impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Self {
         match error {
-            VerifyError::Identity(_) | VerifyError::Report { .. } => Failure::new(Exit::NotFound, chain(&error)),
+            VerifyError::Identity(IdentityFileError::Missing { .. }) | VerifyError::Report { .. } => Failure::new(
+                Exit::NotFound,
+                format!("--into holds no cluster that was restored ({})", unrestored(&error)),
+            )
+            .next("name the directory into which `kura restore apply` restored, after it has ended"),
+            VerifyError::Identity(_) => Failure::new(Exit::Damaged, chain(&error)),
             VerifyError::Vault(_) => Failure::new(Exit::Denied, chain(&error)),
             VerifyError::Database(_) => Failure::new(Exit::Damaged, chain(&error)),
         }

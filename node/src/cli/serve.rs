@@ -7,7 +7,7 @@ use clap::Args;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 
 use super::exit::{Exit, Failure, chain};
-use crate::config::NodeConfig;
+use super::given::configuration;
 use crate::serve::ServeError;
 
 /// How often a child looks whether its parent still lives.
@@ -29,13 +29,14 @@ pub struct Arguments {
 
 /// Runs it.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    let config = configuration(&arguments.config)?;
     if let Some(parent) = arguments.exit_with_parent {
         watch_parent(parent);
     }
     crate::serve::serve(config).await.map_err(|error| match &error {
         // Starting again mends nothing.
         ServeError::Damaged(_) | ServeError::Seed(_) => Failure::new(Exit::Damaged, chain(&error)),
+        ServeError::OtherNode { .. } => Failure::usage(chain(&error)).of("--config"),
         _ => Failure::failed(chain(&error)),
     })
 }

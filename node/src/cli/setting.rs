@@ -1,6 +1,6 @@
 //! `kura setting …`: the network's settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -8,6 +8,7 @@ use kura_client::{Class, Profession};
 
 use super::acting::ClientOption;
 use super::exit::Failure;
+use super::files;
 use super::output::{Output, readable, table};
 use super::receipt;
 use super::registry::Because;
@@ -55,6 +56,10 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             output.table(rows)
         }
         Command::Set(SetArguments { settings, professions, because }) => {
+            let mut names = BTreeSet::new();
+            if let Some((twice, _)) = settings.iter().find(|(name, _)| !names.insert(name)) {
+                return Err(Failure::usage(format!("{twice} is given twice")).next("give each setting once"));
+            }
             let professions = professions.as_deref().map(read).transpose()?.unwrap_or_default();
             let registry = because.registry().await?;
             let before = registry.settings().await?;
@@ -73,8 +78,12 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
 
 /// Which profession sees what, from a file.
 fn read(path: &Path) -> Result<BTreeMap<Profession, Vec<Class>>, Failure> {
-    let wrong = |error: String| Failure::usage(format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let wrong = |error: String| {
+        Failure::usage(format!("--professions: {}: {error}", path.display()))
+            .next("a line for each profession that is to change, such as: nurse = [\"allergy\", \"image\"]")
+    };
+    let bytes = files::read("--professions", path)?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is no text in UTF-8".into()))?;
     let table: BTreeMap<String, Vec<Class>> = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let parsed = table.into_iter().map(|(word, classes)| Ok((word.parse()?, classes)));
     parsed.collect::<Result<_, kura_client::UnknownWord>>().map_err(|error| wrong(error.to_string()))

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::{StorageOption, sha256};
+use super::archive::StorageOption;
 use super::exit::{Exit, Failure, chain, not_made};
+use super::given::{configuration, sha256};
 use super::output::{Output, Progress, hexadecimal};
 use crate::archive::replay::{Event, ReplayError};
-use crate::config::NodeConfig;
 use crate::identity::IdentityFileError;
 use crate::init::{InitError, InitOptions};
 use crate::join::{JoinError, SeedFrom};
@@ -45,11 +45,25 @@ pub struct JoinArguments {
 
 /// Runs `kura init`.
 pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failure> {
-    let config = load(&arguments.config)?;
+    let config = configuration(&arguments.config)?;
     let options = InitOptions { cluster_name: arguments.cluster };
     let serve = format!("kura serve --config {}", arguments.config.display());
     let report = crate::init::init(&config, &options).await.map_err(|error| match error {
-        InitError::Identity(error) => not_made(&error).next(format!("this member is there already: {serve}")),
+        InitError::Identity(error @ IdentityFileError::Exists { .. }) => {
+            not_made(&error).next(format!("this member is there already: {serve}"))
+        }
+        InitError::RootKeyThere { .. } => Failure::new(Exit::Conflict, chain(&error)).next(
+            "if a `kura init` that was cut has left it, and no cluster uses it, delete it and run the same again; else name \
+             another file",
+        ),
+        InitError::Cut { .. } => Failure::new(Exit::Conflict, chain(&error)).next(
+            "delete these, and the file that root_key names if it was made by the same run; then run the same again",
+        ),
+        InitError::NoRootKey | InitError::Certificate { .. } | InitError::Tls(_) => {
+            Failure::usage(chain(&error)).of("--config").next("nothing was made: mend it, then run the same again")
+        }
+        // The folder for the root key is not there, or cannot be written.
+        InitError::Vault(_) => Failure::usage(chain(&error)).of("--config: root_key").next("nothing was made"),
         error => not_made(&error),
     })?;
     let recovery_ca = report.recovery_ca.display().to_string();
@@ -68,7 +82,7 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
 
 /// Runs `kura join`.
 pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failure> {
-    let config = load(&arguments.config)?;
+    let config = configuration(&arguments.config)?;
     let serve = format!("kura serve --config {}", arguments.config.display());
     let store = arguments.seed_from.as_deref().map(|place| arguments.storage.open(place)).transpose()?;
     let progress = store.is_some().then(Progress::bytes);
@@ -127,8 +141,4 @@ fn not_seeded(error: SeedError) -> Failure {
         SeedError::Timeline { .. } | SeedError::NotEmpty(_) => Failure::new(Exit::Conflict, chain(&error)),
         error => Failure::failed(chain(&error)).next(next),
     }
-}
-
-fn load(path: &std::path::Path) -> Result<NodeConfig, Failure> {
-    NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))
 }

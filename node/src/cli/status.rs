@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
+use super::given::address as address_of;
 use super::output::{Output, Progress, bytes, hexadecimal, moment, note, short, table};
 use crate::clock::in_japan;
 
@@ -71,7 +72,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 async fn ask(arguments: &Arguments) -> Result<wire::StatusReply, Failure> {
     let mut config = arguments.client.config()?;
     if let Some(at) = &arguments.at {
-        let endpoint = endpoint(&config, at).ok_or_else(|| {
+        let endpoint = endpoint(&config, at).map_err(|failure| failure.of("--at"))?.ok_or_else(|| {
             Failure::usage(format!("{at} is not in the client configuration")).next("write --at NAME=HOST:PORT")
         })?;
         let name = endpoint.name.clone();
@@ -88,11 +89,15 @@ async fn ask(arguments: &Arguments) -> Result<wire::StatusReply, Failure> {
 
 /// A member as people name it: one of the configuration, or `NAME=HOST:PORT`. Its certificate proves the name,
 /// wherever it is said to be.
-pub(super) fn endpoint(config: &Config, at: &str) -> Option<Endpoint> {
-    match at.split_once('=') {
-        Some((name, address)) => Some(Endpoint { name: name.to_owned(), address: address.to_owned() }),
-        None => config.endpoints.iter().find(|endpoint| endpoint.name == at).cloned(),
-    }
+///
+/// # Errors
+/// What follows `=` is no address.
+pub(super) fn endpoint(config: &Config, at: &str) -> Result<Option<Endpoint>, Failure> {
+    let Some((name, address)) = at.split_once('=') else {
+        return Ok(config.endpoints.iter().find(|endpoint| endpoint.name == at).cloned());
+    };
+    let address = address_of(address).map_err(|why| Failure::usage(format!("the address in {at} {why}")))?;
+    Ok(Some(Endpoint { name: name.to_owned(), address }))
 }
 
 fn print(reply: &wire::StatusReply, with_tables: bool, output: Output) -> Result<(), Failure> {
@@ -206,7 +211,11 @@ fn own(reply: &wire::StatusReply) -> String {
         0 => "nothing applied yet".to_owned(),
         index => format!("applied up to index {index} of {}", in_japan(reply.applied_at_ms)),
     };
-    format!("{}, {applied}; its clock {}, {offset}", reply.node, in_japan(reply.clock_ms))
+    let removed = match reply.removed_ms {
+        0 => String::new(),
+        since_ms => format!(" (REMOVED: not a member any more, as it knows since {})", in_japan(since_ms)),
+    };
+    format!("{}{removed}, {applied}; its clock {}, {offset}", reply.node, in_japan(reply.clock_ms))
 }
 
 /// What was heard of a member that does not answer now.

@@ -15,6 +15,7 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 
 use super::{FORMAT, cannot_write};
+use crate::cli::files::unmade;
 use crate::cli::{Exit, Failure};
 
 const MARKER: &str = "INCOMPLETE.json";
@@ -43,7 +44,7 @@ impl Target {
         let target = Target { root: root.to_owned() };
         let failed = |error: std::io::Error| cannot_write(root, &error);
         match std::fs::DirBuilder::new().mode(0o700).create(root) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(unmade("--out", root, &error)),
             _ => {}
         }
         match fs::read(root.join(MARKER)).await {
@@ -128,7 +129,7 @@ impl Target {
 }
 
 fn refused(root: &Path, why: &str) -> Failure {
-    Failure::usage(format!("{} {why}", root.display())).next("name a folder that is empty or not there yet")
+    Failure::usage(format!("--out: {} {why}", root.display())).next("name a folder that is empty or not there yet")
 }
 
 /// A new file that only its owner may read.

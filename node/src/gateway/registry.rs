@@ -112,6 +112,10 @@ impl Gateway {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let row = facility(request.facility.ok_or_else(|| GatewayError::invalid("facility", "is missing"))?)?;
         let before = request.before.map(facility).transpose()?;
+        // Nobody could act for it: FACILITY/USER is split at the first. Those that were registered before stay.
+        if before.is_none() && row.id.contains('/') {
+            return Err(GatewayError::invalid("id", "holds a slash, at which FACILITY/USER is split"));
+        }
         let warnings = institution_code_warning(&row.institution_code).into_iter().collect();
         self.register(caller, asked, Registration { row, before, reason: request.reason, warnings }).await
     }

@@ -66,7 +66,18 @@ impl Registrable for DisasterRow {
     }
 
     fn check(&self, attempt: &mut Attempt<'_>) -> Result<(), GatewayError> {
-        attempt.settings()?.check_disaster(self).map_err(out_of_bounds)?;
+        let settings = attempt.settings()?;
+        settings.check_disaster(self).map_err(|error| match error {
+            SettingsError::OutOfBounds { field: field @ "until_ms", given, .. } => {
+                let hours = |ms: u64| ms as f64 / 3_600_000.0;
+                let (given, most) = (hours(given.saturating_sub(self.from_ms)), hours(settings.disaster_ms_max));
+                GatewayError::invalid(
+                    field,
+                    format!("is {given:.1} h after the beginning; at most {most:.1} h are permitted (disaster_ms_max)"),
+                )
+            }
+            error => out_of_bounds(error),
+        })?;
         if self.until_ms <= attempt.now_ms {
             return Err(GatewayError::invalid("until_ms", "has passed"));
         }

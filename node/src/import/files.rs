@@ -7,6 +7,7 @@
 //!   the bytes: a second run stores nothing again, whatever the files are called then.
 //! - Only an id that is the content's hash spares sending; under any other id the cluster compares the
 //!   content, and another one than it holds is refused.
+//! - A file that the table of participants names, and that is not there, is refused.
 //! - What is sent is what was recognised: a file that was changed in between is refused.
 
 use std::path::Path;
@@ -57,7 +58,16 @@ pub async fn run(
         let files = Arc::clone(&files);
         async move { work(&import, &files, unit).await }
     };
-    drive(import, |_, units| walk(folder, units), work, report, progress).await
+    drive(Arc::clone(&import), |_, units| walk(folder, units), work, report, progress).await?;
+    missing(&import, report)
+}
+
+/// Files that the table names and the folder lacks: somebody expects them to be imported.
+fn missing(import: &Import, report: &mut Report) -> Result<(), Failure> {
+    let is_missing = |file: &&str| import.directory.join(file).symlink_metadata().is_err();
+    let missing = || import.participants.table().files().into_iter().filter(is_missing);
+    let missing: Vec<&str> = tokio::task::block_in_place(|| missing().collect());
+    missing.into_iter().try_for_each(|file| report.add(&Line::because(file, Outcome::Refused, reason::MISSING, 0)))
 }
 
 /// Entries of a folder, for the progress bar.

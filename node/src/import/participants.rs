@@ -115,6 +115,13 @@ impl Table {
         }
     }
 
+    /// The files that it names, by their paths below the folder, in order.
+    pub fn files(&self) -> Vec<&str> {
+        let mut files: Vec<&str> = self.files.keys().map(String::as_str).collect();
+        files.sort_unstable();
+        files
+    }
+
     /// What the table says of a file, by its path below the folder.
     pub fn file(&self, relative: &str) -> Option<(ParticipantNumber, Option<Date>)> {
         self.files.get(relative).copied()

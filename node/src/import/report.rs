@@ -1,20 +1,24 @@
 //! What became of each file, and of all of them together.
 //!
 //! Invariants
-//! - Every file that was met has exactly one line, with one of five outcomes.
+//! - Every file that was met, or that the table of participants names, has exactly one line, with one of five outcomes.
 //! - The totals hold counts of closed words only; names of files stand in the lines, which go to the
 //!   file that was asked for and nowhere else.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use kura_client::RecordId;
 use serde::Serialize;
 
-use crate::cli::Failure;
+use crate::cli::files::{unmade, unreadable};
+use crate::cli::{Exit, Failure};
+
+/// Longest line of a report that is looked at.
+const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,6 +93,8 @@ pub mod reason {
     pub const UNREADABLE: &str = "unreadable";
     /// Refused: stored, but could not be hidden as its flag asks. Look at it at once.
     pub const NOT_HIDDEN: &str = "not-hidden";
+    /// Refused: the table of participants names it, and it is not in the folder.
+    pub const MISSING: &str = "missing";
     /// Refused: a node failed on it.
     pub const NODE_FAILED: &str = "node-failed";
 }
@@ -191,13 +197,47 @@ impl Totals {
 }
 
 impl Report {
-    /// A report, with each line also into a file if one is named. An existing file is replaced; only
-    /// its owner may read it.
-    pub fn to(path: Option<&Path>) -> io::Result<Report> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let out = path.map(|path| options.open(path)).transpose()?.map(BufWriter::new);
-        Ok(Report { out, counts: BTreeMap::new(), hidden: 0, not_beyond: 0 })
+    /// Whether a file can take the place of a report: it is not there, empty, or one of before. Whoever names the table
+    /// of participants, or a record, must not lose it.
+    ///
+    /// # Errors
+    /// Exit code 8 for another file, 2 for what is none or cannot be read.
+    pub fn check(path: &Path) -> Result<(), Failure> {
+        let mut first = Vec::new();
+        let read =
+            File::open(path).and_then(|file| BufReader::new(file.take(LINE_BYTES_MAX)).read_until(b'\n', &mut first));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unreadable("--report", path, &error)),
+            Ok(_) => {}
+        }
+        let line: Option<serde_json::Value> = serde_json::from_slice(&first).ok();
+        let is_line = line.is_some_and(|line| line["file"].is_string() && line["outcome"].is_string());
+        if first.is_empty() || is_line {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::Conflict,
+            format!("--report: {} is there, and is no report of an import", path.display()),
+        )
+        .next("name another file: only a report of before is replaced"))
+    }
+
+    /// A report, with each line also into a file if one is named. A report of before is replaced; only its owner may read
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Report::check`], and exit code 2 if it cannot be made.
+    pub fn to(path: Option<&Path>) -> Result<Report, Failure> {
+        let out = path.map(|path| {
+            Report::check(path)?;
+            let mut options = OpenOptions::new();
+            let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+            // One of before may be open to others.
+            let opened = opened.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)).map(|()| file));
+            opened.map(BufWriter::new).map_err(|error| unmade("--report", path, &error))
+        });
+        Ok(Report { out: out.transpose()?, counts: BTreeMap::new(), hidden: 0, not_beyond: 0 })
     }
 
     /// Counts a file, and writes its line.
@@ -231,16 +271,14 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
     fn every_file_has_a_line_and_a_count() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.ndjson");
-        std::fs::write(&path, "an older report").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, "{\"file\":\"x\",\"outcome\":\"stored\"}\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let mut report = Report::to(Some(&path)).unwrap();
         report.add(&Line::new("a", Outcome::Stored, 5)).unwrap();
         let hidden = Line { hidden: true, beyond_prefecture: Some(false), ..Line::new("b", Outcome::Repeated, 3) };
@@ -258,6 +296,22 @@ mod tests {
         assert_eq!((&lines[2]["outcome"], &lines[2]["reason"]), (&"set-aside".into(), &"no-patient".into()));
         assert!(!std::fs::exists(folder.path().join("x")).unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+    }
+
+    #[test]
+    fn only_a_report_of_before_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("who.csv");
+        for other in ["patient,participant\n7,0043001234567890\n", "{\"file\": 7}\n", "x"] {
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(Report::to(Some(&path)).unwrap_err().exit, Exit::Conflict, "{other:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), other, "it stays");
+        }
+        std::fs::write(&path, "").unwrap();
+        Report::to(Some(&path)).unwrap();
+        for wrong in [folder.path().to_owned(), path.join("below"), folder.path().join("nowhere/report")] {
+            assert_eq!(Report::to(Some(&wrong)).unwrap_err().exit, Exit::Usage, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The command line against real nodes: from bare hosts to a cluster as docs/operations.md walks it,
 //! then every client command, with the documented exit codes.
 
+mod given;
 mod host;
 mod local;
 mod records;
+mod removed;
 mod words;
 
 use std::fs;
@@ -101,7 +103,7 @@ fn build(site: &mut Site, all: &[Node]) {
         client(site, host, all);
     }
     site.refused(2, "ca", "ca sign voter-1.csr --directory nowhere --role voter --name voter-1 --out x.pem", b"");
-    site.refused(1, "ca", "ca sign voter-1.csr --directory authority --role backup --name voter-1 --out x.pem", b"");
+    site.refused(2, "ca", "ca sign voter-1.csr --directory authority --role backup --name voter-1 --out x.pem", b"");
 
     site.kura("voter-1", "init --config node.toml --cluster kita");
     site.serve("voter-1", &all[0].address);
@@ -214,6 +216,7 @@ fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
 
     records::every_command(&site);
     words::on_a_cluster(&site);
+    given::on_a_cluster(&site);
     hand_over(&site);
     revoke(&site, &all);
 
@@ -229,5 +232,13 @@ fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
     records::still_readable(&site);
     site.kura("operator", "member remove backup-1 --client client.toml");
     assert_eq!(site.kura("operator", "member list --json --client client.toml").lines().len(), 3);
+    removed::says_so(&site, "backup-1", &all[3].address);
+    site.kura("operator", "member remove voter-4 --client client.toml");
+    removed::says_so(&site, "voter-4", &all[4].address);
+    // It remembers, and the others go on.
+    site.kill("voter-4");
+    site.serve("voter-4", &all[4].address);
+    removed::says_so(&site, "voter-4", &all[4].address);
+    site.kura("operator", "status --wait --client client.toml");
     site.stop();
 }

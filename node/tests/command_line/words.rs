@@ -6,15 +6,15 @@ use kura_node::dev::free_ports;
 
 use super::host::Site;
 
-const NUMBER: &[u8] = b"0043001234567890\n";
+pub const NUMBER: &[u8] = b"0043001234567890\n";
 /// No act, record or review has it.
 const NOBODYS: &str = "00112233445566778899aabbccddeeff";
 
 /// A code, a host, what is typed there, and what has to be told. Words are parted by single spaces: two are an empty
 /// argument between them, a tab is a blank one.
-type Case = (i32, &'static str, String, &'static [&'static str]);
+pub type Case = (i32, &'static str, String, &'static [&'static str]);
 
-fn check(site: &Site, cases: &[Case]) {
+pub fn check(site: &Site, cases: &[Case]) {
     for (code, host, words, told) in cases {
         let said = site.refused(*code, host, words, NUMBER);
         told.iter().for_each(|part| assert!(said.contains(part), "kura {words}: {part:?} is not told: {said}"));

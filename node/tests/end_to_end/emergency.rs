@@ -17,18 +17,21 @@ use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, confirm, num
 
 const REASON: &str = "unconscious, ambulance 3";
 /// What the physician's card holds, for these tests.
-const CARD: &[u8] = b"a card's certificate";
+static CARD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let card = rcgen::generate_simple_self_signed(vec!["card".into()]).unwrap();
+    card.cert.der().to_vec()
+});
 const BODY: &str = "penicillin: anaphylaxis in 2019";
 
 /// A facility for emergencies whose doctor has the card.
 async fn prepare(world: &World, facility: &str) {
-    world.emergency_room(facility, Sha256::digest(CARD).into()).await;
+    world.emergency_room(facility, Sha256::digest(&*CARD).into()).await;
 }
 
 /// The doctor with the card.
 fn physician(client: &Client, facility: &str) -> ActingClient {
     let actor = User::at(facility, DOCTOR).authenticated(Method::Card, now_ms());
-    client.act(actor.credential(Sha256::digest(CARD).into()))
+    client.act(actor.credential(Sha256::digest(&*CARD).into()))
 }
 
 /// Notes of the hospital and, last, an allergy.
@@ -176,7 +179,7 @@ fn refused(output: &Output, code: i32, words: &str) {
 
 fn card(folder: &Path) -> PathBuf {
     let path = folder.join("card.der");
-    std::fs::write(&path, CARD).unwrap();
+    std::fs::write(&path, &*CARD).unwrap();
     path
 }
 

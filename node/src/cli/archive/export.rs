@@ -47,7 +47,7 @@ struct Told {
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let from = arguments.place.open()?;
     let target = arguments.to.display().to_string();
-    let to = ArchiveStore::open_or_make(&target)?;
+    let to = ArchiveStore::open_or_make(&target).map_err(|error| Failure::from(error).of("--to"))?;
     let made_ms = now_ms();
     let keys_until_ms = made_ms + arguments.keys_days * DAY_MS;
     let progress = Progress::bytes();

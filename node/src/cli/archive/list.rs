@@ -15,10 +15,9 @@ use crate::archive::expire::{HOLDS, Plan, garbage, holds, plan};
 use crate::archive::store::is_remote;
 use crate::archive::{ArchiveStore, StoreError, catalog, export};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::given::text;
+use crate::cli::given::{configuration, text};
 use crate::cli::output::{Output, bytes, hexadecimal, moment};
 use crate::cli::status::scrub::{Scrub, in_words};
-use crate::config::NodeConfig;
 use crate::serve::checks;
 
 /// No note of a check is longer.
@@ -187,8 +186,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let store = arguments.place.open()?;
     let rules = match &arguments.config {
         Some(path) => {
-            let config = NodeConfig::load(path).map_err(Failure::usage)?;
-            let archive = config.archive.ok_or_else(|| Failure::usage("this node's configuration has no [archive]"))?;
+            let config = configuration(path)?;
+            let archive =
+                config.archive.ok_or_else(|| Failure::usage("--config: this node's configuration has no [archive]"))?;
             Some(archive.keep.rules())
         }
         None => None,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-pub(super) use verify::{sha256, signers, witness};
+pub(super) use verify::{signers, witness};
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
@@ -91,6 +91,9 @@ impl From<StoreError> for Failure {
         };
         let failure = Failure::new(exit, &error);
         match &error {
+            StoreError::Place { place, .. } if place.starts_with("s3://") => {
+                failure.next("docs/operations.md, \"Archive on S3\", has such a file")
+            }
             StoreError::Place { .. } => failure.next("name a directory that is there, or a file:// URL of one"),
             StoreError::Missing { .. } | StoreError::Long { .. } => failure.next(VERIFY),
             StoreError::Failed { .. } => failure.next("see that the storage is there, then try again"),

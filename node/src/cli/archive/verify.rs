@@ -1,10 +1,10 @@
 //! `kura archive verify`.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use kura_client::JournalHead;
 use kura_cluster::archive::Sha256Hash;
 use kura_cluster::seal::Key;
 use serde::Serialize;
@@ -13,13 +13,13 @@ use super::Place;
 use crate::archive::replay::Event;
 use crate::archive::verify::{Level, Report, Request, Witness, verify};
 use crate::cli::exit::{Exit, Failure, chain};
+use crate::cli::files::unmade;
+use crate::cli::given::{configuration, head, root_key, sha256};
 use crate::cli::key::ask::gather;
 use crate::cli::output::{Output, Progress, bytes, hexadecimal, moment, note};
 use crate::clock::now_ms;
-use crate::config::NodeConfig;
 use crate::custody::Provider;
 use crate::openings;
-use crate::vault::read_root_key;
 
 /// How much is looked at, each with all of the ones before it.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,14 +92,10 @@ enum Opens {
 impl Root {
     fn find(&self) -> Result<Option<Opens>, Failure> {
         if let Some(path) = &self.root_key {
-            let key = read_root_key(path).map_err(Failure::usage)?;
-            return key
-                .map(Opens::Key)
-                .map(Some)
-                .ok_or_else(|| Failure::usage(format!("{} is not there", path.display())));
+            return root_key(path).map(Opens::Key).map(Some);
         }
         if let Some(path) = &self.config {
-            let config = NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))?;
+            let config = configuration(path)?;
             let provider = config.root_key.as_ref().map(Provider::new);
             let provider = provider.ok_or_else(|| {
                 Failure::usage(format!("root_key: {} names none: it takes a voter's configuration", path.display()))
@@ -114,19 +110,6 @@ impl Root {
         }
         Ok(self.shares.then_some(Opens::Shares))
     }
-}
-
-pub(in crate::cli) fn sha256(text: &str) -> Result<[u8; 32], &'static str> {
-    let digits = text.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err("a SHA-256 has 64 hexadecimal digits");
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| "not hexadecimal")?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| "not hexadecimal")?;
-    }
-    Ok(bytes)
 }
 
 #[derive(Debug, Serialize)]
@@ -211,8 +194,8 @@ impl Scratch {
     fn make(wanted: Option<&Path>) -> Result<Scratch, Failure> {
         let parent = wanted.map_or_else(std::env::temp_dir, Path::to_owned);
         let path = parent.join(format!("kura-verify-{}", hexadecimal(&crate::random::id())));
-        let made = std::fs::create_dir(&path);
-        made.map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| unmade("--scratch", &parent, &error))?;
         Ok(Scratch(path))
     }
 }
@@ -333,10 +316,7 @@ pub(in crate::cli) fn signers(keys: &BTreeMap<Sha256Hash, u64>, is_held: bool) -
 
 /// Leaves a note of what is about to be opened with the member that a configuration names, which journals it.
 fn note_opening(config: Option<&Path>, what: &str) -> Result<(), Failure> {
-    let data = match config {
-        Some(path) => Some(NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))?.data),
-        None => None,
-    };
+    let data = config.map(configuration).transpose()?.map(|config| config.data);
     match data.filter(|data| data.is_dir()) {
         Some(data) => openings::note(&data, what, now_ms()).map_err(|error| Failure::failed(chain(&error))),
         None => {
@@ -347,7 +327,6 @@ fn note_opening(config: Option<&Path>, what: &str) -> Result<(), Failure> {
 }
 
 pub(in crate::cli) fn witness(path: &Path) -> Result<Witness, Failure> {
-    let head = JournalHead::read(path)
-        .map_err(|error| Failure::usage(format!("{} holds no head: {error}", path.display())))?;
+    let head = head("--head", path)?;
     Ok(Witness { index: head.index(), size: head.size(), root: head.root() })
 }

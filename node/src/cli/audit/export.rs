@@ -2,9 +2,8 @@
 //!
 //! Invariants
 //! - Memory does not grow with the journal: entries are written as they come.
-//! - A file is complete or not there: it is written aside and gets its name at the end.
+//! - A file is complete or not there ([`files::Output`]).
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
@@ -13,7 +12,8 @@ use clap::Args;
 use super::list::FilterOptions;
 use super::told::Told;
 use crate::cli::acting::ClientOption;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
+use crate::cli::files;
 use crate::cli::output::{Progress, moment, note};
 
 /// Between two looks of the progress at where it is.
@@ -35,21 +35,15 @@ pub struct Arguments {
 /// Runs it.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { filter, out, client } = arguments;
+    filter.check()?;
+    let out = out.filter(|path| path.as_os_str() != "-");
+    let out = out.map(|path| files::Output::begin_new("--out", &path)).transpose()?;
     let stream = filter.list(&client.connect().await?).oldest_first().stream();
-    let entries = match out.filter(|path| path.as_os_str() != "-") {
+    let entries = match out {
         None => write(stream, BufWriter::new(io::stdout())).await?,
-        Some(path) => {
-            if path.exists() {
-                return Err(Failure::new(Exit::Conflict, format!("{} is there already", path.display()))
-                    .next("name another file with --out: nothing is overwritten"));
-            }
-            let mut name = path.file_name().ok_or_else(|| Failure::usage("--out names no file"))?.to_owned();
-            name.push(".part");
-            let aside = path.with_file_name(name);
-            let file = File::create(&aside)
-                .map_err(|error| Failure::usage(format!("cannot write {}: {error}", aside.display())))?;
-            let entries = write(stream, BufWriter::new(&file)).await?;
-            file.sync_all().and_then(|()| std::fs::rename(&aside, &path)).map_err(Failure::failed)?;
+        Some(out) => {
+            let entries = write(stream, BufWriter::new(out.file()?)).await?;
+            out.keep()?;
             entries
         }
     };

@@ -6,12 +6,12 @@ use kura_client::{Access, Action, Client, Date, JournalList, ListError, Listing,
 use super::told::{FULL_HEADING, HEADING, Told};
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
-use crate::cli::given::text;
+use crate::cli::given::{day, in_order, text};
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, note};
 
 /// Entries of the whole journal, or of a facility, that a list shows unless told otherwise.
-const LIMIT_DEFAULT: usize = 1_000;
+const LIMIT_DEFAULT: u32 = 1_000;
 
 /// Options of `kura audit list`.
 #[derive(Debug, Args)]
@@ -37,8 +37,8 @@ pub struct Arguments {
     #[arg(long)]
     oldest_first: bool,
     /// Entries at most [default: 1000].
-    #[arg(long, value_name = "ENTRIES")]
-    limit: Option<usize>,
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -47,10 +47,10 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 pub struct FilterOptions {
     /// Only since this day in Japan, YYYY-MM-DD.
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     since: Option<Date>,
     /// Only up to this day in Japan, YYYY-MM-DD.
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     until: Option<Date>,
     /// Only what this facility's users did, or what is about it (--all).
     #[arg(long, value_parser = text)]
@@ -82,6 +82,11 @@ impl FilterOptions {
         self.action.iter().fold(list, |list, action| list.action(*action))
     }
 
+    /// What cannot be meant.
+    pub fn check(&self) -> Result<(), Failure> {
+        in_order(self.since, self.until)
+    }
+
     fn is_for_auditors(&self) -> bool {
         self.facility.is_some() || self.application.is_some() || !self.action.is_empty()
     }
@@ -89,6 +94,7 @@ impl FilterOptions {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    arguments.filter.check()?;
     if !arguments.all && arguments.filter.is_for_auditors() {
         return Err(Failure::usage("--facility, --application and --action narrow the whole journal: add --all"));
     }
@@ -96,10 +102,10 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     if arguments.all {
         let client = arguments.acting.connection.connect().await?;
         let stream = whole(&arguments, &client, number.as_ref());
-        print(stream, Some(arguments.limit.unwrap_or(LIMIT_DEFAULT)), true, output).await
+        print(stream, arguments.limit.or(Some(LIMIT_DEFAULT)), true, output).await
     } else if arguments.own_facility {
         let stream = own_facility(&arguments).await?;
-        print(stream, Some(arguments.limit.unwrap_or(LIMIT_DEFAULT)), true, output).await
+        print(stream, arguments.limit.or(Some(LIMIT_DEFAULT)), true, output).await
     } else {
         let number = number.ok_or_else(|| {
             Failure::usage("whose accesses? No participant's number was given").next(
@@ -160,7 +166,7 @@ async fn own_facility(arguments: &Arguments) -> Result<Listing<Access, ListError
 
 async fn print(
     mut stream: Listing<Access, ListError>,
-    limit: Option<usize>,
+    limit: Option<u32>,
     full: bool,
     output: Output,
 ) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use kura_cluster::head::SignedHead;
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::given::sha256;
 use crate::cli::output::hexadecimal;
 
 /// SHA-256 of a member's public key, as it was approved.
@@ -18,8 +19,7 @@ impl FromStr for KeySha256 {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_one = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_one { Ok(Self(text.to_ascii_lowercase())) } else { Err("a SHA-256 has 64 hexadecimal digits") }
+        sha256(text).map(|bytes| Self(hexadecimal(&bytes)))
     }
 }
 

@@ -15,6 +15,8 @@ use serde::Serialize;
 use super::signed::{self, KeySha256, Signed};
 use crate::cli::acting::ClientOption;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::files::unmade;
+use crate::cli::given::head as kept_head;
 use crate::cli::output::{Output, Progress, bytes, hexadecimal, note};
 
 /// Between two looks of the progress at where it is.
@@ -73,10 +75,6 @@ struct Verified {
     signed: Vec<Signed>,
 }
 
-fn read(path: &std::path::Path) -> Result<JournalHead, Failure> {
-    JournalHead::read(path).map_err(|error| Failure::usage(format!("{} holds no head: {error}", path.display())))
-}
-
 async fn journal(client: &ClientOption) -> Result<(Client, Journal), Failure> {
     let client = client.connect().await?;
     let journal = client.journal();
@@ -86,7 +84,7 @@ async fn journal(client: &ClientOption) -> Result<(Client, Journal), Failure> {
 /// Runs `kura audit head`.
 pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failure> {
     let HeadArguments { file, client } = arguments;
-    let older = file.as_deref().filter(|path| path.exists()).map(read).transpose()?;
+    let older = file.as_deref().filter(|path| path.exists()).map(|path| kept_head("--file", path)).transpose()?;
     let (_client, journal) = journal(&client).await?;
     let head = journal.head().await?;
     if let Some(older) = &older {
@@ -94,7 +92,7 @@ pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failur
     }
     if let Some(path) = &file {
         let kept = head.keep(path, older.as_ref());
-        if !kept.map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))? {
+        if !kept.map_err(|error| unmade("--file", path, &error))? {
             note(&format!("another process put a newer head into {} meanwhile: that one stays", path.display()));
         }
     }
@@ -122,7 +120,7 @@ pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failur
 /// Runs `kura audit verify`.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { from, content, signed_by, client } = arguments;
-    let older = from.as_deref().map(read).transpose()?;
+    let older = from.as_deref().map(|path| kept_head("--from", path)).transpose()?;
     let (client, journal) = journal(&client).await?;
     let (head, signed) = signed::check(&client, &journal, &signed_by).await?;
     let peaks = match &older {

@@ -52,15 +52,16 @@ pub struct VerifyArguments {
 
 /// Options of `kura key rotate`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["root", "epoch"])))]
 pub struct RotateArguments {
     /// The root key.
-    #[arg(long, required_unless_present = "epoch", conflicts_with = "epoch")]
+    #[arg(long)]
     root: bool,
     /// The epoch keys.
     #[arg(long)]
     epoch: bool,
-    /// Take the next root key into use before anybody has shares of it.
-    #[arg(long, requires = "root")]
+    /// With --root: take the next root key into use before anybody has shares of it.
+    #[arg(long, conflicts_with = "epoch")]
     without_shares: bool,
     #[command(flatten)]
     client: ClientOption,
@@ -85,7 +86,10 @@ async fn confirm(arguments: ConfirmArguments, output: Output) -> Result<(), Fail
     let digits: Option<Vec<u8>> =
         text.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
     let fingerprint = digits.filter(|bytes| text.len() == 10 && bytes.len() == 5);
-    let fingerprint = fingerprint.ok_or_else(|| Failure::usage("a fingerprint has 10 hexadecimal digits"))?;
+    let fingerprint = fingerprint.ok_or_else(|| {
+        Failure::usage("a fingerprint has 10 hexadecimal digits")
+            .next("`kura key split` told it, and `kura key status` shows it")
+    })?;
     let reply = arguments.client.connect().await?.keys().confirm_shares(&fingerprint).await?;
     let restores = if reply.present { "the present root key" } else { "the next root key" };
     let told = serde_json::json!({ "fingerprint": hexadecimal(&fingerprint), "present": reply.present });

@@ -18,8 +18,10 @@ use zeroize::Zeroizing;
 
 use super::super::acting::ClientOption;
 use super::super::exit::{Exit, Failure, chain};
+use super::super::given::configuration;
 use super::super::output::{Output, note};
 use super::ask;
+use crate::certificates::Role;
 use crate::config::NodeConfig;
 use crate::custody::Custody;
 use crate::random;
@@ -65,7 +67,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
     let stdout = std::io::stdout();
     ask::no_file(&stdout, "standard output")?;
-    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    arguments.client.must_be(Role::Operator)?;
+    let config = configuration(&arguments.config)?;
     let keys = arguments.client.connect().await?.keys();
     let status = keys.status().await?;
     let cluster = ClusterId::from_slice(&status.cluster_id).map_err(Failure::failed)?;

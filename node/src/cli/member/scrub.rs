@@ -20,7 +20,7 @@ const SILENT_LOOKS_MAX: u32 = 10;
 /// Runs it.
 pub(super) async fn run(client: &ClientOption, at: &str, waits: bool, output: Output) -> Result<(), Failure> {
     let mut config = client.config()?;
-    let endpoint = match endpoint(&config, at) {
+    let endpoint = match endpoint(&config, at)? {
         Some(endpoint) => endpoint,
         // A configuration names voters as a rule; the cluster knows its backup, too.
         None => found(&client.connect().await?.operations(), at).await?,

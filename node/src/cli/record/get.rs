@@ -1,19 +1,22 @@
 //! `kura record get`: a body of any length, in constant memory; several by [`super::several`].
 //!
-//! Invariant: a file of the name asked for is there only if all of it is: the body goes to a
-//! temporary file beside it, which is synced and renamed at the end, and removed on any error.
+//! Invariants
+//! - A file of the name asked for is there only if all of it is ([`files::Output`]).
+//! - Nothing is read, and no access journalled, before it is known that the file can be made.
 
 use std::fmt;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use kura_client::{EmergencyId, ParticipantNumber, Purpose, Record, RecordId};
+use tokio::fs::File;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
+use crate::cli::files;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, Progress, bytes, note};
 use crate::cli::record::several;
@@ -26,14 +29,15 @@ pub struct Arguments {
     /// The record; several with --to, up to 64, under one decision and one journal entry.
     #[arg(required = true)]
     record: Vec<RecordId>,
-    /// Where the body goes; without it, to standard output. An existing file is replaced.
+    /// Where the body goes, into a file that only its owner may read; without it, to standard output. An existing file is
+    /// replaced.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// A directory in which each record gets a file named by its id, or a directory of its parts.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "version", "range", "part"])]
     to: Option<PathBuf>,
     /// Another version than the newest.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     version: Option<u32>,
     /// Only the part of this name.
     #[arg(long, value_name = "NAME", conflicts_with = "range")]
@@ -91,28 +95,23 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let [record] = arguments.record[..] else {
         return Err(Failure::usage("several records are given").next("name a directory for them with --to DIR"));
     };
+    // Before anything is asked and journalled.
+    let out = arguments.out.as_deref().map(|path| files::Output::begin("--out", path)).transpose()?;
     let record = read(&arguments, &number, record).await?;
     let progress = Progress::bytes();
     let length = record.range().end - record.range().start;
-    match &arguments.out {
+    let mut into = match &out {
+        Some(out) => File::from_std(out.file()?),
         None => {
             let cannot = |error| Failure::failed(format!("cannot write to standard output: {error}"));
-            let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?;
-            let mut out = tokio::fs::File::from_std(out.into());
-            pour(record.into_reader(), &mut out, &progress).await?;
+            File::from_std(std::io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?.into())
         }
-        Some(path) => {
-            let mut temporary = path.as_os_str().to_owned();
-            temporary.push(format!(".{}.part", std::process::id()));
-            let temporary = PathBuf::from(temporary);
-            let written = save(record, &temporary, path, &progress).await;
-            if written.is_err() {
-                let _ = tokio::fs::remove_file(&temporary).await;
-            }
-            written?;
-            drop(progress);
-            note(&format!("{} in {}", bytes(length), path.display()));
-        }
+    };
+    pour(record.into_reader(), &mut into, &progress).await?;
+    if let (Some(out), Some(path)) = (out, &arguments.out) {
+        out.keep()?;
+        drop(progress);
+        note(&format!("{} in {}", bytes(length), path.display()));
     }
     Ok(())
 }
@@ -143,14 +142,6 @@ async fn read(arguments: &Arguments, number: &ParticipantNumber, record: RecordI
         None => {}
     }
     Ok(get.await?)
-}
-
-async fn save(record: Record, temporary: &Path, path: &Path, progress: &Progress) -> Result<(), Failure> {
-    let at = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
-    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(temporary).await.map_err(at)?;
-    pour(record.into_reader(), &mut file, progress).await?;
-    file.sync_all().await.map_err(at)?;
-    tokio::fs::rename(temporary, path).await.map_err(at)
 }
 
 async fn pour(

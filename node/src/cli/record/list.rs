@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
-use crate::cli::given::text;
+use crate::cli::given::{in_order, text};
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, bytes, moment, note};
 
@@ -66,6 +66,7 @@ const HISTORY_HEADING: [&str; 8] = ["version", "class", "of", "media type", "siz
 
 /// Runs `kura record list`.
 pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failure> {
+    in_order(arguments.since, arguments.until)?;
     let number = arguments.number.read()?;
     let purpose = match arguments.purpose {
         Some(purpose) => purpose,

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
+use crate::cli::files::unreadable;
 use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, Progress};
@@ -62,7 +63,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RECORD", group = "relation")]
     transforms: Option<RecordId>,
     /// The version of that record, if not its highest.
-    #[arg(long, value_name = "VERSION", requires = "relation")]
+    #[arg(long, value_name = "VERSION", requires = "relation", value_parser = clap::value_parser!(u32).range(1..))]
     related_version: Option<u32>,
     #[command(flatten)]
     people: People,
@@ -165,11 +166,11 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
     let mut bodies = Vec::new();
     if let Some(file) = &arguments.file {
-        bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), open(file).await?));
+        bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), open("FILE", file).await?));
     }
     for NamedPart { name, file, media_type } in &arguments.part {
         let media_type = media_type.clone().unwrap_or_else(|| arguments.media_type.clone());
-        bodies.push((name.clone(), media_type, open(file).await?));
+        bodies.push((name.clone(), media_type, open("--part", file).await?));
     }
     let record = described(&arguments).await?;
     let acting = arguments.acting.act(Some(&number)).await?;
@@ -226,14 +227,15 @@ async fn described(arguments: &Arguments) -> Result<NewRecord, Failure> {
         record = record.confirmed_by(confirmer, people.confirmed_at.unwrap_or_else(now).0);
     }
     let SignatureFiles { signature, timestamp, signature_result } = &arguments.signature;
-    let (signature, timestamp) = (small(signature.as_deref()).await?, small(timestamp.as_deref()).await?);
+    let (signature, timestamp) =
+        (small("--signature", signature.as_deref()).await?, small("--timestamp", timestamp.as_deref()).await?);
     Ok(record.signature(signature, timestamp, signature_result.as_deref().unwrap_or_default()))
 }
 
 /// A signature or token, as bytes; empty if there is none. The client names its bound.
-async fn small(path: Option<&Path>) -> Result<Bytes, Failure> {
+async fn small(option: &str, path: Option<&Path>) -> Result<Bytes, Failure> {
     let Some(path) = path else { return Ok(Bytes::new()) };
-    let cannot = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let cannot = |error| unreadable(option, path, &error);
     let mut bytes = Vec::new();
     let file = File::open(path).await.map_err(cannot)?;
     file.take(SIGNATURE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await.map_err(cannot)?;
@@ -242,13 +244,18 @@ async fn small(path: Option<&Path>) -> Result<Bytes, Failure> {
 
 type Body = Pin<Box<dyn AsyncRead + Send>>;
 
-async fn open(path: &Path) -> Result<Body, Failure> {
+async fn open(option: &str, path: &Path) -> Result<Body, Failure> {
     if path == Path::new("-") {
         let cannot = |error| Failure::usage(format!("cannot read standard input: {error}"));
         return Ok(Box::pin(standard_input().map_err(cannot)?));
     }
-    let file = File::open(path).await;
-    Ok(Box::pin(file.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?))
+    let cannot = |error| unreadable(option, path, &error);
+    let file = File::open(path).await.map_err(cannot)?;
+    // A folder opens as well, and fails when it is read.
+    if file.metadata().await.map_err(cannot)?.is_dir() {
+        return Err(cannot(std::io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(Box::pin(file))
 }
 
 /// Standard input from where it stands: reading the number may have fetched more than its line.

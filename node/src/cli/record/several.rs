@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use kura_client::{GetSeveral, OneOfSeveral, RecordId, SeveralRecord};
 use serde::Serialize;
-use tokio::fs::File;
+use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::files::{self, unwritten};
 use crate::cli::output::{Output, Progress, bytes};
 use crate::export::{PART_NAME_MAX, ending, safe};
 
@@ -27,7 +28,7 @@ struct Told {
 
 /// Runs it. Records that are refused are told, and make the command fail once all others are there.
 pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failure> {
-    tokio::fs::create_dir_all(to).await.map_err(|error| cannot(to, &error))?;
+    files::folder("--to", to)?;
     let mut several = get.await?;
     let progress = Progress::bytes();
     let mut told = Vec::new();
@@ -79,7 +80,7 @@ async fn save(
             (to.join(format!("{id}{}", ending(media_type))), vec![(temporary.to_owned(), part.bytes)])
         }
         _ => {
-            tokio::fs::create_dir(temporary).await.map_err(|error| cannot(temporary, &error))?;
+            files::folder("--to", temporary)?;
             let file = |(place, part): (usize, &kura_client::Part)| {
                 let name: String = part.name.chars().take(PART_NAME_MAX).collect();
                 (temporary.join(format!("{}-{}{}", place + 1, safe(&name), ending(&part.media_type))), part.bytes)
@@ -94,10 +95,11 @@ async fn save(
         // Also makes the files of parts without bytes.
         while let Some((_, 0)) | None = open.as_ref().map(|(file, left)| (file, *left)) {
             if let Some((file, _)) = open.take() {
-                file.sync_all().await.map_err(|error| cannot(temporary, &error))?;
+                file.sync_all().await.map_err(|error| unwritten(temporary, &error))?;
             }
             let Some((path, length)) = files.pop() else { break };
-            let file = File::create_new(&path).await.map_err(|error| cannot(&path, &error))?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await;
+            let file = file.map_err(|error| unwritten(&path, &error))?;
             open = Some((file, length));
         }
         if chunk.is_empty() {
@@ -110,18 +112,14 @@ async fn save(
             return Err(Failure::new(Exit::Damaged, "more bytes came than the parts have"));
         };
         let piece = chunk.split_to(chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
-        file.write_all(&piece).await.map_err(|error| cannot(temporary, &error))?;
+        file.write_all(&piece).await.map_err(|error| unwritten(temporary, &error))?;
         *left -= piece.len() as u64;
         progress.add(piece.len() as u64);
     }
     // An earlier run's is replaced, as `--out` replaces a file.
     if path.is_dir() {
-        tokio::fs::remove_dir_all(&path).await.map_err(|error| cannot(&path, &error))?;
+        tokio::fs::remove_dir_all(&path).await.map_err(|error| unwritten(&path, &error))?;
     }
-    tokio::fs::rename(temporary, &path).await.map_err(|error| cannot(&path, &error))?;
+    tokio::fs::rename(temporary, &path).await.map_err(|error| unwritten(&path, &error))?;
     Ok(path)
-}
-
-fn cannot(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::failed(format!("cannot write {}: {error}", path.display()))
 }

@@ -17,7 +17,7 @@ pub struct Arguments {
     /// The record.
     record: RecordId,
     /// Another version than the newest.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     version: Option<u32>,
     /// What for: care, own or audit.
     #[arg(long)]

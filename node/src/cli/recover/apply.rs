@@ -9,15 +9,14 @@ use kura_cluster::seal::Key;
 use kura_cluster::share::{Gathered, Gathering, hexadecimal};
 use time::OffsetDateTime;
 
-use super::super::exit::{Exit, Failure, chain, check_clock};
-use super::super::given::text;
+use super::super::exit::{Exit, Failure, check_clock};
+use super::super::files::fits_folder;
+use super::super::given::{configuration, root_key as root_key_in, text, valid_days};
 use super::super::key::ask;
 use super::super::output::{Output, note};
 use super::{look, plan_failure, take_failure};
-use crate::config::NodeConfig;
 use crate::recovery::plan::Plan;
 use crate::recovery::take::{Prepared, Said};
-use crate::vault::read_root_key;
 
 /// Longest text that is kept of what people say.
 const SAID_BYTES_MAX: usize = 500;
@@ -53,7 +52,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     ca: Option<PathBuf>,
     /// Validity of the certificate that is made, in days.
-    #[arg(long, default_value_t = 397)]
+    #[arg(long, default_value_t = 397, value_parser = valid_days())]
     days: u32,
     /// This machine's clock is right, although it is behind the last entry, or more than 14 days after it.
     #[arg(long)]
@@ -62,8 +61,11 @@ pub struct Arguments {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let plan = Plan::read(&arguments.plan).map_err(|error| plan_failure(&error))?;
-    let config = NodeConfig::load(&arguments.config).map_err(|error| Failure::usage(chain(&error)))?;
+    let plan = Plan::read(&arguments.plan).map_err(|error| plan_failure(&error).of("--plan"))?;
+    let config = configuration(&arguments.config)?;
+    if let Some(folder) = &arguments.ca {
+        fits_folder("--ca", folder)?;
+    }
     check_clock(plan.best().last_at_ms, arguments.time_is_right)?;
     let name = match &arguments.cluster_name {
         Some(name) => name.clone(),
@@ -111,8 +113,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 
 async fn root_key(arguments: &Arguments, prepared: &Prepared) -> Result<Key, Failure> {
     if let Some(path) = &arguments.root_key {
-        let read = read_root_key(path).map_err(|error| Failure::usage(chain(&error)))?;
-        return read.ok_or_else(|| Failure::usage(format!("{} is not there", path.display())));
+        return root_key_in(path);
     }
     let known = prepared.known().map_err(|error| take_failure(&error))?;
     let cluster = prepared.cluster_id();

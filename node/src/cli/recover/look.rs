@@ -1,21 +1,25 @@
 //! Looking: `kura recover plan`, `verify` and `report`. Nothing that survives is changed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::super::archive::StorageOption;
 use super::super::exit::{Exit, Failure, chain};
+use super::super::files::Scratch;
+use super::super::given::configuration;
 use super::super::output::{Output, moment, note};
 use super::plan_failure;
 use crate::clock::now_ms;
-use crate::config::NodeConfig;
 use crate::custody::Provider;
 use crate::openings;
 use crate::recovery::plan::{Plan, words};
-use crate::recovery::report::{Report, TailEntry};
+use crate::recovery::report::{Report, ReportError, TailEntry};
 use crate::recovery::verify::verify as check;
+
+/// Ending of the directory for mirrors, beside what is looked at.
+pub(super) const MIRRORS: &str = ".look";
 
 /// Options of `kura recover plan`.
 #[derive(Debug, Args)]
@@ -52,33 +56,13 @@ pub struct ReportArguments {
     config: PathBuf,
 }
 
-/// A directory beside a path, for mirrors; gone when dropped.
-pub(super) struct Beside(pub(super) PathBuf);
-
-impl Beside {
-    pub(super) fn of(path: &Path) -> Result<Beside, Failure> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".look");
-        let folder = PathBuf::from(name);
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| Failure::failed(format!("cannot create {}: {error}", folder.display())))?;
-        Ok(Beside(folder))
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// `kura recover plan`.
 pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failure> {
     if arguments.out.exists() {
-        return Err(Failure::new(Exit::Conflict, format!("{} exists", arguments.out.display()))
+        return Err(Failure::new(Exit::Conflict, format!("--out: {} is there already", arguments.out.display()))
             .next("name another file with --out: a plan is not overwritten"));
     }
-    let scratch = Beside::of(&arguments.out)?;
+    let scratch = Scratch::beside("--out", &arguments.out, MIRRORS)?;
     let storage = arguments.storage.file.as_deref();
     let made = Plan::make(&arguments.found, storage, arguments.published, &scratch.0, now_ms()).await;
     let plan = made.map_err(|error| plan_failure(&error))?;
@@ -138,21 +122,19 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
     )
 }
 
-fn load(path: &Path) -> Result<NodeConfig, Failure> {
-    NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)))
-}
-
 /// `kura recover verify`.
 pub fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {
-    let config = load(&arguments.config)?;
+    let config = configuration(&arguments.config)?;
     let provider = config.root_key.as_ref().map(Provider::new);
     let root = provider.map_or(Ok(None), |provider| provider.read());
     let root = root.map_err(|error| Failure::failed(chain(&error)))?.map(Arc::new);
+    let report = Report::read(&config.data).map_err(|error| no_report(&error))?;
+    drop(report);
     if root.is_some() {
         let what = format!("kura recover verify, about {} rows of each table", arguments.sample);
         openings::note(&config.data, &what, now_ms()).map_err(|error| Failure::failed(chain(&error)))?;
     }
-    let scratch = Beside::of(&config.data)?;
+    let scratch = Scratch::beside("--config", &config.data, MIRRORS)?;
     let verified = check(&config.data, &scratch.0, root, arguments.sample)
         .map_err(|error| Failure::new(Exit::Damaged, chain(&error)))?;
     let opened =
@@ -179,10 +161,16 @@ pub fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure>
         .next("do not start it; take over from another survivor"))
 }
 
+/// There is no statement of a take-over.
+fn no_report(error: &ReportError) -> Failure {
+    Failure::new(Exit::NotFound, chain(error))
+        .next("name the configuration with which `kura recover apply` took the cluster over: its data directory has it")
+}
+
 /// `kura recover report`.
 pub fn report(arguments: ReportArguments, output: Output) -> Result<(), Failure> {
-    let config = load(&arguments.config)?;
-    let report = Report::read(&config.data).map_err(|error| Failure::new(Exit::NotFound, chain(&error)))?;
+    let config = configuration(&arguments.config)?;
+    let report = Report::read(&config.data).map_err(|error| no_report(&error))?;
     if output.json {
         return output.line(&report);
     }

@@ -8,7 +8,7 @@ mod salvage;
 use clap::{Args, Subcommand};
 
 use super::acting::ClientOption;
-use super::exit::{Exit, Failure, chain};
+use super::exit::{Exit, Failure, chain, not_made};
 use super::output::Output;
 use crate::recovery::found::FoundError;
 use crate::recovery::plan::PlanError;
@@ -84,15 +84,18 @@ fn plan_failure(error: &PlanError) -> Failure {
     let words = chain(error);
     match error {
         PlanError::Found(FoundError::InUse { .. }) => Failure::new(Exit::Conflict, words),
-        PlanError::Found(FoundError::Neither { .. }) | PlanError::Sources | PlanError::OtherCluster { .. } => {
-            Failure::usage(words)
-        }
+        PlanError::Found(FoundError::Neither { .. }) => Failure::usage(words)
+            .next("name what `data` or `archive.place` of a former member's configuration named, or a copy of it"),
+        PlanError::Sources | PlanError::OtherCluster { .. } => Failure::usage(words),
         PlanError::OnlyArchives => Failure::new(Exit::NotFound, words),
         PlanError::Changed { .. } => Failure::new(Exit::Conflict, words).next("kura recover plan"),
         PlanError::File { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
             Failure::new(Exit::Conflict, words).next("name another file with --out: a plan is not overwritten")
         }
-        PlanError::Form { .. } => Failure::usage(words),
+        PlanError::File { .. } => not_made(error),
+        PlanError::Form { .. } => {
+            Failure::usage(words).next("name the file that `kura recover plan --out` of this version has written")
+        }
         _ => Failure::new(Exit::Damaged, words),
     }
 }

@@ -7,9 +7,10 @@ use kura_client::wire;
 
 use super::super::acting::ClientOption;
 use super::super::exit::{Exit, Failure, chain};
+use super::super::files::{Scratch, readable_folder};
 use super::super::key::ask;
 use super::super::output::{Output, Progress, moment, note};
-use super::look::Beside;
+use super::look::MIRRORS;
 use crate::recovery::found::FoundError;
 use crate::recovery::salvage::{Became, OldDisk, Report, SalvageError, run as offer};
 
@@ -34,11 +35,12 @@ pub struct Arguments {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let client = arguments.client.connect().await?;
+    readable_folder("--from", &arguments.from)?;
     let scratch = match &arguments.scratch {
-        Some(directory) => Beside::of(&directory.join("salvage"))?,
-        None => Beside::of(&arguments.from)?,
+        Some(directory) => Scratch::beside("--scratch", &directory.join("salvage"), MIRRORS)?,
+        None => Scratch::beside("--from", &arguments.from, MIRRORS)?,
     };
+    let client = arguments.client.connect().await?;
     note("looking at the old disk, and replaying its log on a mirror; nothing of it is changed");
     let disk = OldDisk::open(&arguments.from, &scratch.0).await.map_err(failure)?;
     let name = match (&arguments.cluster_name, arguments.apply) {

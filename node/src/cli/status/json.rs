@@ -24,6 +24,8 @@ pub(super) struct Told {
     clock_ms: u64,
     clock_offset_ms: Option<i64>,
     started_ms: u64,
+    /// Since when the answering node knows that it is not a member any more; null: it is one, as far as it knows.
+    removed_ms: Option<u64>,
     shares: String,
     journal_size: u64,
     journal_root: String,
@@ -157,6 +159,7 @@ impl From<&wire::StatusReply> for Told {
             clock_ms: reply.clock_ms,
             clock_offset_ms: reply.clock_offset_ms,
             started_ms: reply.started_ms,
+            removed_ms: Some(reply.removed_ms).filter(|since_ms| *since_ms > 0),
             shares: reply.shares.clone(),
             journal_size: reply.journal_size,
             journal_root: hexadecimal(&reply.journal_root),
