@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use kura_client::registry::{Disaster, User as RegisteredUser};
