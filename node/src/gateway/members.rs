@@ -70,7 +70,9 @@ impl Gateway {
                 attempt.expect_table(Table::Member);
                 let found = attempt.look::<MemberRow>(&key)?;
                 let same = found.value.as_deref().filter(|row| {
-                    row.role == request.role && row.key_sha256 == request.key_sha256 && row.address == request.address
+                    let is_under_way = !(row.operator.is_empty() && row.registrar.is_empty());
+                    let is_alike = row.role == request.role && row.key_sha256 == request.key_sha256;
+                    is_under_way && is_alike && row.address == request.address
                 });
                 let mut row = match same {
                     Some(row) => row.clone(),
@@ -214,6 +216,31 @@ impl Gateway {
             attempt.command.encode_to_vec()
         };
         self.proposer.propose(command.into(), Instant::now() + PROPOSE_TIMEOUT).await.map(|_| ())
+    }
+
+    /// Journals that a member goes and ends its approval, before the membership changes: whoever has been removed is not
+    /// handed the root key again, nor a rotated one. If the change itself fails then, the member is one without approval,
+    /// and removing it again is what is left to do.
+    pub async fn end_approval(&self, caller: &Caller, name: &str, what: &str) -> Result<(), GatewayError> {
+        self.transact(caller, Action::Member, None, |attempt| {
+            attempt.entry.object = what.to_owned();
+            let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
+            let found = attempt.look::<MemberRow>(&key)?;
+            if let Some(row) = found.value.as_deref() {
+                let ended = MemberRow {
+                    operator: String::new(),
+                    registrar: String::new(),
+                    next_key_sha256: bytes::Bytes::new(),
+                    next_operator: String::new(),
+                    next_registrar: String::new(),
+                    ..row.clone()
+                };
+                attempt.put(&key, found.revision, &ended);
+            }
+            Ok((Verdict::by_office(Basis::Operator, ()), ReceiptRow::default()))
+        })
+        .await
+        .map(|_| ())
     }
 
     /// Journals a membership change that an operator asked for, before it is made.

@@ -125,11 +125,11 @@ impl OperationsService {
     async fn add(
         &self,
         name: &str,
-        replaces: Option<&str>,
+        replaces: Option<(&str, &Caller)>,
         tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
     ) -> Result<(), Status> {
         let (id, member) = self.approved(name).await?;
-        let old = replaces.map(|old| self.id_of(old)).transpose()?;
+        let old = replaces.map(|(old, _)| self.id_of(old)).transpose()?;
         let role = member.role;
         if let Some(old) = old {
             let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
@@ -150,6 +150,9 @@ impl OperationsService {
         // One change: the new voter comes as the old one goes.
         raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), true).await.map_err(|error| refused(&error))?;
         if let Some(old) = old {
+            if let Some((name, caller)) = replaces {
+                self.0.gateway.end_approval(caller, name, &format!("{name} goes")).await?;
+            }
             raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([old])), false)
                 .await
                 .map_err(|error| refused(&error))?;
@@ -279,7 +282,7 @@ impl Operations for OperationsService {
         if voters == BTreeSet::from([id]) {
             return Err(Status::failed_precondition("the last voter cannot be removed"));
         }
-        self.0.gateway.journal_membership(&caller, &format!("remove {}", request.name)).await?;
+        self.0.gateway.end_approval(&caller, &request.name, &format!("remove {}", request.name)).await?;
         let service = self.clone();
         let change = tokio::spawn(async move {
             let raft = &service.0.raft;
@@ -305,7 +308,7 @@ impl Operations for OperationsService {
         }
         self.0.gateway.journal_membership(&caller, &format!("replace {} by {}", request.old, request.new)).await?;
         let service = self.clone();
-        Ok(in_background(|tell| async move { service.add(&request.new, Some(&request.old), &tell).await }))
+        Ok(in_background(|tell| async move { service.add(&request.new, Some((&request.old, &caller)), &tell).await }))
     }
 
     async fn renew_key(&self, request: Request<v1::RenewKeyRequest>) -> Result<Response<Progress>, Status> {

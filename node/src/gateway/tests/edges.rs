@@ -234,6 +234,29 @@ async fn a_present_member_is_not_approved_under_another_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_goes_is_approved_no_more_and_comes_back_under_another_id() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let operator = Caller::parse(identity(Role::Operator, "op-1"), None).unwrap();
+    let registrar = Caller::parse(identity(Role::Registrar, "reg-1"), None).unwrap();
+    let approve = v1::ApproveMemberRequest {
+        name: "voter-2".into(),
+        role: 1,
+        key_sha256: vec![1; 32].into(),
+        address: "127.0.0.1:9".into(),
+        ..Default::default()
+    };
+    gateway.approve_member(&operator, approve.clone()).await.unwrap();
+    let first = gateway.approve_member(&registrar, approve.clone()).await.unwrap();
+    assert!(first.complete && gateway.approved_member("voter-2").unwrap().is_some());
+    gateway.end_approval(&operator, "voter-2", "remove voter-2").await.unwrap();
+    assert!(gateway.approved_member("voter-2").unwrap().is_none(), "the root key would be handed to it");
+    let again = gateway.approve_member(&operator, approve).await.unwrap();
+    assert!(again.raft_id > first.raft_id && !again.complete, "one person alone lets nobody back in");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_voter_that_reaches_nobody_says_whom_it_misses() {
     let storehouse = Storehouse::new().await;
     let gateway = storehouse.gateway();
