@@ -27,6 +27,16 @@ pub enum CatalogError {
     NoBase(u64),
 }
 
+impl CatalogError {
+    /// Whether a manifest is missing or damaged, rather than the storage out of reach.
+    pub fn is_of_the_object(&self) -> bool {
+        match self {
+            CatalogError::Store(error) => error.is_missing(),
+            CatalogError::Manifest { .. } | CatalogError::NoBase(_) => true,
+        }
+    }
+}
+
 /// A manifest as it lies in the archive.
 #[derive(Debug, Clone)]
 pub struct Found {

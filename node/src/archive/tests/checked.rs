@@ -137,3 +137,20 @@ async fn keys_of_the_erased_are_not_put_back_and_what_expires_meanwhile_is_no_fi
     let found = checked(&archive, Some(backup.writer(archive.clone()))).await;
     assert_eq!((found.faults, found.mended), (0, 0), "{found:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_generation_that_rots_keeps_nothing_from_being_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut backup, archive) = made(directory.path()).await;
+    let oldest = catalog::generations(&archive).await.unwrap()[0];
+    let base = ObjectName::Manifest { generation: oldest, sequence: oldest }.to_string();
+    flip(&archive, &base, 40).await;
+    let mut writer = backup.writer(archive.clone());
+    backup.enrol(60..64).await;
+    writer.step().await.unwrap();
+    writer.step().await.unwrap();
+    let newest = catalog::newest(&archive).await.unwrap().unwrap();
+    assert_eq!(newest.signed.manifest.index(), backup.index());
+    let found = checked(&archive, Some(writer)).await;
+    assert!(found.words.iter().any(|words| words.contains(&base)), "{found:?}");
+}

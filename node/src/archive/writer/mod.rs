@@ -331,8 +331,16 @@ impl Writer {
     async fn tell_generations(&self) -> Result<(), WriteError> {
         let mut generations = Vec::new();
         for number in catalog::generations(&self.archive).await? {
-            let base = catalog::manifest(&self.archive, number, number).await?;
-            generations.push((number, base.signed.manifest.index()));
+            let index = match catalog::manifest(&self.archive, number, number).await {
+                Ok(base) => base.signed.manifest.index(),
+                // It may hold anything, so it is taken to hold everything. Nothing is written after it.
+                Err(error) if error.is_of_the_object() => {
+                    tracing::error!(%error, "an older generation cannot be restored: bring this object back from a copy");
+                    0
+                }
+                Err(error) => return Err(error.into()),
+            };
+            generations.push((number, index));
         }
         self.told.has(generations);
         Ok(())
