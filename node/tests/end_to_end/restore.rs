@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use kura_client::keys::Rotation;
 use kura_client::{Class, Date, ErasureState, GetError, NewRecord, RequestId, now_ms};
 use kura_node::dev::{ClientFile, Signal};
 
@@ -91,10 +92,13 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     };
     caught_up(target).await;
 
-    // What comes after that moment: records, a revocation, a hidden record, an erasure.
+    // What comes after that moment: records, a revocation, new epoch keys, an erasure.
     assert_eq!(doctor.put(&stays, note().version_of(record)).bytes("second version").await.unwrap().version(), 2);
     let later = world.put(&stays, "written later").await;
     world.person(revokes).revoke(CLINIC).await.unwrap();
+    // The wrapped keys of then are not those of now: what is restored takes the newest.
+    world.rotate(Rotation::Epoch).await;
+    world.swept(2, &[1]).await;
     clock.set(GRACE_OVER_MS);
     clock.say_right(&layout, "voter-1");
     until("the sweep", SOON, async || match registrar.show(&erased).await {

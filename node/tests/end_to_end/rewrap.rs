@@ -15,7 +15,7 @@ const GRACE_OVER_MS: i64 = 31 * 86_400_000;
 
 impl World {
     /// Waits until nothing is wrapped under an older epoch and those of `ended` have ended, at every voter.
-    async fn swept(&self, newest: u32, ended: &[u32]) -> wire::KeyStatusReply {
+    pub(super) async fn swept(&self, newest: u32, ended: &[u32]) -> wire::KeyStatusReply {
         let mut told = None;
         for voter in self.voters() {
             let config = self.cluster.client_config_at(ClientFile::Operator, &voter).unwrap();
