@@ -85,6 +85,7 @@ pub const TABLE: &[(&str, &str)] = &[
     ("Keys/RecordShares", "operator"),
     ("Keys/ConfirmShares", "registrar"),
     ("Keys/RotateKeys", "registrar operator"),
+    ("Keys/PrepareDrill", "operator"),
     ("Peer/Append", "voter"),
     ("Peer/Vote", "voter"),
     ("Peer/PreVote", "voter"),

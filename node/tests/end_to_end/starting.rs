@@ -95,7 +95,7 @@ async fn a_data_directory_of_another_node_or_cluster_is_refused() {
     // Another name than the directory's.
     configure(&ours.cluster, "voter-1", |table| drop(table.insert("name".into(), "voter-2".into())));
     let (code, words) = serve(&config).await;
-    assert_eq!(code, Some(1), "{words}");
+    assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("belongs to voter-1") && words.contains("voter-2"), "{words}");
     configure(&ours.cluster, "voter-1", |table| drop(table.insert("name".into(), "voter-1".into())));
 
