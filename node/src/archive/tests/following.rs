@@ -5,7 +5,7 @@ use kura_cluster::archive::ObjectName;
 use kura_cluster::archive::keep::KeepRules;
 use kura_cluster::archive::keys::bucket_of;
 use kura_cluster::row::Table;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::catalog;
 use super::super::verify::Level;
@@ -99,13 +99,15 @@ async fn a_base_by_size_counts_what_was_written_before_a_restart() {
     let segments = objects(&archive).await.into_iter().filter(|(name, _)| name.starts_with("segments/"));
     assert!(segments.map(|(_, bytes)| bytes.len() as u64).sum::<u64>() > SIZE);
     assert_eq!(catalog::generations(&archive).await.unwrap().len(), 1);
-    let mut writer = backup.writer_with(archive.clone(), Settings { base_every_bytes: SIZE, ..settings() });
-    // Far less than the size, if nothing of before counted.
-    for n in 40..44_u8 {
-        backup.enrol([n]).await;
-        writer.step().await.unwrap();
-        // The base's files are sent ahead by a task.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    // It closes no segment of its own: nothing but what was written before makes a base due.
+    let hour = Duration::from_secs(3600);
+    let by_size = Settings { base_every_bytes: SIZE, segment_bytes: usize::MAX, segment_time: hour, ..settings() };
+    let mut writer = backup.writer_with(archive.clone(), by_size);
+    backup.enrol([40]).await;
+    // The base's files are sent ahead by a task.
+    let since = Instant::now();
+    while !writer.step().await.unwrap() && since.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(catalog::generations(&archive).await.unwrap().len(), 2, "no base by size was made");
     assert_eq!(sound(&archive).await.index, backup.index());
