@@ -19,8 +19,10 @@
 //!   order: a log that still holds the vote still holds all that was written before it.)
 //!
 //! What this misses: a whole directory put back to an older state (the marks file with it) on a node
-//! none of whose peers is asked; and up to a second of marks after a power cut, if in that second
-//! the disk also lost what it said was synced.
+//! none of whose peers that know better answers (peers write down what they keep each second, so one
+//! that lost power may lack the last second; one that is silent is waited for a few seconds only); and
+//! up to a second of marks after a power cut, if in that second the disk also lost what it said was
+//! synced.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

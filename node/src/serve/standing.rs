@@ -1,8 +1,9 @@
 //! Whether this node may take part and stand: the marks check, the keys, the space on its disk.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Node, peers};
@@ -13,44 +14,51 @@ use crate::raft::types::MemberRole;
 use crate::space::Level;
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(300);
+/// How long voters that do not answer are waited for once another has.
+const SILENT_WAIT: Duration = Duration::from_secs(3);
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Asks other voters what they keep of this node, then opens the gate or closes it for good. One that
-/// keeps nothing (a new voter, or one that lost its file) does not know: then every other voter has to
-/// say so. A sole voter, and a node that is in no membership yet, asks nobody.
+/// Asks all other voters at once what they keep of this node, then opens the gate or closes it for good: one that keeps
+/// more than the log has is enough, whatever the others say. It opens when all have answered; or, if the log covers
+/// what somebody keeps, when the others have been silent for [`SILENT_WAIT`]: a mark that a voter kept while others wrote
+/// without it may be an old one. One that keeps nothing (a new voter, or one that lost its file) does not know. A sole
+/// voter, and a node that is in no membership yet, asks nobody.
 pub async fn check_marks(node: Arc<Node>) {
+    let mut covered_since: Option<Instant> = None;
     loop {
         let membership = node.raft.metrics().borrow_watched().membership_config.clone();
         let voters: Vec<_> = membership.membership().voter_ids().collect();
         if voters.is_empty() || voters == [node.id()] || !voters.contains(&node.id()) {
             return node.gate.open();
         }
-        let mut is_unknown_to_all = true;
-        for (id, member) in peers::others(&node) {
-            if member.role != MemberRole::Voter {
-                continue;
-            }
-            let reply = peers::hello(&node, id, &member).await;
-            if reply.as_ref().is_ok_and(|reply| reply.kept_mark.is_empty()) {
-                continue;
-            }
-            let Some(kept) = reply.ok().and_then(|reply| Mark::decode(&reply.kept_mark).ok()) else {
-                is_unknown_to_all = false;
-                continue;
+        let others = peers::others(&node).into_iter().filter(|(_, member)| member.role == MemberRole::Voter);
+        let asked = others.map(async |(id, member)| (peers::hello(&node, id, &member).await, member));
+        let (mut silent, mut is_covered) = (Vec::new(), false);
+        for (reply, member) in join_all(asked).await {
+            let kept = match reply {
+                Ok(reply) if reply.kept_mark.is_empty() => continue,
+                Ok(reply) => Mark::decode(&reply.kept_mark).ok(),
+                Err(_) => None,
             };
-            if node.log.opened().covers(&kept) {
-                tracing::info!(asked = %member.name, "the log covers what was promised");
-                return node.gate.open();
+            match kept {
+                None => silent.push(member.name),
+                Some(kept) if node.log.opened().covers(&kept) => is_covered = true,
+                Some(kept) => {
+                    tracing::error!(
+                        asked = %member.name, %kept, own = %node.log.opened(),
+                        "this node's log lacks what it once promised: replace this member under a new id (`kura member replace`)"
+                    );
+                    node.gateway.give_up();
+                    return node.gate.lose();
+                }
             }
-            tracing::error!(
-                asked = %member.name, kept = %kept, own = %node.log.opened(),
-                "this node's log lacks what it once promised: replace this member under a new id (`kura member replace`)"
-            );
-            node.gateway.give_up();
-            return node.gate.lose();
         }
-        if is_unknown_to_all {
-            tracing::info!("no other voter was promised anything by this node");
+        if silent.is_empty() {
+            tracing::info!("the log covers what was promised to every other voter");
+            return node.gate.open();
+        }
+        if is_covered && covered_since.get_or_insert_with(Instant::now).elapsed() >= SILENT_WAIT {
+            tracing::warn!(silent = silent.join(", "), "the log covers what was promised, as far as voters answer");
             return node.gate.open();
         }
         tokio::time::sleep(RETRY_INTERVAL).await;

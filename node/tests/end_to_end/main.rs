@@ -30,6 +30,7 @@ mod leap;
 mod lists;
 mod majority;
 mod memory;
+mod old_disk;
 mod open;
 mod opening;
 mod outage;

@@ -1,0 +1,83 @@
+//! A voter whose disk went back to an older state must not vote, whoever else answers it first.
+
+use std::fs;
+use std::time::SystemTime;
+
+use kura_client::{Client, ParticipantNumber};
+use kura_node::dev::{ClientFile, Signal};
+
+use super::recovery::copy;
+use super::world::{HOSPITAL, SOON, World, configure, folder, listed, until};
+
+/// The second and third voter acknowledge a write while the first is down. The first knows nothing newer of the second's
+/// disk, and would help it to outvote the third.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_disk_asks_everybody_and_an_acknowledged_write_stays() {
+    let mut world = World::start(3, 0).await;
+    let number = world.enrol(1).await;
+    noted(&world, &number).await;
+    world.settled().await;
+    world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
+    let data = world.cluster.layout().node_data("voter-2");
+    let kept = folder();
+    let older = kept.path().join("data");
+    world.cluster.kill("voter-2", Signal::KILL).await.unwrap();
+    copy(&data, &older);
+    world.cluster.restart("voter-2").await.unwrap();
+    // The one that was restarted waits for the silent first before it votes: longer than a client is patient.
+    led(&world).await;
+    let acknowledged = world.put(&number, "acknowledged by the second and the third").await;
+    noted(&world, &number).await;
+
+    world.cluster.kill("voter-2", Signal::KILL).await.unwrap();
+    world.cluster.kill("voter-3", Signal::KILL).await.unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    copy(&older, &data);
+    // The third cannot lead before it has its keys: nothing but its word speaks for the write.
+    let mut former = None;
+    configure(&world.cluster, "voter-3", |table| {
+        let sealed = toml::Table::from_iter([("shares".to_owned(), true.into())]);
+        former = table.insert("root_key".into(), sealed.into());
+    });
+    for voter in ["voter-3", "voter-1", "voter-2"] {
+        world.cluster.restart(voter).await.unwrap();
+    }
+    let config = world.cluster.client_config_at(ClientFile::Operator, "voter-2").unwrap();
+    let second = Client::connect_lazily(config).await.unwrap();
+    until("a second voter that knows of its disk", SOON, async || {
+        let status = second.operations().status().await.map_err(|error| error.to_string())?;
+        let own = status.members.iter().find(|member| member.name == "voter-2").ok_or("it is not listed")?;
+        if own.trouble.contains("lacks what it once promised") { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+
+    world.cluster.kill("voter-3", Signal::KILL).await.unwrap();
+    configure(&world.cluster, "voter-3", |table| {
+        table.insert("root_key".into(), former.clone().unwrap());
+    });
+    world.cluster.restart("voter-3").await.unwrap();
+    led(&world).await;
+    let records = listed(&world.doctor(HOSPITAL), &number).await;
+    assert!(records.len() == 3 && records.iter().any(|one| one.record == acknowledged), "{records:?}");
+}
+
+async fn led(world: &World) {
+    until("a leader", SOON, async || {
+        let found = world.operator.operations().status().await.map_err(|error| error.to_string())?;
+        if found.leader_id == 0 { Err(format!("{found:?}")) } else { Ok(()) }
+    })
+    .await;
+}
+
+/// Waits until the third voter has written down what the others promised of all that is in the log now: it does so each
+/// second, if there is anything new.
+async fn noted(world: &World, number: &ParticipantNumber) {
+    let marks = world.cluster.layout().node_data("voter-3").join("peer-marks");
+    let now = SystemTime::now();
+    world.put(number, "a write more").await;
+    until("marks of after the write", SOON, async || {
+        let written = fs::metadata(&marks).and_then(|found| found.modified()).map_err(|error| error.to_string())?;
+        if written > now { Ok(()) } else { Err(format!("{written:?}")) }
+    })
+    .await;
+}
