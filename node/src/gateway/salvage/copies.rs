@@ -64,7 +64,7 @@ impl Salvage {
         let mut copies = Copies::default();
         let Some(versions) = self.written.get(record) else { return Ok(copies) };
         let mut sent = Vec::new();
-        self.since(known, item, &[Action::Put], |done| {
+        self.since(known, item, item.common, &[Action::Put], |done| {
             let facility = done.entry.actor.as_ref().map(|actor| actor.facility.clone()).unwrap_or_default();
             match RecordId::from_slice(&done.entry.record_id) {
                 // What is of the old log itself is no copy of another of it.

@@ -114,7 +114,17 @@ struct Item {
     number: Option<String>,
 }
 
-/// Something that was done here since the journals part.
+impl Item {
+    /// Whether an entry of this journal is this one: as it was made, as it was salvaged, or as it was sent again.
+    fn is(&self, entry: &JournalEntry) -> bool {
+        match self.old.entry.request_id.is_empty() {
+            true => *entry == self.old.entry,
+            false => entry.request_id == self.old.entry.request_id,
+        }
+    }
+}
+
+/// Something that was done here.
 struct Done<'e> {
     position: u64,
     entry: &'e JournalEntry,
@@ -195,7 +205,8 @@ impl Salvage {
         let restricts = restrict::restricts(&vault, action, &old);
         answer.restricts = restricts;
         let number = self.number_of(&old.entry.pseudonym)?;
-        let item = Item { index, common, old, action, number };
+        // Where the journals part, whoever offers says: no later than where the timelines did.
+        let item = Item { index, common: common.min(self.parted), old, action, number };
         if round == 1 && action == Action::Put {
             self.keep_written(&item)?;
         }
@@ -223,12 +234,13 @@ impl Salvage {
         Attempt::begin(&self.gateway, &JournalEntry::default())?.participant(&number(digits)?)
     }
 
-    /// Goes through what the journal has of a participant from where it parts from the old one: what was permitted, of
-    /// these actions, oldest first.
+    /// Goes through what the journal has of a participant from a position: what was permitted, of these actions, oldest
+    /// first.
     fn since(
         &self,
         known: &Known,
         item: &Item,
+        from: u64,
         actions: &[Action],
         mut look: impl FnMut(Done<'_>),
     ) -> Result<(), GatewayError> {
@@ -240,7 +252,7 @@ impl Salvage {
         let actions = actions.iter().map(|action| action.number()).collect();
         let filter = Filter { actions, index, ..Filter::default() };
         let before = self.gateway.store.published().summary.journal.size();
-        let mut stretch = Stretch { cursor: item.common, limit: usize::MAX, oldest_first: true, before };
+        let mut stretch = Stretch { cursor: from, limit: usize::MAX, oldest_first: true, before };
         loop {
             let next = journal.page(&filter, stretch, |position, entry| {
                 if entry.denial == 0 {
@@ -263,7 +275,7 @@ impl Salvage {
     /// repeated by its application.
     fn is_in_journal(&self, known: &Known, item: &Item) -> Result<bool, GatewayError> {
         let mut found = false;
-        self.since(known, item, &[item.action], |done| found |= done.entry.request_id == item.old.entry.request_id)?;
+        self.since(known, item, 0, &[item.action], |done| found |= item.is(done.entry))?;
         Ok(found)
     }
 

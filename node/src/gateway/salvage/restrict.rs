@@ -86,9 +86,11 @@ impl Salvage {
         (later, is): (Action, impl Fn(&JournalEntry) -> bool),
     ) -> Result<bool, GatewayError> {
         let mut found = false;
-        self.since(known, item, &[item.action, later], |done| {
+        // From the beginning: what is in this journal is no news, and may have been undone since by anybody who might. Whoever
+        // offers it says that it is of another disk; nothing but this tells.
+        self.since(known, item, 0, &[item.action, later], |done| {
             let of_record = done.entry.record_id == record;
-            found |= of_record && done.entry.request_id == item.old.entry.request_id;
+            found |= of_record && item.is(done.entry);
             found |= of_record && done.is_newer && done.entry.action == later.number() && is(done.entry);
         })?;
         Ok(found)

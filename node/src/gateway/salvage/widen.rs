@@ -72,7 +72,7 @@ impl Salvage {
             return Ok(told(Outcome::Refused, "ended later on the former timeline"));
         }
         let mut is_ended = false;
-        self.since(known, item, &[Action::Revoke, Action::Withdraw], |done| {
+        self.since(known, item, item.common, &[Action::Revoke, Action::Withdraw], |done| {
             let is_its = done.entry.action == Action::Withdraw.number() || done.entry.object == entry.object;
             is_ended |= done.is_newer && is_its;
         })?;

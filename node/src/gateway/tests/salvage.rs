@@ -6,6 +6,7 @@ use kura_cluster::row::Participant;
 use kura_cluster::word::ActorKind;
 
 use super::*;
+use crate::gateway::attempt::open_journal_entry;
 use crate::gateway::participant::number;
 use crate::gateway::salvage::{Disk, Outcome, Salvage};
 
@@ -22,9 +23,21 @@ fn staff() -> Caller {
     Caller::parse(identity(Role::Recovery, "kato"), None).unwrap()
 }
 
-/// The command behind a journal entry, as another log has it.
-fn command(house: &Storehouse, position: u64) -> Bytes {
-    let entry = house.store.database().row(&RowKey::journal(position)).unwrap().unwrap().value;
+/// A journal entry, as it is sealed.
+fn entry(house: &Storehouse, position: u64) -> Bytes {
+    house.store.database().row(&RowKey::journal(position)).unwrap().unwrap().value
+}
+
+/// The same by another request, as another log has it.
+fn elsewhere(gateway: &Gateway, entry: &Bytes) -> Bytes {
+    let mut entry = open_journal_entry(&gateway.unsealed().unwrap(), entry).unwrap();
+    entry.request_id = request().unwrap().id;
+    let mut attempt = Attempt::begin(gateway, &entry).unwrap();
+    attempt.journal_as_drafted();
+    attempt.command.journal.pop().unwrap().entry
+}
+
+fn command(entry: Bytes) -> Bytes {
     let mut command = Command::new(0);
     command.journal.push(JournalAppend { entry, index: Vec::new() });
     command.put(&RowKey::setting("other"), vec![1]);
@@ -74,7 +87,7 @@ async fn what_is_newer_is_told_by_the_log_and_not_by_clocks() {
     let gateway = house.gateway();
     // Revoked there, at a position that the journals do not share; granted here.
     let revoked = revoke(&gateway).await.journal_position;
-    let there = command(&house, revoked);
+    let there = command(elsewhere(&gateway, &entry(&house, revoked)));
     next_millisecond();
     let granted = grant(&gateway).await.journal_position;
 
@@ -103,6 +116,23 @@ async fn what_is_newer_is_told_by_the_log_and_not_by_clocks() {
     assert_eq!((actor.kind, &actor.name[..], &last.basis[..]), (ActorKind::Recovery.number(), "kato", "recovery"));
     let then = salvaged.actor.unwrap();
     assert_eq!((&then.facility[..], &then.name[..]), (HOSPITAL, DOCTOR));
+    house.close().await;
+}
+
+/// Staff could take from the cluster's own journal what somebody undid long ago, and say that it is of another disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_this_journal_is_no_news_wherever_the_journals_are_said_to_part() {
+    let house = Storehouse::new().await;
+    let gateway = house.gateway();
+    let revoked = revoke(&gateway).await.journal_position;
+    next_millisecond();
+    let parted = grant(&gateway).await.journal_position + 1;
+    let own = command(entry(&house, revoked));
+    for common in [0, revoked + 1, parted, u64::MAX] {
+        let told = offer(&gateway, own.clone(), common, parted).await;
+        assert_eq!(told.0, Outcome::Refused as u32, "{common}: {}", told.1);
+    }
+    assert!(is_granted(&gateway));
     house.close().await;
 }
 
