@@ -8,10 +8,12 @@
 //!   their middle, alters one, or puts an old file back, is told of in the journal. (Whoever takes away the last ones
 //!   before the member serves is not; and whoever has the root key and the files can open them with programs that
 //!   write nothing. No program here can prevent that.)
-//! - A note is journalled at least once; after a power cut perhaps twice.
+//! - A note is journalled at least once; after a power cut, or a lost answer, perhaps twice.
+//! - Damaged notes are told of in the journal, and set aside, never cut off: `openings-damaged-<n>`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -25,6 +27,12 @@ const JOURNALLED: &str = "openings-journalled";
 const FORMAT: u32 = 1;
 /// Beyond this the member has to serve first, which journals them.
 const BYTES_MAX: u64 = 1 << 20;
+/// What is read of the file at most: one that is longer was not written here.
+const READ_BYTES_MAX: u64 = 2 * BYTES_MAX;
+/// Bytes of the words of what was opened.
+const WHAT_BYTES_MAX: usize = 512;
+/// No note is longer.
+const NOTE_BYTES_MAX: usize = WHAT_BYTES_MAX + 128;
 /// A file of notes that are all in the journal begins anew beyond this.
 const KEPT_BYTES_MAX: u64 = 64 << 10;
 
@@ -70,36 +78,57 @@ fn sha256(opening: &Opening) -> [u8; 32] {
     Sha256::digest(opening.encode_to_vec()).into()
 }
 
-/// What is to be journalled: words, and up to where.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What is to be journalled next.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// For the journal, each an entry.
-    pub words: Vec<String>,
-    last: Option<[u8; 32]>,
+    /// For the journal, an entry.
+    pub words: String,
+    step: Step,
 }
 
-/// Notes that something is about to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// A note, by its hash.
+    Note([u8; 32]),
+    /// What follows the notes that can be read.
+    Damage,
+}
+
+/// Notes that something is about to be opened. `what` is cut at [`WHAT_BYTES_MAX`].
 ///
 /// # Errors
 /// [`OpeningError`]: then nothing may be opened.
 pub fn note(data: &Path, what: &str, at_ms: u64) -> Result<(), OpeningError> {
     let shown = || data.display().to_string();
     let failed = |source| OpeningError::File { data: shown(), source };
-    let (openings, whole_bytes) = read(data).map_err(failed)?;
-    let previous = match openings.last() {
-        Some(last) => Some(sha256(last)),
-        None => journalled(data).map_err(failed)?,
+    let notes = read(data).map_err(failed)?;
+    if notes.whole_bytes > BYTES_MAX {
+        return Err(OpeningError::Full { data: shown() });
+    }
+    let previous = match (notes.is_damaged, notes.openings.last()) {
+        // Nothing has this hash: that something is missing is told of in the journal.
+        (true, _) => Some(Sha256::digest(what).into()),
+        (false, Some(last)) => Some(sha256(last)),
+        (false, None) => journalled(data).map_err(failed)?,
     };
     let uid = rustix::process::getuid().as_raw();
     let previous_sha256 = previous.map(|hash| Bytes::copy_from_slice(&hash)).unwrap_or_default();
-    let opening = Opening { format: FORMAT, at_ms, what: what.into(), uid, previous_sha256 };
-    if whole_bytes > BYTES_MAX {
-        return Err(OpeningError::Full { data: shown() });
-    }
+    let opening = Opening { format: FORMAT, at_ms, what: cut(what).into(), uid, previous_sha256 };
     let written = || {
-        let mut file = fs::File::options().create(true).append(true).open(data.join(FILE))?;
-        // One that a power cut tore: nothing was opened after it.
-        file.set_len(whole_bytes)?;
+        if notes.is_damaged {
+            set_aside(data)?;
+        }
+        let path = data.join(FILE);
+        let mut file = fs::File::options().create(true).append(true).mode(0o600).open(&path)?;
+        if !notes.is_damaged {
+            // One that a power cut tore: nothing was opened after it.
+            file.set_len(notes.whole_bytes)?;
+        }
+        // Its member reads it, whoever runs this.
+        let owner = fs::metadata(data)?;
+        if uid == 0 {
+            chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+        }
         file.write_all(&opening.encode_length_delimited_to_vec())?;
         file.sync_all()?;
         fs::File::open(data)?.sync_all()
@@ -107,23 +136,49 @@ pub fn note(data: &Path, what: &str, at_ms: u64) -> Result<(), OpeningError> {
     written().map_err(failed)
 }
 
-/// The notes, and the bytes of the file that read as such.
-fn read(data: &Path) -> io::Result<(Vec<Opening>, u64)> {
-    let bytes = match fs::read(data.join(FILE)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+fn cut(what: &str) -> &str {
+    &what[..what.floor_char_boundary(WHAT_BYTES_MAX)]
+}
+
+/// Damaged notes stay, for people, under a name that no others take.
+fn set_aside(data: &Path) -> io::Result<()> {
+    let free = (1..u32::MAX).map(|n| data.join(format!("{FILE}-damaged-{n}"))).find(|path| !path.exists());
+    fs::rename(data.join(FILE), free.ok_or_else(|| io::Error::other("too many damaged files of notes"))?)
+}
+
+/// The notes in the file.
+#[derive(Debug, Default)]
+struct Notes {
+    openings: Vec<Opening>,
+    /// Bytes of the file up to the last one that can be read.
+    whole_bytes: u64,
+    /// More follows than a note that a power cut tore.
+    is_damaged: bool,
+}
+
+fn read(data: &Path) -> io::Result<Notes> {
+    let mut bytes = Vec::new();
+    match fs::File::open(data.join(FILE)) {
+        Ok(file) => file.take(READ_BYTES_MAX).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Notes::default()),
         Err(error) => return Err(error),
     };
-    let (mut rest, mut whole_bytes) = (&bytes[..], 0);
-    let mut openings = Vec::new();
+    let mut rest = &bytes[..];
+    let mut notes = Notes::default();
     while !rest.is_empty() {
         match Opening::decode_length_delimited(&mut rest) {
-            Ok(opening) if opening.format == FORMAT => openings.push(opening),
+            Ok(opening) if opening.format == FORMAT => notes.openings.push(opening),
             _ => break,
         }
-        whole_bytes = (bytes.len() - rest.len()) as u64;
+        notes.whole_bytes = (bytes.len() - rest.len()) as u64;
     }
-    Ok((openings, whole_bytes))
+    let rest = &bytes[notes.whole_bytes as usize..];
+    let is_torn = match prost::decode_length_delimiter(rest) {
+        Ok(length) => prost::length_delimiter_len(length) + length > rest.len() && rest.len() < NOTE_BYTES_MAX,
+        Err(_) => rest.len() < prost::length_delimiter_len(NOTE_BYTES_MAX),
+    };
+    notes.is_damaged = !rest.is_empty() && !is_torn;
+    Ok(notes)
 }
 
 fn journalled(data: &Path) -> io::Result<Option<[u8; 32]>> {
@@ -134,43 +189,48 @@ fn journalled(data: &Path) -> io::Result<Option<[u8; 32]>> {
     }
 }
 
-/// What waits for the journal.
+/// What waits for the journal, in order.
 ///
 /// # Errors
 /// The file system's.
-pub fn pending(data: &Path) -> io::Result<Pending> {
-    let (openings, _) = read(data)?;
-    let mut is_whole = true;
+pub fn pending(data: &Path) -> io::Result<Vec<Pending>> {
+    let notes = read(data)?;
     let before = journalled(data)?;
-    let known = openings.iter().position(|one| Some(sha256(one)) == before);
-    let first = known.map_or(0, |place| place + 1);
+    let known = notes.openings.iter().position(|one| Some(sha256(one)) == before);
     let mut previous = before;
+    let mut waiting = Vec::new();
     // A file that was begun anew goes on from what is journalled; an older one put back does not.
-    for opening in &openings[first..] {
-        is_whole &= opening.previous_sha256[..] == previous.map_or(Vec::new(), |hash| hash.to_vec())[..];
-        previous = Some(sha256(opening));
+    for opening in &notes.openings[known.map_or(0, |place| place + 1)..] {
+        let follows = opening.previous_sha256[..] == previous.map_or(Vec::new(), |hash| hash.to_vec())[..];
+        let gap = if follows { "" } else { "; notes before this one were taken out, altered, or put back" };
+        let hash = sha256(opening);
+        previous = Some(hash);
+        waiting.push(Pending { words: format!("{}{gap}", in_words(opening)), step: Step::Note(hash) });
     }
-    let mut words: Vec<String> = openings[first..].iter().map(in_words).collect();
-    if !is_whole && !words.is_empty() {
-        words.push("the notes of openings do not follow one another: some were taken out, altered, or put back".into());
+    if notes.is_damaged {
+        let words = "notes of what was opened offline are damaged, and set aside in the data directory".into();
+        waiting.push(Pending { words, step: Step::Damage });
     }
-    Ok(Pending { words, last: previous.filter(|_| first < openings.len()) })
+    Ok(waiting)
 }
 
 fn in_words(opening: &Opening) -> String {
     let at = crate::clock::in_japan(opening.at_ms);
-    format!("opened offline at {at} by the system's user {}: {}", opening.uid, opening.what)
+    format!("opened offline at {at} by the system's user {}: {}", opening.uid, cut(&opening.what))
 }
 
-/// Notes that what was pending is in the journal.
+/// Notes that one that was pending is in the journal.
 ///
 /// # Errors
 /// The file system's: it is journalled again.
 pub fn done(data: &Path, pending: &Pending) -> io::Result<()> {
-    let Some(last) = pending.last else { return Ok(()) };
+    let last = match pending.step {
+        Step::Note(hash) => hash,
+        Step::Damage => return set_aside(data),
+    };
     crate::serve::checks::write(&data.join(JOURNALLED), &last)?;
     let path = data.join(FILE);
-    if fs::metadata(&path)?.len() > KEPT_BYTES_MAX && self::pending(data)?.words.is_empty() {
+    if fs::metadata(&path)?.len() > KEPT_BYTES_MAX && self::pending(data)?.is_empty() {
         fs::remove_file(&path)?;
     }
     Ok(())
@@ -180,22 +240,29 @@ pub fn done(data: &Path, pending: &Pending) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn words(data: &Path) -> Vec<String> {
+        pending(data).unwrap().into_iter().map(|one| one.words).collect()
+    }
+
     #[test]
     fn openings_are_told_once_in_order_and_one_that_was_taken_out_is_missed() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
-        assert_eq!(pending(data).unwrap(), Pending::default());
+        assert_eq!(pending(data).unwrap(), []);
         note(data, "restore verify", 1_000).unwrap();
         note(data, "recover verify", 2_000).unwrap();
         let waits = pending(data).unwrap();
-        assert!(waits.words.len() == 2 && waits.words[0].ends_with(": restore verify"), "{waits:?}");
-        // One more comes while these are being journalled.
+        assert!(waits.len() == 2 && waits[0].words.ends_with(": restore verify"), "{waits:?}");
+        // One is journalled, then no leader is there for the other: it alone is left.
+        done(data, &waits[0]).unwrap();
+        assert_eq!(pending(data).unwrap(), waits[1..]);
+        // One more comes while it is being journalled.
         note(data, "archive verify", 3_000).unwrap();
-        done(data, &waits).unwrap();
+        done(data, &waits[1]).unwrap();
         let waits = pending(data).unwrap();
-        assert!(waits.words.len() == 1 && waits.words[0].ends_with(": archive verify"), "{waits:?}");
-        done(data, &waits).unwrap();
-        assert_eq!(pending(data).unwrap().words, Vec::<String>::new());
+        assert!(waits.len() == 1 && waits[0].words.ends_with(": archive verify"), "{waits:?}");
+        done(data, &waits[0]).unwrap();
+        assert_eq!(pending(data).unwrap(), []);
 
         // The file is taken away with a note in it: the next note does not go on from what is journalled.
         let before = fs::read(data.join(FILE)).unwrap();
@@ -205,28 +272,62 @@ mod tests {
         let one = (both.len() - before.len()) / 2;
         let without_the_first = [&before[..], &both[before.len() + one..]].concat();
         fs::write(data.join(FILE), without_the_first).unwrap();
-        let waits = pending(data).unwrap();
-        assert!(waits.words.len() == 2 && waits.words[1].contains("taken out"), "{waits:?}");
+        let told = words(data);
+        assert!(told.len() == 1 && told[0].contains("taken out"), "{told:?}");
         // Torn by a power cut: what is whole counts, and the next one stands after it.
         fs::write(data.join(FILE), &both[..both.len() - 1]).unwrap();
-        assert_eq!(pending(data).unwrap().words.len(), 1);
+        assert_eq!(words(data).len(), 1);
         note(data, "after the cut", 6_000).unwrap();
-        let waits = pending(data).unwrap();
-        assert!(waits.words.len() == 2 && waits.words[1].ends_with(": after the cut"), "{waits:?}");
+        let told = words(data);
+        assert!(told.len() == 2 && told[1].ends_with(": after the cut"), "{told:?}");
     }
 
     #[test]
-    fn a_long_file_begins_anew_and_goes_on_from_what_is_journalled() {
+    fn damaged_notes_are_told_of_once_and_stay_for_people() {
+        for opens_again in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let data = folder.path();
+            note(data, "recover verify", 1).unwrap();
+            let first_bytes = fs::read(data.join(FILE)).unwrap().len();
+            note(data, "recover verify", 2).unwrap();
+            note(data, "recover verify", 3).unwrap();
+            let mut bytes = fs::read(data.join(FILE)).unwrap();
+            // The form of the second note: after its length and the field's tag.
+            bytes[first_bytes + 2] ^= 2;
+            fs::write(data.join(FILE), &bytes).unwrap();
+            let expected = if opens_again {
+                note(data, "recover verify", 4).unwrap();
+                "taken out"
+            } else {
+                "damaged"
+            };
+            let waits = pending(data).unwrap();
+            assert!(waits.last().unwrap().words.contains(expected), "{waits:?}");
+            for one in &waits {
+                done(data, one).unwrap();
+            }
+            assert_eq!(pending(data).unwrap(), []);
+            assert_eq!(fs::read(data.join("openings-damaged-1")).unwrap(), bytes, "the evidence");
+        }
+    }
+
+    #[test]
+    fn words_and_files_have_a_bound_and_a_long_file_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
-        let long = "x".repeat(40_000);
-        for at_ms in 1..=2 {
+        let long = "長".repeat(40_000);
+        for at_ms in 0..=KEPT_BYTES_MAX / WHAT_BYTES_MAX as u64 {
             note(data, &long, at_ms).unwrap();
         }
-        done(data, &pending(data).unwrap()).unwrap();
+        for one in pending(data).unwrap() {
+            assert!(one.words.len() < NOTE_BYTES_MAX);
+            done(data, &one).unwrap();
+        }
         assert!(!data.join(FILE).exists());
         note(data, "after it", 9).unwrap();
-        assert_eq!(pending(data).unwrap().words.len(), 1, "and no word of a gap");
+        assert!(words(data).len() == 1 && !words(data)[0].contains("taken out"), "and no word of a gap");
         assert!(matches!(note(&data.join("none"), "x", 1), Err(OpeningError::File { .. })));
+        fs::write(data.join(FILE), vec![0xff; 3 << 20]).unwrap();
+        assert!(words(data).len() == 1 && words(data)[0].contains("damaged"));
     }
 }

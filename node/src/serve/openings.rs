@@ -32,11 +32,12 @@ async fn journal(node: &Node) -> Result<(), String> {
     let data = node.config.data.clone();
     let found = tokio::task::spawn_blocking(move || pending(&data)).await.map_err(|error| error.to_string())?;
     let found = found.map_err(|error| error.to_string())?;
-    for words in &found.words {
-        node.gateway.journal_opening(words).await.map_err(|error| error.to_string())?;
-        tracing::warn!("journalled: {words}");
+    for one in found {
+        node.gateway.journal_opening(&one.words).await.map_err(|error| error.to_string())?;
+        tracing::warn!("journalled: {}", one.words);
+        let data = node.config.data.clone();
+        let kept = tokio::task::spawn_blocking(move || done(&data, &one)).await.map_err(|error| error.to_string())?;
+        kept.map_err(|error| error.to_string())?;
     }
-    let data = node.config.data.clone();
-    let kept = tokio::task::spawn_blocking(move || done(&data, &found)).await.map_err(|error| error.to_string())?;
-    kept.map_err(|error| error.to_string())
+    Ok(())
 }
