@@ -215,7 +215,9 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         kept_mark: node.marks.kept_mark(asker).unwrap_or_default(),
         timeline: published.summary.timeline,
         term: metrics.current_term,
-        membership: codec::encode_stored_membership(&metrics.membership_config).into(),
+        // The committed one: what a leader has only proposed may come to nothing, and whoever is told that it was
+        // removed goes by it.
+        membership: codec::encode_stored_membership(&published.membership).into(),
         key_sha256: match node.tls.files_digest() == node.client_tls.files_digest() {
             true => Bytes::copy_from_slice(&node.tls.identity().key_sha256),
             false => Bytes::new(),

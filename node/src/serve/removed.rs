@@ -1,14 +1,12 @@
 //! A node that was removed and goes on running must not answer as if it were a member.
 //!
-//! It learns of it as it learns of every membership: from its own log, or from a voter whose key it knows, which tells
-//! the newest one with each answer ([`super::peers`]). A node that reaches nobody cannot know: its status says since
+//! It learns of it from its own state, or from a voter whose key it knows, which tells the newest committed membership
+//! with each answer ([`super::peers`]). A node that reaches nobody cannot know: its status says since
 //! when there is no leader.
 //!
 //! Invariant: what was learnt is noted in the data directory before it is told, and outlives a restart.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use openraft::async_runtime::WatchReceiver;
 
 use super::Node;
 use crate::clock::now_ms;
@@ -19,9 +17,9 @@ use crate::removed::{Removed, judge};
 #[derive(Debug, Default)]
 pub struct WasMember(AtomicBool);
 
-/// The newest membership that this node knows: of its own log, or told by a voter.
+/// The newest committed membership that this node knows: that it has applied, or that a voter has and told.
 pub fn newest_membership(node: &Node) -> StoredMembership {
-    let own = (*node.raft.metrics().borrow_watched().membership_config).clone();
+    let own = node.store.published().membership.clone();
     node.gate.vouched_beyond(&own).map_or(own, |vouched| (*vouched).clone())
 }
 
