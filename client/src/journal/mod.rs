@@ -25,6 +25,7 @@ mod proof;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kura_proto::v1;
@@ -106,8 +107,8 @@ impl Journal {
     /// The newest head, held against the last one seen, which it replaces. Any certificate of an application,
     /// a registrar, an auditor, an operator or recovery staff will do.
     ///
-    /// Ask regularly (once a minute, say): what lies between two heads that were seen cannot be rewritten
-    /// unnoticed.
+    /// Ask regularly, or let [`Journal::follow`] do so: what lies between two heads that were seen cannot be
+    /// rewritten unnoticed.
     ///
     /// # Errors
     /// [`JournalError::Rewritten`] is an alarm. [`JournalError::Later`] with
@@ -115,6 +116,27 @@ impl Journal {
     /// entries as were seen before: they lag behind, or the journal was cut.
     pub async fn head(&self) -> Result<JournalHead, JournalError> {
         self.head_of(0).await
+    }
+
+    /// Asks for the newest head again and again, a pause of `every` after each answer: for a task that lives as
+    /// long as its application. `look` hears each answer; what a retry may mend is tried again at the next turn.
+    /// Dropping the future ends it.
+    ///
+    /// # Errors
+    /// It ends with an error only: an alarm, or what no retry mends, as of [`Journal::head`].
+    pub async fn follow(
+        &self,
+        every: Duration,
+        mut look: impl FnMut(&Result<JournalHead, JournalError>),
+    ) -> JournalError {
+        loop {
+            let told = self.head().await;
+            look(&told);
+            match told {
+                Err(error) if error.is_alarm() || !error.may_retry() => return error,
+                _ => tokio::time::sleep(every).await,
+            }
+        }
     }
 
     /// The newest head that each member signed, as far as the node that answers has them, encoded as

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
@@ -208,6 +209,36 @@ async fn a_journal_that_was_rewritten_is_an_alarm_in_every_later_run() {
     node.lock().unwrap().cluster = 9;
     let error = client(&[&address], Some(&file)).journal().head().await.unwrap_err();
     assert!(matches!(error, JournalError::OtherCluster {}), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_the_journal_hears_each_head_and_ends_with_the_alarm() {
+    let (node, address) = node(5).await;
+    let (mut sizes, mut failures) = (Vec::new(), 0);
+    let journal = client(&[&address], None).journal();
+    let following = journal.follow(Duration::from_millis(1), |told| {
+        let mut node = node.lock().unwrap();
+        match (told, failures) {
+            (Ok(head), 0) => {
+                sizes.push(head.size());
+                if sizes.len() < 3 {
+                    node.entries.push(vec![1]);
+                } else {
+                    node.entries.truncate(2);
+                }
+            }
+            // It has fewer than were seen: perhaps it lags.
+            (Err(error), 0) => {
+                assert!(error.may_retry(), "{error}");
+                failures = 1;
+                node.entries = vec![vec![9]; 10];
+            }
+            (told, _) => assert!(told.as_ref().is_err_and(JournalError::is_alarm), "{told:?}"),
+        }
+    });
+    let error = following.await;
+    assert!(matches!(error, JournalError::Rewritten { .. }), "{error}");
+    assert_eq!((&sizes[..], failures), (&[5, 6, 7][..], 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
