@@ -270,6 +270,11 @@ impl Failure {
         Self::later(Reason::JournalBehind, message, Again::Soon)
     }
 
+    /// A node was removed from the cluster.
+    pub fn removed(node: &str) -> Self {
+        Self::later(Reason::Removed, format!("{node} is not a member of this cluster any more"), Again::Elsewhere)
+    }
+
     /// Whether it is that of a cluster without a leader.
     pub fn is_leaderless(&self) -> bool {
         matches!(&self.fault, Fault::Later(later) if later.reason == Reason::NoLeader)

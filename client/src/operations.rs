@@ -3,7 +3,8 @@
 //! Invariant: commands that change the membership have no request id, so they are sent again only
 //! where the former attempt certainly did nothing.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,7 +50,8 @@ impl Operations {
         Self { shared: Arc::clone(&client.shared) }
     }
 
-    /// The status, as the node in use knows it.
+    /// The status, as a member knows it. A node that was removed and still answers is asked only if no other does:
+    /// then `removed_ms` is not 0.
     ///
     /// # Errors
     /// [`OperationError`].
@@ -66,8 +68,29 @@ impl Operations {
     }
 
     async fn status_in(&self, limit: Option<Duration>) -> Result<v1::StatusReply, OperationError> {
-        let attempt = |channel| async move { Ok(operations(channel).status(v1::StatusRequest {}).await?.into_inner()) };
-        self.shared.call(limit, attempt).await.map_err(of_read)
+        let (attempts, removed) = (AtomicUsize::new(0), Mutex::new(None));
+        let attempt = |channel| {
+            let is_first_round = attempts.fetch_add(1, Ordering::Relaxed) < self.shared.pool.len();
+            let told = || removed.lock().unwrap_or_else(PoisonError::into_inner);
+            async move {
+                // Nobody else answered: what it tells is all that there is.
+                if !is_first_round && let Some(reply) = told().take() {
+                    return Ok(reply);
+                }
+                let reply = operations(channel).status(v1::StatusRequest {}).await?.into_inner();
+                if reply.removed_ms == 0 {
+                    return Ok(reply);
+                }
+                let failure = Failure::removed(&reply.node);
+                *told() = Some(reply);
+                Err(failure)
+            }
+        };
+        let answer = self.shared.call(limit, attempt).await;
+        match (answer, removed.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+            (Err(_), Some(reply)) => Ok(reply),
+            (answer, _) => answer.map_err(of_read),
+        }
     }
 
     /// The status, as one node of the configuration knows it. Asks once.
@@ -107,22 +130,24 @@ impl Operations {
 
     /// Approves a member to join: its name as in its certificate, the SHA-256 of its public key
     /// (SubjectPublicKeyInfo, DER), and where it is. A voter takes an operator and a registrar, a backup an
-    /// operator.
+    /// operator. An approval of another key under this name ends by it, and the reply tells so; one of the same key at
+    /// another address only if it is begun `anew`.
     ///
     /// # Errors
-    /// [`OperationError`].
+    /// [`OperationError`]; [`OperationError::Conflict`] if it is approved at another address.
     pub async fn approve_member(
         &self,
         name: &str,
         role: MemberRole,
         key_sha256: [u8; 32],
         address: &str,
+        anew: bool,
     ) -> Result<v1::ApproveMemberReply, OperationError> {
         limit::outside_id("address", address).map_err(OperationError::from_invalid)?;
         let key_sha256 = Bytes::copy_from_slice(&key_sha256);
         let (name, address) = (name.to_owned(), address.to_owned());
-        self.approve(v1::ApproveMemberRequest { name, role: role.number(), key_sha256, address, renew_key: false })
-            .await
+        let role = role.number();
+        self.approve(v1::ApproveMemberRequest { name, role, key_sha256, address, renew_key: false, anew }).await
     }
 
     /// Approves another public key for an approved member, to which [`Self::renew_key`] then moves it. It
@@ -138,7 +163,7 @@ impl Operations {
     ) -> Result<v1::ApproveMemberReply, OperationError> {
         let key_sha256 = Bytes::copy_from_slice(&key_sha256);
         let (name, role, address) = (name.to_owned(), role.number(), String::new());
-        self.approve(v1::ApproveMemberRequest { name, role, key_sha256, address, renew_key: true }).await
+        self.approve(v1::ApproveMemberRequest { name, role, key_sha256, address, renew_key: true, anew: false }).await
     }
 
     async fn approve(&self, ask: v1::ApproveMemberRequest) -> Result<v1::ApproveMemberReply, OperationError> {
@@ -151,14 +176,18 @@ impl Operations {
         self.shared.call(None, attempt).await.map_err(of_write)
     }
 
-    /// Adds an approved, reachable member and shows its progress. The list ends with the step
-    /// "done", or an error.
+    /// Adds an approved member that runs and shows its progress. The list ends with the step "done", or an error: one
+    /// that is not reached within half a minute, or runs under another id, is not added.
     ///
     /// # Errors
-    /// [`OperationError`].
-    pub async fn add_member(&self, name: &str) -> Result<Listing<v1::MemberProgress, OperationError>, OperationError> {
+    /// [`OperationError`]; [`OperationError::Conflict`] if it was approved in another role.
+    pub async fn add_member(
+        &self,
+        name: &str,
+        role: MemberRole,
+    ) -> Result<Listing<v1::MemberProgress, OperationError>, OperationError> {
         limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
-        let ask = v1::AddMemberRequest { name: name.to_owned() };
+        let ask = v1::AddMemberRequest { name: name.to_owned(), role: role.number() };
         let steps = self.once(|channel| {
             let ask = ask.clone();
             async move { Ok(operations(channel).add_member(ask).await?.into_inner()) }
@@ -200,13 +229,13 @@ impl Operations {
         Ok(progress(steps.await?))
     }
 
-    /// Removes a member.
+    /// Removes a member. If fewer than three voters, or no backup, remain by it, only if that is accepted.
     ///
     /// # Errors
-    /// [`OperationError`].
-    pub async fn remove_member(&self, name: &str) -> Result<v1::MemberProgress, OperationError> {
+    /// [`OperationError`]; [`OperationError::Invalid`] of `accept_fewer`.
+    pub async fn remove_member(&self, name: &str, accept_fewer: bool) -> Result<v1::MemberProgress, OperationError> {
         limit::outside_id("name", name).map_err(OperationError::from_invalid)?;
-        let ask = v1::RemoveMemberRequest { name: name.to_owned() };
+        let ask = v1::RemoveMemberRequest { name: name.to_owned(), accept_fewer };
         let removed = self.once(|channel| {
             let ask = ask.clone();
             async move { Ok(operations(channel).remove_member(ask).await?.into_inner()) }

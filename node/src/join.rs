@@ -1,5 +1,7 @@
 //! Joining a cluster: asks its members for the Raft id that was approved for this node.
 
+mod there;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use crate::seed::{self, Grounds, SeedError};
 use crate::vault::{VaultError, write_root_key};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub use there::{Approved, There};
 
 /// What a joining node was given.
 #[derive(Debug, Clone)]
@@ -83,6 +87,9 @@ pub enum JoinError {
     /// See [`IdentityFileError`].
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
+    /// The data directory belongs to a member already.
+    #[error("{0}")]
+    There(Box<There>),
     /// See [`VaultError`].
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -121,10 +128,10 @@ pub async fn join(config: &NodeConfig, seed_from: Option<SeedFrom<'_>>) -> Resul
         (_, Some(_)) => return Err(JoinError::RootKey("a backup member holds no keys; remove the line")),
         (_, None) => None,
     };
-    if NodeIdentity::exists(&config.data) {
-        return Err(IdentityFileError::Exists { path: config.data.join("identity") }.into());
-    }
     let tls = ClientTls::load(config.tls_files())?;
+    if NodeIdentity::exists(&config.data) {
+        return Err(JoinError::There(Box::new(There::look(config, &tls).await?)));
+    }
     let (mut answers, mut is_refused) = (Vec::new(), false);
     for peer in &config.peers {
         let endpoint = Endpoint { name: peer.name.clone(), address: peer.address.clone() };

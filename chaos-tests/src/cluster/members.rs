@@ -81,7 +81,7 @@ impl Cluster {
         self.write_clients()?;
         self.excuse(node, true);
         let end = Instant::now() + COMMAND;
-        while let Err(error) = self.kura("member remove", &[node, "--client", "clients/operator.toml"]).await {
+        while let Err(error) = self.kura("member remove", &[node, "--yes", "--client", "clients/operator.toml"]).await {
             self.check()?;
             // An attempt without an answer may have done it.
             if self.is_no_member(node).await {

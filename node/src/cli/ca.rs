@@ -32,7 +32,7 @@ pub enum Command {
     },
     /// Sign a request.
     Sign(SignArguments),
-    /// Revoke certificates: adds them to a revocation list, or begins one.
+    /// Revoke certificates: adds them to a revocation list, or begins one with --new-list.
     Revoke(RevokeArguments),
 }
 
@@ -93,6 +93,9 @@ pub struct RevokeArguments {
     /// The revocation list; copy it to every node and client that names it.
     #[arg(long, value_name = "FILE")]
     list: PathBuf,
+    /// Begin the list: without this, it has to be there.
+    #[arg(long)]
+    new_list: bool,
     /// Days until the list should be renewed.
     #[arg(long, default_value_t = 90, value_parser = given::valid_days())]
     days: u32,
@@ -258,6 +261,7 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
 
 fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
     let authority = open(&arguments.directory)?;
+    check_list(&arguments.list, arguments.new_list)?;
     let mut numbers = Vec::new();
     for path in &arguments.certificate {
         let der = given::certificate("--certificate", path)?;
@@ -274,6 +278,20 @@ fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
     let told = serde_json::json!({ "list": arguments.list, "revoked": revoked });
     let list = arguments.list.display().to_string();
     output.thing(&told, &[("list", list), ("certificates in it", revoked.to_string())])
+}
+
+/// A list that was mistyped would be a new one, that no node looks at: beginning one is said.
+fn check_list(list: &Path, is_new: bool) -> Result<(), Failure> {
+    let shown = list.display();
+    match (list.exists(), is_new) {
+        (false, false) => Err(Failure::usage(format!("--list: {shown} is not there; nothing was revoked"))
+            .next("name the list that the nodes and clients have; the first list of a CA is begun with --new-list")),
+        (true, true) => {
+            Err(Failure::new(Exit::Conflict, format!("--new-list: {shown} is there already; nothing was revoked"))
+                .next("leave out --new-list to add to it, or name another file to begin another list"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn serial(text: &str) -> Result<Vec<u8>, Failure> {

@@ -173,6 +173,7 @@ pub fn address(given: &str) -> Result<String, &'static str> {
 
 /// Fields of requests, and how they are given.
 const OPTIONS: &[(&str, &str)] = &[
+    ("accept_fewer", "--yes"),
     ("actor.facility", "--as"),
     ("actor.name", "--as"),
     ("addressees", "--to"),

@@ -39,7 +39,7 @@ pub enum Command {
     /// Add an approved backup member that has joined and runs; shows how it catches up.
     AddBackup(NameArguments),
     /// Remove a member.
-    Remove(NameArguments),
+    Remove(RemoveArguments),
     /// Move a member to the new key that was approved with `approve --renew-key`; waits until it shows it.
     RenewKey(NameArguments),
     /// Replace a member by another in one membership change; shows how the new one catches up.
@@ -64,6 +64,9 @@ pub struct ApproveArguments {
     /// The fingerprint of its public key, as told by telephone; compared with the file's.
     #[arg(long, value_name = "HEX", value_parser = given::sha256)]
     key_sha256: Option<[u8; 32]>,
+    /// The key was approved at another address, which is wrong: end that approval and begin anew.
+    #[arg(long, conflicts_with = "renew_key")]
+    anew: bool,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -73,6 +76,18 @@ pub struct ApproveArguments {
 pub struct NameArguments {
     /// The member's name.
     name: String,
+    #[command(flatten)]
+    client: ClientOption,
+}
+
+/// Options of `kura member remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArguments {
+    /// The member's name.
+    name: String,
+    /// Also if fewer than three voters, or no backup, remain by it.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     client: ClientOption,
 }
@@ -119,12 +134,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         }
         Command::AddVoter(arguments) => add(arguments, MemberRole::Voter, output).await,
         Command::AddBackup(arguments) => add(arguments, MemberRole::Backup, output).await,
-        Command::Remove(arguments) => {
-            let operations = arguments.client.connect().await?.operations();
-            operations.remove_member(&arguments.name).await?;
-            note(&format!("{} is no longer a member; its directory can be deleted", arguments.name));
-            status::print_members(&without(&operations, &arguments.name).await?, output)
-        }
+        Command::Remove(arguments) => remove(&arguments, output).await,
         Command::RenewKey(arguments) => {
             let operations = arguments.client.connect().await?.operations();
             follow(operations.renew_key(&arguments.name).await?, &arguments.name).await?;
@@ -143,6 +153,22 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             output.thing(&serde_json::json!({ "leader": leader }), &[("leader", leader.clone())])
         }
     }
+}
+
+async fn remove(arguments: &RemoveArguments, output: Output) -> Result<(), Failure> {
+    let RemoveArguments { name, yes, client } = arguments;
+    let operations = client.connect().await?.operations();
+    operations.remove_member(name, *yes).await.map_err(|error| match &error {
+        OperationError::Invalid(invalid) if invalid.field() == Some("accept_fewer") => {
+            Failure::from(error).next(format!("if that is meant: kura member remove {name} --yes"))
+        }
+        _ => error.into(),
+    })?;
+    note(&format!("{name} is no longer a member; its directory can be deleted"));
+    let reply = without(&operations, name).await?;
+    status::print_members(&reply, output)?;
+    status::print_warnings(&reply);
+    Ok(())
 }
 
 /// The status without a member that was removed: that one answers as well, and learns of it within a second or two.
@@ -166,6 +192,8 @@ struct Approved {
     operator_approved: bool,
     registrar_approved: bool,
     complete: bool,
+    /// What was approved under this name and is not any more.
+    replaced: Option<String>,
 }
 
 async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Failure> {
@@ -178,7 +206,7 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
     let operations = arguments.client.connect().await?.operations();
     let Candidate { name, role, key_sha256: key } = candidate;
     let reply = match &arguments.address {
-        Some(address) => operations.approve_member(&name, member_role(role), key, address).await?,
+        Some(address) => operations.approve_member(&name, member_role(role), key, address, arguments.anew).await?,
         None => operations.approve_next_key(&name, member_role(role), key).await?,
     };
     let approved = Approved {
@@ -189,19 +217,21 @@ async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Fail
         operator_approved: reply.operator_approved,
         registrar_approved: reply.registrar_approved,
         complete: reply.complete,
+        replaced: Some(reply.replaced).filter(|words| !words.is_empty()),
     };
     let next = next_step(&approved, &arguments.file, arguments.address.as_deref());
-    output.thing(
-        &approved,
-        &[
-            ("member", approved.name.clone()),
-            ("role", approved.role.to_owned()),
-            ("key sha256", approved.key_sha256.clone()),
-            ("by an operator", yes(approved.operator_approved)),
-            ("by a registrar", yes(approved.registrar_approved)),
-            ("next", next),
-        ],
-    )
+    let mut fields = vec![
+        ("member", approved.name.clone()),
+        ("role", approved.role.to_owned()),
+        ("key sha256", approved.key_sha256.clone()),
+        ("by an operator", yes(approved.operator_approved)),
+        ("by a registrar", yes(approved.registrar_approved)),
+    ];
+    if let Some(replaced) = &approved.replaced {
+        fields.push(("no more approved", replaced.clone()));
+    }
+    fields.push(("next", next));
+    output.thing(&approved, &fields)
 }
 
 /// The next command, as it is typed. Without an address it is a new key that was approved.
@@ -262,18 +292,13 @@ impl Candidate {
 
 async fn add(arguments: NameArguments, role: MemberRole, output: Output) -> Result<(), Failure> {
     let operations = arguments.client.connect().await?.operations();
-    follow(operations.add_member(&arguments.name).await?, &arguments.name).await?;
-    let reply = operations.status().await?;
-    let number = if role == MemberRole::Voter { 1 } else { 2 };
-    if reply.members.iter().any(|member| member.name == arguments.name && member.role != number) {
-        note(&format!("note: {} was approved as {}", arguments.name, if number == 1 { "backup" } else { "voter" }));
-    }
-    status::print_members(&reply, output)
+    follow(operations.add_member(&arguments.name, role).await?, &arguments.name).await?;
+    status::print_members(&operations.status().await?, output)
 }
 
 /// Adds a member and waits until it is one.
-pub(crate) async fn add_quietly(operations: &Operations, name: &str) -> Result<(), OperationError> {
-    let mut steps = operations.add_member(name).await?;
+pub(crate) async fn add_quietly(operations: &Operations, name: &str, role: MemberRole) -> Result<(), OperationError> {
+    let mut steps = operations.add_member(name, role).await?;
     while let Some(step) = steps.next().await {
         step?;
     }
@@ -284,15 +309,19 @@ async fn follow(mut steps: Listing<wire::MemberProgress, OperationError>, name: 
     let progress = Progress::spinner();
     let mut told = false;
     while let Some(step) = steps.next().await {
-        let wire::MemberProgress { step, matched_index, target_index, .. } = step?;
+        let wire::MemberProgress { step, matched_index, target_index, why, .. } = step?;
         if step == NEW_KEY_AWAITED && !told {
             told = true;
             progress.keep(&format!("both keys of {name} count now: put its new key and certificate in place"));
         }
-        progress.say(match target_index {
-            0 => format!("{name}: {step}"),
-            _ => format!("{name}: {step}, entry {matched_index} of {target_index}"),
-        });
+        let mut words = format!("{name}: {step}");
+        if target_index > 0 {
+            words.push_str(&format!(", entry {matched_index} of {target_index}"));
+        }
+        if !why.is_empty() {
+            words.push_str(&format!(" ({why})"));
+        }
+        progress.wait_for(&words);
     }
     Ok(())
 }
@@ -311,6 +340,7 @@ mod tests {
             operator_approved: true,
             registrar_approved: complete,
             complete,
+            replaced: None,
         };
         let next =
             |role, complete, address| next_step(&approved(role, complete), Path::new("voter-2/node.csr"), address);

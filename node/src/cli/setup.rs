@@ -11,7 +11,7 @@ use super::output::{Output, Progress, hexadecimal};
 use crate::archive::replay::{Event, ReplayError};
 use crate::identity::IdentityFileError;
 use crate::init::{InitError, InitOptions};
-use crate::join::{JoinError, SeedFrom};
+use crate::join::{Approved, JoinError, SeedFrom, There};
 use crate::seed::SeedError;
 
 /// Options of `kura init`.
@@ -95,10 +95,7 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
     let joined = crate::join::join(&config, seed_from).await;
     drop(progress);
     let report = joined.map_err(|error| match error {
-        JoinError::Identity(error @ IdentityFileError::Exists { .. }) => not_made(&error).next(format!(
-            "it has joined: {serve}. A member whose log or disk was lost joins anew under another name (docs/operations.md, \
-             \"Dead disk, dead machine\")"
-        )),
+        JoinError::There(there) => Failure::new(Exit::Conflict, &there).next(already_there(&there, &serve)),
         JoinError::Refused(_) => {
             Failure::failed(chain(&error)).next("a member must be approved before it joins: kura member approve")
         }
@@ -123,6 +120,24 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
     }
     fields.push(("next", serve));
     output.thing(&told, &fields)
+}
+
+/// What to do about a data directory that belongs to a member already.
+fn already_there(there: &There, serve: &str) -> String {
+    let anew = format!("stop what runs there, move {} away, and run the same again", there.data.display());
+    match &there.approved {
+        _ if there.is_current() => format!(
+            "{serve}. A member whose log or disk was lost joins anew under another name (docs/operations.md, \"Dead disk, dead \
+             machine\")"
+        ),
+        Approved::As { .. } => format!("this directory is of no use any more: {anew}"),
+        Approved::Not(_) if there.removed.is_some() => {
+            format!("to have the machine in the cluster again: `kura member approve`, then {anew}")
+        }
+        Approved::Not(_) | Approved::Unknown(_) => format!(
+            "`kura member list` shows whether it is a member. If it is: {serve}. If it was removed, or approved anew: {anew}"
+        ),
+    }
 }
 
 fn not_seeded(error: SeedError) -> Failure {

@@ -149,6 +149,9 @@ async fn settled(operations: &Operations, limit: Duration) -> Result<wire::Statu
 /// What keeps a cluster from being settled; nothing if there is a leader, every member answers, and
 /// all have the same digests at the same index.
 pub(crate) fn unsettled(reply: &wire::StatusReply) -> Option<String> {
+    if reply.removed_ms != 0 {
+        return Some(format!("{} is not a member any more, and no member answers", reply.node));
+    }
     if reply.leader_id == 0 {
         return Some("there is no leader".into());
     }
@@ -157,6 +160,9 @@ pub(crate) fn unsettled(reply: &wire::StatusReply) -> Option<String> {
         let name = &member.name;
         if !member.reachable {
             return Some(format!("{name} does not answer"));
+        }
+        if member.being_added {
+            return Some(format!("{name} is being added, and does not vote yet"));
         }
         if member.lag_entries != 0 {
             return Some(format!("{name} is behind"));
@@ -180,7 +186,12 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         Some(member) => (format!("{}, term {}", member.name, reply.term), format!("index {}", reply.committed_index)),
         None => ("NONE that has a majority".into(), format!("index {} at least", reply.committed_index)),
     };
-    let fields = [
+    let mut fields = Vec::new();
+    if reply.removed_ms != 0 {
+        let since = in_japan(reply.removed_ms);
+        fields.push(("REMOVED", format!("{} is not a member any more, as it knows since {since}", reply.node)));
+    }
+    fields.extend([
         ("cluster", format!("{} ({})", reply.cluster_name, hexadecimal(&reply.cluster_id))),
         ("timeline", reply.timeline.to_string()),
         ("leader", leader),
@@ -192,13 +203,19 @@ fn print_head(reply: &wire::StatusReply, output: Output) -> Result<(), Failure> 
         ("last drill", drilled(reply.drill.as_ref())),
         ("told by", own(reply)),
         ("shares", if reply.shares.is_empty() { UNKNOWN.into() } else { reply.shares.clone() }),
-    ];
+    ]);
     output.thing(&(), &fields)?;
     if let Some(drill) = reply.drill.as_ref().filter(|drill| !drill.failed.is_empty()) {
         note(&format!("ALARM: the last drill at {} failed: {}", drill.member, drill.failed));
     }
     reply.alarms.iter().for_each(|alarm| note(&format!("ALARM: {alarm}")));
+    print_warnings(reply);
     Ok(())
+}
+
+/// In what the cluster is weaker than it should be.
+pub fn print_warnings(reply: &wire::StatusReply) {
+    reply.warnings.iter().for_each(|warning| note(&format!("WARNING: {warning}")));
 }
 
 /// The answering member: how far it is itself, and its clock.
@@ -211,11 +228,7 @@ fn own(reply: &wire::StatusReply) -> String {
         0 => "nothing applied yet".to_owned(),
         index => format!("applied up to index {index} of {}", in_japan(reply.applied_at_ms)),
     };
-    let removed = match reply.removed_ms {
-        0 => String::new(),
-        since_ms => format!(" (REMOVED: not a member any more, as it knows since {})", in_japan(since_ms)),
-    };
-    format!("{}{removed}, {applied}; its clock {}, {offset}", reply.node, in_japan(reply.clock_ms))
+    format!("{}, {applied}; its clock {}, {offset}", reply.node, in_japan(reply.clock_ms))
 }
 
 /// What was heard of a member that does not answer now.
@@ -257,7 +270,7 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
         following.add_row([
             member.name.clone(),
             member.raft_id.to_string(),
-            role(member.role).to_owned(),
+            format!("{}{}", role(member.role), if member.being_added { ", being added" } else { "" }),
             state(member).to_owned(),
             known(member, member.applied_index.to_string()),
             if member.lag_entries < 0 { UNKNOWN.into() } else { member.lag_entries.to_string() },

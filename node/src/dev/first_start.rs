@@ -118,7 +118,8 @@ pub(super) async fn run(cluster: &mut Cluster, say: &(dyn Fn(&str) + Sync)) -> R
     for member in others {
         say(&format!("{}: catching up", member.name));
         wait_for_port(cluster, member).await?;
-        let added = crate::cli::add_quietly(&operator.operations(), &member.name).await;
+        let role = member_role(member);
+        let added = crate::cli::add_quietly(&operator.operations(), &member.name, role).await;
         added.map_err(|error| DevError::refused(format!("adding {}", member.name), &error))?;
     }
     Ok(())
@@ -237,11 +238,14 @@ pub(super) async fn pause(end: Instant, what: &str, last: &str) -> Result<(), De
     Ok(())
 }
 
+fn member_role(member: &Member) -> MemberRole {
+    if member.backup { MemberRole::Backup } else { MemberRole::Voter }
+}
+
 async fn approve(cluster: &Cluster, client: &Client, member: &Member) -> Result<(), DevError> {
     let request = cluster.layout().node(&member.name).join(certificates::REQUEST);
     let candidate = Candidate::read(&request).map_err(|failure| DevError::Certificates(failure.message))?;
-    let role = if member.backup { MemberRole::Backup } else { MemberRole::Voter };
-    let key = candidate.key_sha256;
-    let approved = client.operations().approve_member(&member.name, role, key, &member.address()).await;
+    let (role, key) = (member_role(member), candidate.key_sha256);
+    let approved = client.operations().approve_member(&member.name, role, key, &member.address(), false).await;
     approved.map(drop).map_err(|error| DevError::refused(format!("approving {}", member.name), &error))
 }

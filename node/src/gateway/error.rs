@@ -44,6 +44,14 @@ pub enum GatewayError {
         /// What uses it.
         what: &'static str,
     },
+    /// What is asked for is not what was approved, or what is there.
+    #[error("{why}")]
+    Contradicts {
+        /// Which field.
+        field: &'static str,
+        /// What is there, and what to do.
+        why: String,
+    },
     /// An act about the same waits for its second registrar, stale or not.
     #[error(
         "act {act} about the same is open: another registrar confirms it (`kura act confirm {act}`), or any rejects it, \

@@ -34,9 +34,36 @@ fn is_next_key_approved(row: &MemberRow) -> bool {
         && (row.role == BACKUP || !row.next_registrar.is_empty())
 }
 
+/// Whether somebody has approved it, and it was not ended.
+fn is_under_way(row: &MemberRow) -> bool {
+    !(row.operator.is_empty() && row.registrar.is_empty())
+}
+
+/// What was approved, and by whom.
+fn in_words(row: &MemberRow) -> String {
+    let role = if row.role == BACKUP { "backup" } else { "voter" };
+    let key: String = row.key_sha256.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let people = [("operator", &row.operator), ("registrar", &row.registrar)].into_iter();
+    let people: Vec<String> =
+        people.filter(|(_, name)| !name.is_empty()).map(|(office, name)| format!("{office} {name}")).collect();
+    format!("a {role} at {} with the key {key}…, by {}", row.address, people.join(" and "))
+}
+
+fn approved_at(name: &str, words: &str) -> GatewayError {
+    GatewayError::Contradicts {
+        field: "address",
+        why: format!(
+            "{name} was approved as {words}, and this is another address. Nothing was changed: give that --address, or, if it \
+             is wrong, begin anew with --anew, which ends what they approved: it takes every approval again, and joins under \
+             another id"
+        ),
+    }
+}
+
 impl Gateway {
     /// Approves a member to join. The first approval assigns the Raft id; approving something else under
-    /// the same name begins anew, under a new id.
+    /// the same name begins anew, under a new id, and tells what counts no more. Only another address of the
+    /// same key has to be asked for as such.
     pub async fn approve_member(
         &self,
         caller: &Caller,
@@ -62,6 +89,7 @@ impl Gateway {
             });
         }
         let role = caller.identity.role;
+        let mut replaced = None;
         let done = self
             .transact(caller, Action::Member, None, |attempt| {
                 attempt.entry.object = request.name.clone();
@@ -69,11 +97,14 @@ impl Gateway {
                 // Ids are drawn from all members ever approved.
                 attempt.expect_table(Table::Member);
                 let found = attempt.look::<MemberRow>(&key)?;
-                let same = found.value.as_deref().filter(|row| {
-                    let is_under_way = !(row.operator.is_empty() && row.registrar.is_empty());
-                    let is_alike = row.role == request.role && row.key_sha256 == request.key_sha256;
-                    is_under_way && is_alike && row.address == request.address
-                });
+                let is_alike = |row: &MemberRow| row.role == request.role && row.key_sha256 == request.key_sha256;
+                let before = found.value.as_deref().filter(|row| is_under_way(row));
+                let same = before.filter(|row| is_alike(row) && row.address == request.address);
+                replaced = before.filter(|_| same.is_none()).map(in_words);
+                // Another key is another machine; another address of the same one may be a slip.
+                if let Some(words) = replaced.as_ref().filter(|_| !request.anew && before.is_some_and(is_alike)) {
+                    return Err(approved_at(&request.name, words));
+                }
                 let mut row = match same {
                     Some(row) => row.clone(),
                     None => MemberRow {
@@ -107,6 +138,7 @@ impl Gateway {
             operator_approved: !row.operator.is_empty(),
             registrar_approved: !row.registrar.is_empty(),
             complete: is_approved(&row),
+            replaced: replaced.unwrap_or_default(),
         })
     }
 
@@ -160,6 +192,7 @@ impl Gateway {
             operator_approved: !row.next_operator.is_empty(),
             registrar_approved: !row.next_registrar.is_empty(),
             complete: is_next_key_approved(&row),
+            replaced: String::new(),
         })
     }
 

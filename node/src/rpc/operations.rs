@@ -1,8 +1,10 @@
 //! `kura.v1.Operations`: status and membership. Shows and touches no record.
 
+mod add;
 mod keys;
 mod salvage;
 mod status;
+mod strength;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,13 +24,11 @@ use super::role::Call;
 use crate::certificates::{Identity, Role, check_name};
 use crate::gateway::{Caller, GatewayError};
 use crate::raft::channels::{Lane, PeerChannels};
-use crate::raft::types::{Member, MemberRole, Membership, NodeId};
+use crate::raft::types::{MemberRole, NodeId};
 use crate::serve::{Node, majority, most_advanced};
 
-/// Between two looks at a member that catches up.
-const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
-/// A new voter may lag by this many entries when it becomes one.
-const CATCH_UP_ENTRIES: u64 = 64;
+/// Between two looks at who leads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a handover of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Metadata by which a voter says for whom it forwards a call to the leader.
@@ -82,97 +82,10 @@ impl OperationsService {
         Ok(Some(OperationsClient::new(channel)))
     }
 
-    async fn approved(&self, name: &str) -> Result<(NodeId, Member), Status> {
-        let row = self.0.gateway.approved_member(name).map_err(Status::from)?;
-        let row = row.ok_or_else(|| {
-            Status::not_found(format!("{name} is not an approved member, or lacks one of the approvals that it needs"))
-        })?;
-        let role = if row.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
-        let key_sha256 = row.key_sha256[..].try_into().unwrap_or_default();
-        Ok((row.raft_id, Member { name: row.name, address: row.address, role, key_sha256, next_key_sha256: None }))
-    }
-
     fn id_of(&self, name: &str) -> Result<NodeId, Status> {
         let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
         let found = membership.membership().nodes().find(|(_, member)| member.name == name).map(|(id, _)| *id);
         found.ok_or_else(|| Status::not_found(format!("{name} is not a member")))
-    }
-
-    /// Adds a learner and reports until it has caught up.
-    async fn catch_up(
-        &self,
-        id: NodeId,
-        member: Member,
-        tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
-    ) -> Result<(), Status> {
-        let raft = &self.0.raft;
-        raft.add_learner(id, member, false).await.map_err(|error| refused(&error))?;
-        loop {
-            let metrics = raft.metrics().borrow_watched().clone();
-            let Some(replication) = &metrics.replication else {
-                return Err(GatewayError::Unavailable { why: "leadership has moved meanwhile".into() }.into());
-            };
-            let matched = replication.get(&id).cloned().flatten().map_or(0, |log_id| log_id.index);
-            let target = metrics.last_log_index.unwrap_or(0);
-            say(tell, "catching up", id, matched, target).await?;
-            if matched + CATCH_UP_ENTRIES >= target && matched > 0 {
-                return Ok(());
-            }
-            tokio::time::sleep(CATCH_UP_INTERVAL).await;
-        }
-    }
-
-    async fn add(
-        &self,
-        name: &str,
-        replaces: Option<(&str, &Caller)>,
-        tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
-    ) -> Result<(), Status> {
-        let (id, member) = self.approved(name).await?;
-        let old = replaces.map(|(old, _)| self.id_of(old)).transpose()?;
-        let role = member.role;
-        if let Some(old) = old {
-            let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
-            takes_place(membership.membership(), old, id, role)?;
-        }
-        say(tell, "joining", id, 0, 0).await?;
-        self.catch_up(id, member, tell).await?;
-        say(tell, "changing membership", id, 0, 0).await?;
-        let raft = &self.0.raft;
-        let membership = raft.metrics().borrow_watched().membership_config.clone();
-        let mut voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
-        if role == MemberRole::Voter {
-            voters.insert(id);
-        }
-        if let Some(old) = old {
-            voters.remove(&old);
-        }
-        // One change: the new voter comes as the old one goes.
-        raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), true).await.map_err(|error| refused(&error))?;
-        if let Some(old) = old {
-            if let Some((name, caller)) = replaces {
-                self.0.gateway.end_approval(caller, name, &format!("{name} goes")).await?;
-            }
-            raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([old])), false)
-                .await
-                .map_err(|error| refused(&error))?;
-        }
-        let index = self.0.store.published().index();
-        say(tell, "done", id, index, index).await
-    }
-}
-
-/// Whether a member can take another's place: it must not be there already, and be of the same role. One that an earlier
-/// try has brought half of the way goes on.
-fn takes_place(membership: &Membership, old: NodeId, new: NodeId, role: MemberRole) -> Result<(), Status> {
-    let refused = |why: &str| Err(GatewayError::invalid("new", why).into());
-    let votes = |id: NodeId| membership.voter_ids().any(|voter| voter == id);
-    let role_of_old = membership.get_node(&old).map(|member| member.role);
-    match (votes(old), votes(new)) {
-        _ if old == new => refused("is the member that goes: it cannot take its own place"),
-        _ if role_of_old != Some(role) => refused("is of another role than the member that goes"),
-        (true, true) => refused("is a voter already: use `kura member remove` if the other is to go"),
-        _ => Ok(()),
     }
 }
 
@@ -183,7 +96,18 @@ async fn say(
     matched_index: u64,
     target_index: u64,
 ) -> Result<(), Status> {
-    let progress = v1::MemberProgress { step: step.into(), raft_id, matched_index, target_index };
+    say_why(tell, step, raft_id, (matched_index, target_index), "").await
+}
+
+/// The same, and what is in the way.
+async fn say_why(
+    tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
+    step: &str,
+    raft_id: NodeId,
+    (matched_index, target_index): (u64, u64),
+    why: &str,
+) -> Result<(), Status> {
+    let progress = v1::MemberProgress { step: step.into(), raft_id, matched_index, target_index, why: why.into() };
     tell.send(Ok(progress)).await.map_err(|_| Status::cancelled("the caller has gone"))
 }
 
@@ -262,6 +186,9 @@ impl Operations for OperationsService {
         if let Some(mut leader) = self.leader()? {
             return Ok(relay(leader.add_member(forwarded(request, &caller)).await?.into_inner()));
         }
+        // Nothing is journalled of what is refused.
+        let (_, member) = self.approved(&request.name).await?;
+        add::check_role(&member, request.role)?;
         self.0.gateway.journal_membership(&caller, &format!("add {}", request.name)).await?;
         let service = self.clone();
         Ok(in_background(|tell| async move { service.add(&request.name, None, &tell).await }))
@@ -282,6 +209,7 @@ impl Operations for OperationsService {
         if voters == BTreeSet::from([id]) {
             return Err(Status::failed_precondition("the last voter cannot be removed"));
         }
+        strength::check_removal(membership.membership(), id, request.accept_fewer)?;
         self.0.gateway.end_approval(&caller, &request.name, &format!("remove {}", request.name)).await?;
         let service = self.clone();
         let change = tokio::spawn(async move {
@@ -388,7 +316,7 @@ impl Operations for OperationsService {
                 }
                 .into());
             }
-            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
         Ok(Response::new(v1::TransferLeaderReply { leader: node.member(to).map(|m| m.name).unwrap_or_default() }))
     }

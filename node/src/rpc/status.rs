@@ -51,7 +51,7 @@ impl From<GatewayError> for Status {
                 detail.field = Denial::FacilityUnknown.word().into();
                 (Code::NotFound, "not-found", text)
             }
-            GatewayError::InUse { field, .. } => {
+            GatewayError::InUse { field, .. } | GatewayError::Contradicts { field, .. } => {
                 detail.retry = CORRECTED;
                 detail.field = (*field).into();
                 (Code::AlreadyExists, "conflict", text)

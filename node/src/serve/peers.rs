@@ -65,8 +65,24 @@ impl Peers {
     }
 }
 
+/// Why a member did not say what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// It was not reached, did not answer in time, or refused; in words.
+    #[error("{0}")]
+    Unheard(String),
+    /// What answers under its name and key has another id: its data directory is from before it was approved anew.
+    #[error("it answers as member {told}, and not as member {asked}")]
+    OtherId {
+        /// Who was asked.
+        asked: NodeId,
+        /// Who answers.
+        told: NodeId,
+    },
+}
+
 /// Asks one member; also measures how far its clock is from ours.
-pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::HelloReply, String> {
+pub async fn hello(node: &Node, id: NodeId, member: &Member) -> Result<v1::HelloReply, HelloError> {
     hello_asking(node, id, member, Vec::new()).await
 }
 
@@ -76,8 +92,8 @@ pub async fn hello_asking(
     id: NodeId,
     member: &Member,
     behind_at: Vec<u64>,
-) -> Result<v1::HelloReply, String> {
-    let channel = node.channels.channel(member, Lane::Control)?;
+) -> Result<v1::HelloReply, HelloError> {
+    let channel = node.channels.channel(member, Lane::Control).map_err(HelloError::Unheard)?;
     let mut client = PeerClient::new(channel);
     let mut request = tonic::Request::new(v1::HelloRequest {
         from: node.id(),
@@ -93,11 +109,16 @@ pub async fn hello_asking(
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
+    let unheard = |words: &str| HelloError::Unheard(words.to_owned());
     let reply =
-        answer.map_err(|_| "no answer in time".to_owned())?.map_err(|status| status.message().to_owned())?.into_inner();
+        answer.map_err(|_| unheard("no answer in time"))?.map_err(|status| unheard(status.message()))?.into_inner();
+    // What it knows of the cluster counts by its key, under whichever id; what it has counts as its own alone.
     fence::take(node, &reply.timeline_certificate);
-    node.peers.note(id, reply.clone());
     take_word(node, member, &reply);
+    if reply.node_id != id {
+        return Err(HelloError::OtherId { asked: id, told: reply.node_id });
+    }
+    node.peers.note(id, reply.clone());
     if member.role == MemberRole::Backup {
         node.gateway.reach.report(id, reply.synced_term, reply.synced_index);
     }

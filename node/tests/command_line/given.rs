@@ -71,11 +71,20 @@ fn a_file_that_cannot_be_read_or_made_ends_with_2_and_is_named_by_its_option() {
             case(2, &format!("{sign} --out nowhere/x.pem"), &["--out", "nowhere/x.pem"]),
             case(2, &format!("{sign} --out empty/x.pem --days -1"), &["--days", "-1"]),
             case(8, &format!("{sign} --out own.pem"), &["--out", "own.pem"]),
-            case(2, "ca revoke --directory ca --serial 01 --list nowhere/list", &["--list", "nowhere/list"]),
+            case(2, "ca revoke --directory ca --serial 01 --list nowhere/list --new-list", &["--list", "nowhere/list"]),
+            case(2, "ca revoke --directory ca --serial 01 --list nowhere/list", &["--list", "--new-list"]),
             case(2, "ca revoke --directory ca --serial 01 --list file", &["--list", "file"]),
             case(2, "ca revoke --directory ca --serial 01 --list empty", &["--list", "empty"]),
-            case(2, "ca revoke --directory ca --certificate file --list list", &["--certificate", "no certificate"]),
-            case(2, "ca revoke --directory ca --certificate nowhere --list list", &["--certificate", "nowhere"]),
+            case(
+                2,
+                "ca revoke --directory ca --certificate file --list list --new-list",
+                &["--certificate", "no certificate"],
+            ),
+            case(
+                2,
+                "ca revoke --directory ca --certificate nowhere --list list --new-list",
+                &["--certificate", "nowhere"],
+            ),
             case(2, "node request --role voter --name voter-1 --key nowhere/k --request r", &["--key", "nowhere/k"]),
             case(
                 2,

@@ -86,7 +86,8 @@ fn build(site: &mut Site, all: &[Node]) {
             .contains("a CA in authority already")
     );
     // A list that names a certificate which was never issued: nodes have one from the beginning.
-    let begun = site.kura("ca", "ca revoke --directory authority --serial 0a01 --list revoked.pem --json").json();
+    let begun =
+        site.kura("ca", "ca revoke --directory authority --serial 0a01 --list revoked.pem --new-list --json").json();
     assert_eq!(begun["revoked"], 1);
     for node in all {
         certify(site, node.name, node.role, node.name);
@@ -172,6 +173,11 @@ fn revoke(site: &Site, all: &[Node]) {
     site.kura("former", "status --client client.toml");
     site.refused(2, "ca", "ca revoke --directory authority --list revoked.pem", b"");
     site.refused(2, "ca", "ca revoke --directory authority --serial zz --list revoked.pem", b"");
+    let mistyped =
+        site.refused(2, "ca", "ca revoke --directory authority --certificate mori.pem --list revokd.pem", b"");
+    assert!(mistyped.contains("revokd.pem is not there") && mistyped.contains("--new-list"), "{mistyped}");
+    assert!(!site.folder("ca").join("revokd.pem").exists(), "no list that nobody looks at");
+    site.refused(8, "ca", "ca revoke --directory authority --serial 0a02 --list revoked.pem --new-list", b"");
     site.refused(2, "ca", "ca revoke --directory nowhere --certificate mori.pem --list revoked.pem", b"");
     let revoke = "ca revoke --directory authority --certificate mori.pem --list revoked.pem --json";
     assert_eq!(site.kura("ca", revoke).json()["revoked"], 2, "the list keeps what was in it");
@@ -230,10 +236,10 @@ fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
     assert_eq!(names, ["backup-1", "voter-1", "voter-3", "voter-4"]);
     site.kura("operator", "status --wait --client client.toml");
     records::still_readable(&site);
-    site.kura("operator", "member remove backup-1 --client client.toml");
+    site.kura("operator", "member remove backup-1 --yes --client client.toml");
     assert_eq!(site.kura("operator", "member list --json --client client.toml").lines().len(), 3);
     removed::says_so(&site, "backup-1", &all[3].address);
-    site.kura("operator", "member remove voter-4 --client client.toml");
+    site.kura("operator", "member remove voter-4 --yes --client client.toml");
     removed::says_so(&site, "voter-4", &all[4].address);
     // It remembers, and the others go on.
     site.kill("voter-4");

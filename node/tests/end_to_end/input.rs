@@ -365,6 +365,7 @@ async fn malformed_registrations_and_approvals_are_refused_by_the_name_of_the_fi
         key_sha256: Bytes::from_static(&[1; 32]),
         address: "127.0.0.1:1".into(),
         renew_key: false,
+        anew: false,
     };
     let approvals: [Case<wire::ApproveMemberRequest>; 6] = [
         ("name", |one| one.name = String::new()),

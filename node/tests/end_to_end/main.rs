@@ -29,6 +29,7 @@ mod leaks;
 mod leap;
 mod lists;
 mod majority;
+mod members;
 mod memory;
 mod old_disk;
 mod open;

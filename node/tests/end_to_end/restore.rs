@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use kura_client::keys::Rotation;
+use kura_client::operations::MemberRole;
 use kura_client::{Class, Date, ErasureState, GetError, NewRecord, RequestId, now_ms};
 use kura_node::dev::{ClientFile, Signal};
 
@@ -274,7 +275,7 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
 
     // Others join it by the documented way.
     world.cluster.enlist_voter("voter-2").await.unwrap();
-    let steps = world.operator.operations().add_member("voter-2").await.unwrap();
+    let steps = world.operator.operations().add_member("voter-2", MemberRole::Voter).await.unwrap();
     steps.take(usize::MAX).await.unwrap();
     let status = world.settled().await;
     assert_eq!(status.members.len(), 2, "{status:?}");

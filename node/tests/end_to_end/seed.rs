@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use kura_client::operations::MemberRole;
 use kura_client::{Class, Date, NewRecord};
 use kura_cluster::archive::SignedManifest;
 use kura_cluster::digest::Digest;
@@ -133,7 +134,7 @@ fn forge(archive: &Path, copied: &Path) -> String {
 /// Adds a joined member and waits until it has everything.
 async fn add(world: &mut World, name: &str, line: &Line) {
     start(world, name, line).await;
-    let steps = world.operator.operations().add_member(name).await.unwrap();
+    let steps = world.operator.operations().add_member(name, MemberRole::Backup).await.unwrap();
     steps.take(usize::MAX).await.unwrap();
 }
 
@@ -268,7 +269,7 @@ async fn a_seed_that_no_voter_signed_stops_the_member_for_good() {
     assert!(joined.status.success() && said(&joined).contains(&key), "{}", said(&joined));
     falsify(&layout.node_data("backup-2"));
     start(&mut world, "backup-2", &line).await;
-    let steps = world.operator.operations().add_member("backup-2").await.unwrap();
+    let steps = world.operator.operations().add_member("backup-2", MemberRole::Backup).await.unwrap();
     // It may stop before the last step is told.
     let steps = tokio::spawn(steps.take(usize::MAX));
     until("a refusal", SOON, async || match log(&world, "backup-2") {

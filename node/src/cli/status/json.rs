@@ -35,6 +35,8 @@ pub(super) struct Told {
     archive_check: Option<Scrub>,
     last_drill: Option<Drill>,
     alarms: Vec<String>,
+    /// In what the cluster is weaker than it should be, perhaps on purpose.
+    warnings: Vec<String>,
     members: Vec<Member>,
     tables: Vec<Table>,
 }
@@ -62,6 +64,8 @@ pub(super) struct Member {
     name: String,
     address: String,
     role: &'static str,
+    /// A voter to be: it does not vote yet.
+    being_added: bool,
     reachable: bool,
     why: Option<String>,
     last_heard_ms: Option<u64>,
@@ -107,6 +111,7 @@ impl Member {
             name: member.name.clone(),
             address: member.address.clone(),
             role: role(member.role),
+            being_added: member.being_added,
             reachable: member.reachable,
             why,
             last_heard_ms: heard(member.last_heard_ms),
@@ -179,6 +184,7 @@ impl From<&wire::StatusReply> for Told {
                 member: drill.member.clone(),
             }),
             alarms: reply.alarms.clone(),
+            warnings: reply.warnings.clone(),
             members: reply.members.iter().map(|member| Member::of(member, reply.started_ms)).collect(),
             tables: reply.tables.iter().map(table).collect(),
         }

@@ -1,5 +1,5 @@
 //! What comes in at the edges: texts that say nothing or hide something, dates nobody could have signed on, more links
-//! than one participant has, checks that nobody may ask for, members that are present already.
+//! than one participant has, checks that nobody may ask for.
 
 use std::sync::atomic::Ordering;
 
@@ -212,47 +212,6 @@ async fn revoking_what_was_never_granted_says_so_and_again_and_rewrites_nothing(
     assert_eq!(revocations, 2, "it is journalled");
     let told = gateway.revoke(&doctor(), again).await.unwrap();
     assert!(told.nothing_to_end && told.repeated);
-    storehouse.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_present_member_is_not_approved_under_another_address() {
-    let storehouse = Storehouse::new().await;
-    let gateway = storehouse.gateway();
-    let operator = Caller::parse(identity(Role::Operator, "op-1"), None).unwrap();
-    let approve = |name: &str| v1::ApproveMemberRequest {
-        name: name.into(),
-        role: 1,
-        key_sha256: vec![1; 32].into(),
-        address: "127.0.0.1:9".into(),
-        ..Default::default()
-    };
-    let error = gateway.approve_member(&operator, approve("voter-1")).await.unwrap_err();
-    assert!(error.to_string().contains("--renew-key"), "{error}");
-    gateway.approve_member(&operator, approve("voter-2")).await.unwrap();
-    storehouse.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_goes_is_approved_no_more_and_comes_back_under_another_id() {
-    let storehouse = Storehouse::new().await;
-    let gateway = storehouse.gateway();
-    let operator = Caller::parse(identity(Role::Operator, "op-1"), None).unwrap();
-    let registrar = Caller::parse(identity(Role::Registrar, "reg-1"), None).unwrap();
-    let approve = v1::ApproveMemberRequest {
-        name: "voter-2".into(),
-        role: 1,
-        key_sha256: vec![1; 32].into(),
-        address: "127.0.0.1:9".into(),
-        ..Default::default()
-    };
-    gateway.approve_member(&operator, approve.clone()).await.unwrap();
-    let first = gateway.approve_member(&registrar, approve.clone()).await.unwrap();
-    assert!(first.complete && gateway.approved_member("voter-2").unwrap().is_some());
-    gateway.end_approval(&operator, "voter-2", "remove voter-2").await.unwrap();
-    assert!(gateway.approved_member("voter-2").unwrap().is_none(), "the root key would be handed to it");
-    let again = gateway.approve_member(&operator, approve).await.unwrap();
-    assert!(again.raft_id > first.raft_id && !again.complete, "one person alone lets nobody back in");
     storehouse.close().await;
 }
 

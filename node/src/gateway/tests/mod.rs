@@ -13,6 +13,7 @@ mod history;
 mod journal;
 mod leaderless;
 mod levels;
+mod members;
 mod records;
 mod repeated;
 mod rewrap;

@@ -10,6 +10,7 @@ use kura_cluster::row::Table;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
+use super::strength;
 use crate::clock;
 use crate::custody::Known;
 use crate::gateway::service;
@@ -48,7 +49,8 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     let members = membership.membership().nodes().map(|(id, member)| {
         let reply = replies.get(id).and_then(Option::as_ref);
         let status = member_status(*id, member, leader, last, reply);
-        let status = with_last_word(status, node.peers.heard(*id));
+        let being_added = strength::is_being_added(membership.membership(), *id);
+        let status = v1::MemberStatus { being_added, ..with_last_word(status, node.peers.heard(*id)) };
         agreements.get(id).map_or(status.clone(), |agreement| with_agreement(status, agreement))
     });
     let published = node.store.published();
@@ -83,6 +85,7 @@ pub async fn status(node: &Node) -> v1::StatusReply {
         journal_size: published.summary.journal.size(),
         journal_root: Bytes::copy_from_slice(&published.summary.journal.root()),
         alarms,
+        warnings: strength::warnings(membership.membership()),
         applied_index: published.index(),
         applied_at_ms: published.summary.clock_ms,
         clock_ms: clock::now_ms(),
