@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 
 use crate::custody::Known;
 use crate::heads::Agreement;
+use crate::raft::types::MemberRole;
+use crate::serve::removed::newest_membership;
 use crate::serve::{Node, heads, majority, own_hello};
 
 /// Serves `/metrics` until the node stops.
@@ -31,6 +33,8 @@ pub async fn serve(address: String, node: Arc<Node>) {
 pub fn text(node: &Node) -> String {
     let own = own_hello(node);
     let published = node.store.published();
+    let membership = newest_membership(node);
+    let backups = membership.membership().nodes().filter(|(_, member)| member.role == MemberRole::Backup);
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let gauges = [
         ("kura_applied_index", "Last applied log index", number(own.applied_index)),
@@ -61,6 +65,12 @@ pub fn text(node: &Node) -> String {
                 offset_ms => offset_ms,
             },
         ),
+        (
+            "kura_voters",
+            "Voters that vote, in the newest membership known here",
+            membership.membership().voter_ids().count() as i64,
+        ),
+        ("kura_backups", "Backups in it", backups.count() as i64),
         ("kura_journal_entries", "Entries in the journal", number(published.summary.journal.size())),
         ("kura_log_syncs", "Syncs of the Raft log since the start", number(node.log.wal_syncs())),
     ];

@@ -15,7 +15,7 @@ const EQUAL: u32 = 1;
 const DIFFERENT: u32 = 2;
 
 /// A gauge of a node's metrics endpoint.
-async fn gauge(world: &World, node: &str, name: &str) -> Result<f64, String> {
+pub async fn gauge(world: &World, node: &str, name: &str) -> Result<f64, String> {
     let text = async {
         let mut stream = TcpStream::connect(world.member(node).metrics_address()).await?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;

@@ -11,6 +11,7 @@ use kura_node::dev::{ClientFile, Signal};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::agreement::gauge;
 use super::world::{KURA, SOON, World, until};
 
 async fn kura(config: &Path, words: &[&str], option: &str) -> Output {
@@ -88,6 +89,8 @@ async fn a_removed_voter_comes_back_under_its_name_only_as_what_it_was_approved_
     assert!(code == Some(0) && said.contains("WARNING: 2 voters only"), "{said}");
     let (code, said) = operator(&world, &["status"]).await;
     assert!(code == Some(0) && said.contains("WARNING: 2 voters only"), "{said}");
+    assert_eq!(gauge(&world, &leader, "kura_voters").await, Ok(2.0));
+    assert_eq!(gauge(&world, &leader, "kura_backups").await, Ok(1.0));
     removed(&world, &name).await;
 
     // The node goes on running, and is asked only if nobody else is there.
@@ -142,10 +145,19 @@ async fn a_removed_voter_comes_back_under_its_name_only_as_what_it_was_approved_
     assert!(told.warnings.iter().any(|words| words.contains("2 voters only")), "it does not vote: {:?}", told.warnings);
     let (_, said) = operator(&world, &["status"]).await;
     assert!(said.contains("voter, being added"), "{said}");
-    let (code, said) = operator(&world, &["status", "--wait", "--timeout", "2"]).await;
-    assert!(code == Some(5) && said.contains("being added"), "{said}");
+    until("a wait for who is being added", SOON, async || {
+        let (code, said) = operator(&world, &["status", "--wait", "--timeout", "2"]).await;
+        if code == Some(5) && said.contains("being added") { Ok(()) } else { Err(said) }
+    })
+    .await;
     open.send_replace(true);
-    steps.take(usize::MAX).await.unwrap();
+    // Asked again, it goes on where it was, also if leadership has moved meanwhile.
+    drop(steps);
+    until("a further voter", SOON, async || {
+        let steps = operations.add_member(&name, MemberRole::Voter).await.map_err(|error| error.to_string())?;
+        steps.take(usize::MAX).await.map_err(|error| error.to_string())
+    })
+    .await;
     let told = operations.status().await.unwrap();
     assert!(told.members.len() == 4 && told.members.iter().all(|member| !member.being_added), "{told:?}");
     assert_eq!(told.warnings, Vec::<String>::new());
