@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use kura_cluster::archive::keep::KeepRules;
+use kura_cluster::id::is_blank;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 use crate::archive::store::is_remote;
 use crate::certificates::check_name;
@@ -222,6 +224,26 @@ impl Default for LogConfig {
     }
 }
 
+impl LogConfig {
+    /// The filter that `level` is. A word alone is a level: the library would take any other for the name of a part of
+    /// the program, and tell nothing of the rest.
+    ///
+    /// # Errors
+    /// It is none; in words.
+    pub fn filter(&self) -> Result<EnvFilter, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let is_known =
+            |part: &str| part.contains(['=', '[']) || LEVELS.iter().any(|one| part.eq_ignore_ascii_case(one));
+        let wrong = || {
+            format!("{:?} is neither a level ({}) nor a filter like info,openraft=warn", self.level, LEVELS.join(", "))
+        };
+        match self.level.split(',').all(|part| is_known(part.trim())) {
+            true => EnvFilter::try_new(&self.level).map_err(|_| wrong()),
+            false => Err(wrong()),
+        }
+    }
+}
+
 /// How much Raft log is kept.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -340,10 +362,42 @@ impl NodeConfig {
     pub(crate) fn parse(text: &str, path: &Path) -> Result<NodeConfig, ConfigError> {
         let mut config: NodeConfig = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let wrong = |(key, why)| ConfigError::Value { path: path.to_owned(), key, why };
+        config.check_paths().map_err(wrong)?;
         let base = path.parent().unwrap_or(Path::new(""));
         config.anchor(base);
-        config.check().map_err(|(key, why)| ConfigError::Value { path: path.to_owned(), key, why })?;
+        config.check().map_err(wrong)?;
         Ok(config)
+    }
+
+    /// The keys that name a file, and what they name.
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        let mut files: Vec<(&'static str, &Path)> = vec![
+            ("tls.certificate", &self.tls.certificate),
+            ("tls.private_key", &self.tls.private_key),
+            ("tls.authorities", &self.tls.authorities),
+        ];
+        files.extend(self.tls.revocation_lists.iter().map(|path| ("tls.revocation_lists", &**path)));
+        files.extend(self.signatures.ca.iter().map(|path| ("signatures.ca", &**path)));
+        if let Some(RootKeyConfig::File(path)) = &self.root_key {
+            files.push(("root_key", path));
+        }
+        files.extend(self.archive.iter().flat_map(|one| &one.storage).map(|path| ("archive.storage", &**path)));
+        files
+    }
+
+    /// The key that names the file which a message is about; of several that could be meant, the longest path's.
+    pub fn key_of(&self, message: &str) -> Option<&'static str> {
+        let told = self.files().into_iter().filter(|(_, path)| message.contains(&path.display().to_string()));
+        told.max_by_key(|(_, path)| path.as_os_str().len()).map(|(key, _)| key)
+    }
+
+    /// Before they are relative to anything: an empty one would be the folder of the configuration.
+    fn check_paths(&self) -> Result<(), (&'static str, String)> {
+        let place = self.archive.as_ref().map(|archive| ("archive.place", Path::new(&archive.place)));
+        let named = [("data", &*self.data)].into_iter().chain(self.files()).chain(place);
+        let empty = named.into_iter().find(|(_, path)| is_blank(&path.to_string_lossy()));
+        empty.map_or(Ok(()), |(key, _)| Err((key, "is empty".into())))
     }
 
     fn anchor(&mut self, base: &Path) {
@@ -380,6 +434,7 @@ impl NodeConfig {
         if !matches!(&self.log.format[..], "text" | "json") {
             return Err(("log.format", format!("{:?} is neither text nor json", self.log.format)));
         }
+        self.log.filter().map_err(|why| ("log.level", why))?;
         if self.space.reserve_mib > self.space.low_mib {
             return Err(("space.reserve_mib", "is more than space.low_mib".into()));
         }
@@ -478,6 +533,15 @@ authorities = "ca.pem"
     }
 
     #[test]
+    fn the_key_of_a_file_that_a_message_names_is_told() {
+        let config = load(&GOOD.replace("ca.pem", "node.pem.ca")).unwrap();
+        let of = |path: &Path| config.key_of(&format!("cannot read {}: no such file", path.display()));
+        assert_eq!(of(&config.tls.certificate), Some("tls.certificate"));
+        assert_eq!(of(&config.tls.authorities), Some("tls.authorities"), "and not that of a path which it begins with");
+        assert_eq!(of(&config.data.join("recovery-ca.pem")), None, "no key names it");
+    }
+
+    #[test]
     fn a_root_key_comes_from_a_file_a_credential_or_shares() {
         let with = |value: &str| load(&GOOD.replace("root_key = \"root.key\"", &format!("root_key = {value}")));
         let credential = with("{ credential = \"root.key\" }").unwrap().root_key;
@@ -499,6 +563,14 @@ authorities = "ca.pem"
         says(&GOOD.replace("127.0.0.1:7001", "7001"), "listen");
         says(&GOOD.replace("voter-1", "voter 1"), "name");
         says(&format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format");
+        for level in ["", "loud", "info,openraft=loud", "info,,debug"] {
+            says(&format!("{GOOD}[log]\nlevel = \"{level}\"\n"), "log.level");
+        }
+        assert!(load(&format!("{GOOD}[log]\nlevel = \"WARN,openraft=error,kura_node[span]=debug\"\n")).is_ok());
+        for (key, value) in [("data", "data"), ("tls.authorities", "ca.pem"), ("root_key", "root.key")] {
+            says(&GOOD.replace(&format!("\"{value}\""), "\"\""), &format!("{key}: is empty"));
+        }
+        says(&format!("{GOOD}[signatures]\nca = \" \"\n"), "signatures.ca: is empty");
         says(&format!("{GOOD}[space]\nlow_mib = 1\n"), "space.reserve_mib");
         says("name = 1", "name");
         says(&format!("{GOOD}[alarm]\nreplication_seconds_max = 0\n"), "alarm.replication_seconds_max");

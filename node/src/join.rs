@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kura_client::tls::{ChannelOptions, ClientTls, Endpoint, TlsFileError};
+use kura_client::tls::{ChannelOptions, ClientTls, Endpoint, EndpointError, TlsFileError};
 use kura_cluster::ClusterId;
 use kura_cluster::archive::Sha256Hash;
 use kura_cluster::row::ClusterRow;
@@ -56,7 +56,10 @@ pub enum JoinError {
     /// A voter's configuration names no root key file, or a backup's names one.
     #[error("root_key: {0}")]
     RootKey(&'static str),
-    /// Nobody answered with an id.
+    /// A name or address of `peers` cannot be asked.
+    #[error("peers: {0}")]
+    Peer(EndpointError),
+    /// Nobody answered with an id: an approval is missing, or is of another certificate.
     #[error("no member let this node join: {0}")]
     Refused(String),
     /// No member could be asked, or none that answers can do it now.
@@ -170,8 +173,7 @@ async fn join_through(
     root_file: Option<&PathBuf>,
     seed_from: Option<&SeedFrom<'_>>,
 ) -> Result<JoinReport, JoinError> {
-    let refused = |why: String| JoinError::Refused(format!("{}: {why}", endpoint.name));
-    let channel = tls.channel(endpoint, &ChannelOptions::default()).map_err(|error| refused(error.to_string()))?;
+    let channel = tls.channel(endpoint, &ChannelOptions::default()).map_err(JoinError::Peer)?;
     let mut client = PeerClient::new(channel);
     let mut request = tonic::Request::new(v1::JoinRequest { name: config.name.clone() });
     request.set_timeout(CALL_TIMEOUT);

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use kura_client::JournalHead;
 use kura_cluster::ClusterId;
 use kura_cluster::archive::segment::SEGMENT_BYTES_MAX;
 use kura_cluster::archive::{Fault, Manifest, ObjectName, Segment, Sha256Hash};
@@ -58,6 +59,13 @@ pub struct Witness {
     pub size: u64,
     /// Its root.
     pub root: Hash,
+}
+
+impl Witness {
+    /// What a kept head says.
+    pub fn of(head: &JournalHead) -> Witness {
+        Witness { index: head.index(), size: head.size(), root: head.root() }
+    }
 }
 
 /// What is to be verified.

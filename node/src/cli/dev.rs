@@ -52,17 +52,18 @@ struct Node {
 impl From<DevError> for Failure {
     fn from(error: DevError) -> Self {
         let exit = match &error {
-            DevError::InUse { .. }
-            | DevError::NotOurs { .. }
-            | DevError::Members { .. }
-            | DevError::OtherSize { .. }
-            | DevError::Plan { .. } => Exit::Usage,
+            // What is there already is something else, or somebody's.
+            DevError::InUse { .. } | DevError::NotOurs { .. } | DevError::OtherSize { .. } => Exit::Conflict,
+            DevError::Members { .. } | DevError::Plan { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
         let failure = Failure::new(exit, super::chain(&error));
         match &error {
             DevError::File { .. } => not_made(&error),
+            DevError::Members { .. } => failure.of("--voters and --backups"),
+            DevError::NotOurs { .. } | DevError::OtherSize { .. } | DevError::Plan { .. } => failure.of("--data"),
             DevError::InUse { .. } => failure
+                .of("--data")
                 .next("end the `kura dev` or `kura demo` that runs there (Ctrl-C), or name another directory (--data)"),
             DevError::Ports { .. } => {
                 failure.next("choose another --base-port, or leave it out: then free ones are found")

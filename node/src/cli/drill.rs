@@ -6,14 +6,15 @@ use clap::{Args, Subcommand};
 use kura_cluster::seal::Key;
 
 use super::acting::ClientOption;
-use super::archive::{StorageOption, witness};
+use super::archive::{StorageOption, open};
 use super::exit::{Exit, Failure, chain};
 use super::files;
-use super::given::{configuration, sha256};
+use super::given::{configuration, head, sha256};
 use super::output::{Output, Progress, moment, note, table};
-use crate::archive::ArchiveStore;
+use crate::archive::catalog::{generations, newest};
 use crate::archive::replay::Event;
-use crate::drill::{Scratch, Wanted, run as drill};
+use crate::archive::verify::Witness;
+use crate::drill::{OPEN, Scratch, Wanted, run as drill};
 use crate::vault::{VaultError, read_root_key, write_root_key};
 
 /// Options of `kura drill`.
@@ -74,7 +75,7 @@ fn unfit(path: &Path, error: VaultError) -> Failure {
         VaultError::RootKeyFile { why, .. } => why,
         other => chain(&other),
     };
-    Failure::usage(format!("the drill key at {}: {why}", path.display()))
+    Failure::usage(format!("--drill-key: {}: {why}", path.display()))
 }
 
 async fn prepare(arguments: PrepareArguments, output: Output) -> Result<(), Failure> {
@@ -120,7 +121,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         None => None,
         Some(path) => {
             let missing = || {
-                Failure::usage(format!("there is no drill key at {}", path.display()))
+                Failure::usage(format!("--drill-key: there is no file {}", path.display()))
                     .next("kura drill prepare draws one and stores what it opens")
             };
             Some(key_file(path)?.ok_or_else(missing)?)
@@ -128,18 +129,44 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     };
     let place = arguments.from.as_deref().or(config.archive.as_ref().map(|archive| &archive.place[..]));
     let place = place.ok_or_else(|| {
-        Failure::usage("the configuration names no archive").next("run it where the backup is, or name one with --from")
+        Failure::usage("--config: the configuration names no archive")
+            .next("run it where the backup is, or name one with --from")
     })?;
     let configured = config.archive.as_ref().and_then(|archive| archive.storage.as_deref());
-    let storage = arguments.storage.file.as_deref().or(configured.filter(|_| arguments.from.is_none()));
-    let store = ArchiveStore::open_at(place, storage)?;
+    let (option, configured) = match arguments.from {
+        Some(_) => ("--from", None),
+        None => ("--config: archive.place", configured),
+    };
+    let storage = match (arguments.storage.file.as_deref(), configured) {
+        (None, Some(file)) => ("--config: archive.storage", Some(file)),
+        (given, _) => ("--storage", given),
+    };
+    let store = open(option, place, storage)?;
+    // An archive that was named for this once and is none says nothing of the cluster's: no drill has failed.
+    if let Some(from) = &arguments.from
+        && generations(&store).await?.is_empty()
+    {
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!("--from: there is no archive in {from}: no manifest was found"),
+        )
+        .next("name the archive, or a copy of it; no drill was recorded"));
+    }
+    let head = arguments.head.as_deref().map(|path| head("--head", path)).transpose()?;
+    // Whatever else is wrong with the archive is the drill's to find.
+    if let (Some(head), Ok(Some(newest))) = (&head, newest(&store).await)
+        && head.cluster_id() != newest.signed.manifest.head.cluster_id.0
+    {
+        return Err(Failure::usage("--head: the head is of another cluster than the archive")
+            .next("name a head of this cluster (`kura audit head`); no drill was recorded"));
+    }
     let scratch = Scratch::make(arguments.scratch.as_deref()).map_err(|error| {
         files::unmade("--scratch", arguments.scratch.as_deref().unwrap_or(&std::env::temp_dir()), &error)
     })?;
     let wanted = Wanted {
         store: &store,
         trusted: arguments.signed_by.clone(),
-        witness: arguments.head.as_deref().map(witness).transpose()?,
+        witness: head.as_ref().map(Witness::of),
         scratch: scratch.path(),
         key,
     };
@@ -179,7 +206,15 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
     match report.failed {
         None => Ok(()),
-        Some(why) => Err(Failure::new(Exit::Damaged, format!("the drill failed: {why}"))
-            .next("`kura archive verify --level replay` names everything that is wrong with the archive")),
+        Some(why) => {
+            let is_of_the_key = report.steps.last().is_some_and(|step| step.step == OPEN);
+            Err(Failure::new(Exit::Damaged, format!("the drill failed: {why}")).next(match is_of_the_key {
+                true => {
+                    "give the key of the last `kura drill prepare` (--drill-key); or prepare anew, and run the drill once \
+                     the archive has it"
+                }
+                false => "`kura archive verify --level replay` names everything that is wrong with the archive",
+            }))
+        }
     }
 }

@@ -136,13 +136,23 @@ pub fn configuration(path: &Path) -> Result<NodeConfig, Failure> {
     NodeConfig::load(path).map_err(|error| Failure::usage(chain(&error)).of("--config"))
 }
 
+/// A node's configuration that was loaded, and names what cannot be used: the error names the file, this the key.
+pub fn misconfigured(path: &Path, config: &NodeConfig, key: Option<&'static str>, why: &str) -> Failure {
+    let key = key.or_else(|| config.key_of(why)).map_or_else(String::new, |key| format!("{key}: "));
+    Failure::usage(format!("--config: configuration {}: {key}{why}", path.display()))
+        .next("mend it, then run the same again")
+}
+
 /// The root key in a file.
 ///
 /// # Errors
 /// Exit code 2: it is not there, or is none.
 pub fn root_key(path: &Path) -> Result<Key, Failure> {
     let key = read_root_key(path).map_err(|error| Failure::usage(chain(&error)).of("--root-key"))?;
-    key.ok_or_else(|| files::unreadable("--root-key", path, &std::io::ErrorKind::NotFound.into()))
+    key.ok_or_else(|| {
+        Failure::usage(format!("--root-key: there is no file {}", path.display()))
+            .next("name the file with the root key: 64 hexadecimal digits")
+    })
 }
 
 /// A head of the journal that somebody kept.
@@ -210,6 +220,14 @@ const OPTIONS: &[(&str, &str)] = &[
     ("facility_kinds", "--kind"),
     ("professions", "--profession"),
     ("until_ms", "--hours"),
+    ("id", "ID"),
+    ("local_id", "LOCAL_ID"),
+    ("facility", "FACILITY"),
+    ("new", "NEW"),
+    ("participant", "NUMBER"),
+    ("record_id", "RECORD"),
+    ("record_ids", "RECORD"),
+    ("serial", "SERIAL"),
 ];
 
 /// A message about a field, which it begins with, under the name of the option that gives it.

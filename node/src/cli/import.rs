@@ -8,9 +8,9 @@ use kura_client::Date;
 
 use super::acting::ActingOptions;
 use super::exit::{Exit, Failure};
-use super::files::readable_folder;
+use super::files::{readable_folder, unreadable};
 use super::output::{Output, Progress, bytes, counted, note, table};
-use crate::import::participants::{Participants, Table};
+use crate::import::participants::{Participants, Table, TableError};
 use crate::import::report::{Report, Totals};
 use crate::import::{AT_ONCE_MAX, Import, files, ssmix2};
 
@@ -84,8 +84,7 @@ impl Common {
         };
         let facility = user.facility().to_owned();
         readable_folder("DIRECTORY", &directory)?;
-        let table = participants.as_deref().map(Table::load).transpose();
-        let table = table.map_err(|error| Failure::usage(error).of("--participants"))?;
+        let table = participants.as_deref().map(read_table).transpose()?;
         if let Some(report) = &report {
             Report::check(report)?;
         }
@@ -95,6 +94,14 @@ impl Common {
         let import = Import { acting, facility, directory, participants, at_once: at_once.into() };
         Ok((Arc::new(import), report))
     }
+}
+
+fn read_table(path: &Path) -> Result<Table, Failure> {
+    Table::load(path).map_err(|error| match error {
+        TableError::Read(error) => unreadable("--participants", path, &error),
+        error => Failure::usage(format!("--participants: {}: {error}", path.display()))
+            .next("mend the table, then run the same again: nothing was imported"),
+    })
 }
 
 /// Counts the files beside the import, if anybody sees the bar.

@@ -42,9 +42,11 @@ mod setting;
 mod setup;
 mod status;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use audit::{HEADING as ACCESS_HEADING, Told as AccessRow};
@@ -153,11 +155,40 @@ enum Command {
 }
 
 impl Cli {
-    /// Parses the command line; ends the process where it is wrong.
-    fn read() -> Self {
-        let matches = with_negative_numbers(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// Parses the command line.
+    fn read(line: &[OsString]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&with_negative_numbers(Self::command()).try_get_matches_from(line)?)
     }
+}
+
+/// Says what is wrong with a command line, as JSON if it asks for that, and answers the exit code. Help is no error.
+fn not_read(error: &clap::Error, line: &[OsString]) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+    }
+    let words = in_words(&error.render().to_string());
+    match line.iter().take_while(|word| *word != "--").any(|word| word == "--json") {
+        true => report(&usage(&words), true),
+        false => {
+            note(words.trim_end());
+            Exit::Usage.into()
+        }
+    }
+}
+
+/// What the library that reads numbers says of others does not say what is wanted.
+fn in_words(told: &str) -> String {
+    told.replace("invalid digit found in string", "it is not a whole number")
+        .replace("cannot parse integer from empty string", "it is not a whole number")
+        .replace("number too large to fit in target type", "it is too large a number")
+}
+
+/// The first paragraph of the parser's words says what is wrong; what follows, how it is written.
+fn usage(told: &str) -> Failure {
+    let mut parts = told.trim().split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let what = parts.next().unwrap_or_default();
+    Failure::usage(what.trim_start_matches("error: ")).next(parts.collect::<Vec<_>>().join("; "))
 }
 
 /// A negative number is a value, which its option refuses by its bounds, and no unknown option.
@@ -174,7 +205,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Parses the command line, runs it, and answers the exit code.
 pub fn run() -> ExitCode {
-    let cli = Cli::read();
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::read(&line) {
+        Ok(cli) => cli,
+        Err(error) => return not_read(&error, &line),
+    };
     let json = cli.json;
     // Two at least: a thread that waits for a disk must not hold up heartbeats.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
@@ -260,6 +295,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         with_negative_numbers(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_words_and_as_a_failure() {
+        let told = |line: &str| {
+            let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            usage(&in_words(&Cli::read(&line).unwrap_err().render().to_string()))
+        };
+        let failure = told("kura status --timeout soon");
+        assert!(failure.exit == Exit::Usage && failure.message.contains("--timeout"), "{failure}");
+        assert!(failure.message.ends_with("it is not a whole number") && failure.next.is_some(), "{failure}");
+        let failure = told("kura member nonsense");
+        assert!(failure.message.contains("nonsense") && !failure.message.contains('\n'), "{failure}");
+        assert!(failure.next.unwrap().contains("--help"));
     }
 
     #[test]

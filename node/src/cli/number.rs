@@ -33,7 +33,12 @@ impl fmt::Debug for NumberArgument {
 impl NumberArgument {
     /// The number; `-` reads a line of standard input.
     pub fn read(&self) -> Result<ParticipantNumber, Failure> {
-        self.read_from(&mut std::io::stdin().lock())
+        self.read_as("NUMBER")
+    }
+
+    /// The same, of an argument with another name, by which errors tell it.
+    pub fn read_as(&self, argument: &str) -> Result<ParticipantNumber, Failure> {
+        self.read_from(&mut std::io::stdin().lock()).map_err(|failure| failure.of(argument))
     }
 
     /// Whether standard input is asked for it.

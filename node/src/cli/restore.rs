@@ -186,7 +186,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
 }
 
 async fn plan_only(arguments: PlanArguments, output: Output) -> Result<(), Failure> {
-    let store = arguments.what.storage.open(&arguments.what.from)?;
+    let store = arguments.what.storage.open("--from", &arguments.what.from)?;
     let (plan, _) = arguments.what.plan(&store).await?;
     let usable = arguments.into.as_deref().map(|into| (into, crate::restore::work::usable(into)));
     show::plan(&plan, !arguments.what.signed_by.is_empty(), usable.as_ref(), output)?;
@@ -205,10 +205,13 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
     let own = own_identity(&config.tls.certificate, &config.name)
         .map_err(|error| Failure::usage(chain(&error)).of("--config"))?;
     if own.role != Role::Voter {
-        return Err(Failure::usage(format!("the certificate's role is {}: it takes a voter's", own.role)));
+        return Err(
+            Failure::usage(format!("the certificate's role is {}: it takes a voter's", own.role)).of("--config")
+        );
     }
     let provider = config.root_key.as_ref().map(Provider::new);
-    let provider = provider.ok_or_else(|| Failure::usage("root_key: a voter's configuration must name where it is"))?;
+    let provider = provider
+        .ok_or_else(|| Failure::usage("root_key: a voter's configuration must name where it is").of("--config"))?;
     let into = arguments.into.clone().unwrap_or_else(|| config.data.clone());
     if arguments.what.head.is_none() && arguments.without_head.is_none() {
         return Err(Failure::usage(
@@ -217,7 +220,7 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         )
         .next("give one with --head FILE, or say why there is none with --without-head REASON, which is journalled"));
     }
-    let store = arguments.what.storage.open(&arguments.what.from)?;
+    let store = arguments.what.storage.open("--from", &arguments.what.from)?;
     let (plan, wanted) = arguments.what.plan(&store).await?;
     check_clock(plan.newest.clock_ms, arguments.time_is_right)?;
     if wanted.trusted.is_empty() {
@@ -233,7 +236,7 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         Event::Doing(words) => progress.say(words),
         Event::Bytes(count) => progress.add(count),
     };
-    let given = provider.read().map_err(|error| Failure::usage(chain(&error)))?.map(Arc::new);
+    let given = provider.read().map_err(|error| Failure::usage(chain(&error)).of("--config: root_key"))?.map(Arc::new);
     if let Some(root) = &given
         && plan.faults.is_empty()
     {

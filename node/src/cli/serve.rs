@@ -1,5 +1,6 @@
 //! `kura serve`: one node, until SIGTERM or SIGINT.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,8 +8,11 @@ use clap::Args;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 
 use super::exit::{Exit, Failure, chain};
-use super::given::configuration;
+use super::given::{configuration, misconfigured};
+use crate::identity::IdentityFileError;
+use crate::raft::open::OpenError;
 use crate::serve::ServeError;
+use crate::state::DatabaseError;
 
 /// How often a child looks whether its parent still lives.
 const PARENT_LOOK: Duration = Duration::from_millis(200);
@@ -30,6 +34,7 @@ pub struct Arguments {
 /// Runs it.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = configuration(&arguments.config)?;
+    let told = config.clone();
     if let Some(parent) = arguments.exit_with_parent {
         watch_parent(parent);
     }
@@ -37,6 +42,21 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         // Starting again mends nothing.
         ServeError::Damaged(_) | ServeError::Seed(_) => Failure::new(Exit::Damaged, chain(&error)),
         ServeError::OtherNode { .. } => Failure::usage(chain(&error)).of("--config"),
+        ServeError::Tls(_) | ServeError::ClientTls(_) | ServeError::Signatures(_) => {
+            misconfigured(&arguments.config, &told, None, &chain(&error))
+        }
+        ServeError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => Failure::new(
+            Exit::Conflict,
+            misconfigured(&arguments.config, &told, Some("listen"), &chain(&error)).message,
+        )
+        .next("end the process that listens there, or name another address; then run the same again"),
+        ServeError::Listen { .. } => misconfigured(&arguments.config, &told, Some("listen"), &chain(&error)),
+        ServeError::Log(OpenError::InUse { .. }) | ServeError::State(DatabaseError::InUse { .. }) => {
+            Failure::new(Exit::Conflict, chain(&error))
+                .of("--config: data")
+                .next("end the process that uses it, then run the same again")
+        }
+        ServeError::Identity(IdentityFileError::Missing { .. }) => Failure::new(Exit::NotFound, chain(&error)),
         _ => Failure::failed(chain(&error)),
     })
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::archive::StorageOption;
 use super::exit::{Exit, Failure, chain, not_made};
-use super::given::{configuration, sha256};
+use super::given::{configuration, misconfigured, sha256};
 use super::output::{Output, Progress, hexadecimal};
 use crate::archive::replay::{Event, ReplayError};
 use crate::identity::IdentityFileError;
@@ -60,7 +60,8 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
             "delete these, and the file that root_key names if it was made by the same run; then run the same again",
         ),
         InitError::NoRootKey | InitError::Certificate { .. } | InitError::Tls(_) => {
-            Failure::usage(chain(&error)).of("--config").next("nothing was made: mend it, then run the same again")
+            misconfigured(&arguments.config, &config, None, &chain(&error))
+                .next("nothing was made: mend it, then run the same again")
         }
         // The folder for the root key is not there, or cannot be written.
         InitError::Vault(_) => Failure::usage(chain(&error)).of("--config: root_key").next("nothing was made"),
@@ -84,7 +85,7 @@ pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failur
 pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failure> {
     let config = configuration(&arguments.config)?;
     let serve = format!("kura serve --config {}", arguments.config.display());
-    let store = arguments.seed_from.as_deref().map(|place| arguments.storage.open(place)).transpose()?;
+    let store = arguments.seed_from.as_deref().map(|place| arguments.storage.open("--seed-from", place)).transpose()?;
     let progress = store.is_some().then(Progress::bytes);
     let tell = |event: Event| match (&progress, event) {
         (Some(progress), Event::Doing(words)) => progress.say(words),
@@ -96,11 +97,18 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
     drop(progress);
     let report = joined.map_err(|error| match error {
         JoinError::There(there) => Failure::new(Exit::Conflict, &there).next(already_there(&there, &serve)),
-        JoinError::Refused(_) => {
-            Failure::failed(chain(&error)).next("a member must be approved before it joins: kura member approve")
-        }
+        JoinError::Refused(_) => Failure::new(Exit::Denied, chain(&error)).next(format!(
+            "whoever's approval is missing: kura member approve {} --address {}; then run the same again",
+            config.tls.certificate.display(),
+            config.advertised(),
+        )),
         JoinError::Seed(error) => not_seeded(error),
-        JoinError::SeededVoter => Failure::usage(error),
+        JoinError::SeededVoter => Failure::usage(error).of("--seed-from"),
+        JoinError::NoPeers | JoinError::Peer(_) | JoinError::RootKey(_) | JoinError::Tls(_) | JoinError::Certificate(InitError::Certificate { .. }) => {
+            misconfigured(&arguments.config, &config, None, &chain(&error))
+        }
+        // The folder for the root key is not there, or cannot be written.
+        JoinError::Vault(_) => misconfigured(&arguments.config, &config, Some("root_key"), &chain(&error)),
         JoinError::Unreached(_) => Failure::new(Exit::Unavailable, chain(&error)).next(
             "start a member that `peers` of the configuration names, or name another there; then run the same again",
         ),

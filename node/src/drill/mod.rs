@@ -55,7 +55,8 @@ const RESTORE: &str = "restore into the scratch directory";
 const KEYS: &str = "put the wrapped keys in";
 const ROWS: &str = "add up every row";
 const START: &str = "open it as a node does";
-const OPEN: &str = "open the synthetic participants";
+/// The last step, with a drill key.
+pub const OPEN: &str = "open the synthetic participants";
 
 /// One drill on its way.
 struct Drill<'a> {

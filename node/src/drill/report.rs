@@ -93,7 +93,7 @@ fn milliseconds(took: Duration) -> u64 {
 }
 
 impl Report {
-    pub(super) fn begun(at_ms: u64, head: bool) -> Report {
+    pub(crate) fn begun(at_ms: u64, head: bool) -> Report {
         Report {
             format: FORMAT,
             at_ms,

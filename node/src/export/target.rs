@@ -52,7 +52,7 @@ impl Target {
             Ok(_) => return Err(refused(root, "holds another participant's or actor's copy that was cut")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 if root.join(MANIFEST).exists() {
-                    let what = format!("{} holds a copy that is complete", root.display());
+                    let what = format!("--out: {} holds a copy that is complete", root.display());
                     return Err(Failure::new(Exit::Conflict, what).next(
                         "it stays as it is (`sha256sum --check SHA256SUMS` in it checks it); name another folder for a newer one",
                     ));
@@ -129,7 +129,8 @@ impl Target {
 }
 
 fn refused(root: &Path, why: &str) -> Failure {
-    Failure::usage(format!("--out: {} {why}", root.display())).next("name a folder that is empty or not there yet")
+    Failure::new(Exit::Conflict, format!("--out: {} {why}", root.display()))
+        .next("name a folder that is empty or not there yet")
 }
 
 /// A new file that only its owner may read.
@@ -167,7 +168,7 @@ mod tests {
         std::fs::write(root.join("index.ndjson.part"), "half").unwrap();
 
         let other = Target::open(&root, &number(2), "participant").await.unwrap_err();
-        assert_eq!(other.exit, Exit::Usage);
+        assert_eq!(other.exit, Exit::Conflict);
         assert!(!other.to_string().contains("4300"), "{other}");
         assert!(Target::open(&root, &number(1), "facility-user").await.is_err());
         assert!(root.join("records/x.part").exists(), "a refusal changes nothing");

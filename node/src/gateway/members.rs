@@ -16,6 +16,7 @@ use super::limits::PROPOSE_TIMEOUT;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 use crate::certificates::{Role, check_name};
+use crate::raft::types::MemberRole;
 
 const VOTER: u32 = 1;
 const BACKUP: u32 = 2;
@@ -25,6 +26,18 @@ const MEMBERS_MAX: usize = 10_000;
 /// Whether every approval that a member needs has been given.
 pub fn is_approved(row: &MemberRow) -> bool {
     !row.operator.is_empty() && (row.role == BACKUP || !row.registrar.is_empty())
+}
+
+/// Which approval a member of a role lacks, in words; `None` if it lacks none.
+pub fn missing_approval(row: Option<&MemberRow>, role: MemberRole) -> Option<&'static str> {
+    let by_operator = row.is_some_and(|row| !row.operator.is_empty());
+    let by_registrar = row.is_some_and(|row| !row.registrar.is_empty());
+    match (role, by_operator, by_registrar) {
+        (MemberRole::Voter, false, false) => Some("the approvals of an operator and of a registrar are missing"),
+        (_, false, _) => Some("an operator's approval is missing"),
+        (MemberRole::Voter, true, false) => Some("a registrar's approval is missing"),
+        _ => None,
+    }
 }
 
 /// Whether another key has been given every approval that the member itself needed.
@@ -228,11 +241,16 @@ impl Gateway {
         .map(|_| ())
     }
 
-    /// An approved member, by name. Local: the asker proves itself by its certificate.
-    pub fn approved_member(&self, name: &str) -> Result<Option<MemberRow>, GatewayError> {
+    /// A member, by name, with the approvals that it has. Local: the asker proves itself by its certificate.
+    pub fn known_member(&self, name: &str) -> Result<Option<MemberRow>, GatewayError> {
         let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
         let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
-        Ok(attempt.look::<MemberRow>(&key)?.value.map(|row| (*row).clone()).filter(is_approved))
+        Ok(attempt.look::<MemberRow>(&key)?.value.map(|row| (*row).clone()))
+    }
+
+    /// The same, of one that has every approval that it needs.
+    pub fn approved_member(&self, name: &str) -> Result<Option<MemberRow>, GatewayError> {
+        Ok(self.known_member(name)?.filter(is_approved))
     }
 
     /// Journals that the root key is handed to an approved voter, before it is.

@@ -64,7 +64,8 @@ pub async fn run(
 
 /// Files that the table names and the folder lacks: somebody expects them to be imported.
 fn missing(import: &Import, report: &mut Report) -> Result<(), Failure> {
-    let is_missing = |file: &&str| import.directory.join(file).symlink_metadata().is_err();
+    // A folder of that name is not met as a file.
+    let is_missing = |file: &&str| import.directory.join(file).symlink_metadata().map_or(true, |found| found.is_dir());
     let missing = || import.participants.table().files().into_iter().filter(is_missing);
     let missing: Vec<&str> = tokio::task::block_in_place(|| missing().collect());
     missing.into_iter().try_for_each(|file| report.add(&Line::because(file, Outcome::Refused, reason::MISSING, 0)))

@@ -28,9 +28,12 @@ const RESOLVED_MAX: usize = 10_000;
 /// A table that does not say what it must. Rows are counted from 1, the heading being row 1.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// Not there, or not CSV.
+    /// The system does not let it be read.
     #[error("the table of participants could not be read: {0}")]
-    Read(String),
+    Read(std::io::Error),
+    /// Not CSV.
+    #[error("the table of participants is not CSV in UTF-8 with the same columns in every row")]
+    Form,
     /// A column is missing, or one is unknown.
     #[error(
         "the table of participants needs a heading with the columns participant, and patient or file; date is optional; {0}"
@@ -73,14 +76,14 @@ impl Table {
     /// # Errors
     /// [`TableError`], naming the row.
     pub fn load(path: &Path) -> Result<Table, TableError> {
-        let file = std::fs::File::open(path).map_err(|error| TableError::Read(error.to_string()))?;
+        let file = std::fs::File::open(path).map_err(TableError::Read)?;
         Table::read(file)
     }
 
     pub(crate) fn read(input: impl Read) -> Result<Table, TableError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
         // The library's messages can repeat what stands in the file.
-        let unread = |_| TableError::Read("it is not CSV in UTF-8 with the same columns in every row".into());
+        let unread = |_| TableError::Form;
         let columns = Columns::of(reader.headers().map_err(unread)?)?;
         let mut table = Table::default();
         for (place, record) in reader.records().enumerate() {
@@ -107,6 +110,9 @@ impl Table {
                 Some(before) if before != number => Err("the patient stands in it twice, for two participants"),
                 _ => Ok(()),
             },
+            (true, false) if !is_below(file) => {
+                Err("file is not a path below the folder: no leading /, no . or .., folders parted by one /")
+            }
             (true, false) => match self.files.insert(file.to_owned(), (number, date)) {
                 Some(before) if before != (number, date) => Err("the file stands in it twice"),
                 _ => Ok(()),
@@ -126,6 +132,11 @@ impl Table {
     pub fn file(&self, relative: &str) -> Option<(ParticipantNumber, Option<Date>)> {
         self.files.get(relative).copied()
     }
+}
+
+/// Whether a path can be that of a file in the folder, as it is told: any other would silently name nothing.
+fn is_below(file: &str) -> bool {
+    file.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 impl Columns {
@@ -259,6 +270,12 @@ mod tests {
             (format!("{heading}secret,,{A},\nsecret,,{B},"), "two participants"),
             (format!("{heading},secret,{A},\n,secret,{B},"), "twice"),
             (format!("{heading}secret,,{A}"), "row 2"),
+            (format!("{heading},a/b.pdf,{A},\n,/secret/x.pdf,{A},"), "row 3 of the table of participants: file is not"),
+            (format!("{heading},../secret.pdf,{A},"), "not a path below"),
+            (format!("{heading},a/../secret.pdf,{A},"), "not a path below"),
+            (format!("{heading},./secret.pdf,{A},"), "not a path below"),
+            (format!("{heading},a//secret.pdf,{A},"), "not a path below"),
+            (format!("{heading},secret/,{A},"), "not a path below"),
         ] {
             let error = read(&text).unwrap_err();
             assert!(error.contains(says), "{text:?}: {error}");

@@ -1,32 +1,55 @@
 //! The last drill on this machine, as its report tells it: another process writes that (`kura drill`).
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use super::Node;
-use crate::drill::Report;
+use crate::drill::{FILE, Report};
 
-/// Between two looks at the report.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// By which a report is known without reading it: each has a file of its own, which takes the place of the one before.
+type Mark = (u64, Option<SystemTime>);
 
-/// Takes up each new report.
-pub async fn follow(node: Arc<Node>) {
-    let mut told = String::new();
-    loop {
-        let data = node.config.data.clone();
-        match tokio::task::spawn_blocking(move || Report::read(&data)).await {
-            Ok(Ok(report)) => node.drill.store(report.map(Arc::new)),
-            Ok(Err(error)) => {
-                // Unknown, not the one before.
-                node.drill.store(None);
-                let error = error.to_string();
-                if told != error {
-                    tracing::warn!(%error, "the last drill's report");
-                    told = error;
-                }
-            }
-            Err(_) => return,
+/// The last drill. It is looked for whenever somebody asks, so that a status after a drill tells that drill, and read
+/// only if there is another report than before.
+#[derive(Debug, Default)]
+pub struct LastDrill(Mutex<(Option<Mark>, Option<Arc<Report>>)>);
+
+impl LastDrill {
+    /// What it was, by the report in this data directory; `None` if there was none, or it cannot be read, which is
+    /// logged once.
+    pub fn look(&self, data: &Path) -> Option<Arc<Report>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = fs::metadata(data.join(FILE)).ok().map(|found| (found.ino(), found.modified().ok()));
+        if known.0 != mark {
+            // Unknown, not the one before.
+            let read = Report::read(data).inspect_err(|error| tracing::warn!(%error, "the last drill's report"));
+            *known = (mark, read.ok().flatten().map(Arc::new));
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        known.1.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_report_is_told_as_soon_as_it_is_there() {
+        let data = tempfile::tempdir().unwrap();
+        let last = LastDrill::default();
+        assert_eq!(last.look(data.path()), None);
+        for at_ms in 1..=3 {
+            let report = Report::begun(at_ms, false);
+            report.write(data.path()).unwrap();
+            assert_eq!(last.look(data.path()).as_deref(), Some(&report));
+            assert_eq!(last.look(data.path()).as_deref(), Some(&report), "asked again, it is the same");
+        }
+        fs::write(data.path().join("other"), "no report").unwrap();
+        fs::rename(data.path().join("other"), data.path().join(FILE)).unwrap();
+        assert_eq!(last.look(data.path()), None, "unknown, not the one before");
+        fs::remove_file(data.path().join(FILE)).unwrap();
+        assert_eq!(last.look(data.path()), None);
     }
 }

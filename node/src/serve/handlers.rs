@@ -18,6 +18,7 @@ use super::{Node, archive_check, clear, heads, lag, majority, peers, rotation, s
 use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
+use crate::gateway::members::{is_approved, missing_approval};
 use crate::gateway::propose::{Failure, write_reply};
 use crate::raft::codec;
 use crate::raft::gate::{Caller, Standing};
@@ -30,6 +31,9 @@ use crate::snapshot::SnapshotManifest;
 const REPLIES_WAITING_MAX: usize = 4096;
 /// Log indexes whose lag one question asks for.
 const BEHIND_ASKED_MAX: usize = 16;
+
+/// Why a node does not join whose approval is of something else.
+const OTHERWISE: &str = "this member was approved with another certificate or role";
 
 /// See [`PeerHandlers`].
 pub struct Handlers(pub Arc<Node>);
@@ -145,12 +149,15 @@ impl PeerHandlers for Handlers {
 
     async fn join(&self, caller: &Caller, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
         let node = &self.0;
-        let approved = node.gateway.approved_member(&request.name).map_err(Status::from)?;
-        let approved = approved
-            .ok_or_else(|| Status::permission_denied("this member is not approved: `kura member approve` first"))?;
+        let known = node.gateway.known_member(&request.name).map_err(Status::from)?;
+        let wanted = caller.role.unwrap_or(MemberRole::Voter);
+        if let Some(words) = missing_approval(known.as_ref(), wanted) {
+            return Err(Status::permission_denied(format!("this {wanted} is not approved: {words}")));
+        }
+        let approved = known.filter(is_approved).ok_or_else(|| Status::permission_denied(OTHERWISE))?;
         let role = if approved.role == 1 { MemberRole::Voter } else { MemberRole::Backup };
         if caller.role != Some(role) || approved.key_sha256[..] != caller.key_sha256[..] {
-            return Err(Status::permission_denied("this member was approved with another certificate or role"));
+            return Err(Status::permission_denied(OTHERWISE));
         }
         let row = node.store.database().cluster_row().map_err(|error| Status::internal(error.to_string()))?;
         let membership = node.raft.metrics().borrow_watched().membership_config.clone();
@@ -237,7 +244,7 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
                 None => v1::ArchiveReply { check, ..v1::ArchiveReply::default() },
             }
         }),
-        drill: node.drill.load_full().map(|report| v1::DrillReply {
+        drill: node.drill.look(&node.config.data).map(|report| v1::DrillReply {
             at_ms: report.at_ms,
             milliseconds: report.milliseconds,
             index: report.index,

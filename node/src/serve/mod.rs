@@ -208,7 +208,7 @@ pub struct Node {
     /// How far the archive is that this node writes; `None` if it writes none.
     pub archive: Option<Arc<ArchiveTold>>,
     /// The last drill on this machine.
-    pub drill: ArcSwapOption<crate::drill::Report>,
+    pub drill: drill::LastDrill,
     /// Where the root key comes from.
     pub custody: Arc<Custody>,
     /// Why this node is left behind by the cluster, once it was shown that.
@@ -355,7 +355,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     scrub::clear_work(&config.data);
     let scrubbing = scrub::Scrubbing::read(&config.data);
     let node = Arc::new(Node {
-        drill: ArcSwapOption::empty(),
+        drill: drill::LastDrill::default(),
         seed: tokio::sync::watch::Sender::new(seed),
         scrubbing,
         custody,
@@ -445,7 +445,6 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     tasks.spawn(peers::journal_denials(node.clone()));
     tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
-    tasks.spawn(drill::follow(node.clone()));
     tasks.spawn(fence::announce(node.clone()));
     tasks.spawn(openings::follow(node.clone()));
     if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {

@@ -83,7 +83,7 @@ fn dev_goes_on_with_its_directory_after_ctrl_c() {
     assert!(archives.len() == 1 && Path::new(archives[0].as_str().unwrap()).is_dir(), "{archives:?}");
     let registrar = client(&first.told, "registrar-1");
     site.kura("here", &format!("facility add F-minato --name Minato --kind hospital --client {registrar}"));
-    let refused = site.refused(2, "here", "dev --data cluster --voters 1 --backups 1", b"");
+    let refused = site.refused(8, "here", "dev --data cluster --voters 1 --backups 1", b"");
     assert!(refused.contains("in use"), "{refused}");
     assert!(first.interrupt().success(), "{}", site.errors("here", "dev.err"));
     site.refused(5, "here", &format!("facility list --client {registrar}"), b"");
@@ -108,6 +108,6 @@ fn the_demo_shows_and_checks_everything() {
     let then = ["revoke", "access list", "leader killed", "catch-up", "backup", "stop", "search for leaks"];
     assert_eq!(steps, [&first[..], &then[..]].concat());
     // A named directory is kept, and holds a cluster as any other.
-    let refused = site.refused(2, "here", "dev --data demo --voters 1 --backups 1", b"");
+    let refused = site.refused(8, "here", "dev --data demo --voters 1 --backups 1", b"");
     assert!(refused.contains("3 voters and 1 backups"), "{refused}");
 }

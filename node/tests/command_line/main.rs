@@ -1,6 +1,7 @@
 //! The command line against real nodes: from bare hosts to a cluster as docs/operations.md walks it,
 //! then every client command, with the documented exit codes.
 
+mod faults;
 mod given;
 mod host;
 mod local;
@@ -122,16 +123,31 @@ fn join(site: &mut Site, node: &Node, add: &str) {
 
 fn enter(site: &mut Site, node: &Node) {
     let Node { name, role, address } = node;
-    site.refused(1, name, "join --config node.toml", b"");
+    // Whose approval is missing is told, with the command that gives it.
+    let asked = |missing: &str| {
+        let refused = site.refused(3, name, "join --config node.toml", b"");
+        let approve = format!("kura member approve own.pem --address {address}");
+        assert!(refused.contains(missing) && refused.contains(&approve), "{missing}: {refused}");
+    };
+    let is_voter = *role == "voter";
+    asked(if is_voter {
+        "the approvals of an operator and of a registrar are missing"
+    } else {
+        "an operator's approval"
+    });
     for host in ["operator", "registrar"] {
         site.copy(&format!("ca/{name}.csr"), &format!("{host}/{name}.csr"));
     }
     let approve = format!("member approve {name}.csr --address {address} --client client.toml --json");
-    let by_operator = site.kura("operator", &approve).json();
-    assert_eq!(by_operator["complete"], *role == "backup", "a voter takes a registrar, too");
-    if *role == "voter" {
-        site.refused(1, name, "join --config node.toml", b"");
-        assert_eq!(site.kura("registrar", &approve).json()["complete"], true);
+    let (first, second, missing) = match *name {
+        "voter-3" => ("registrar", "operator", "an operator's approval is missing"),
+        _ => ("operator", "registrar", "a registrar's approval is missing"),
+    };
+    let by_first = site.kura(first, &approve).json();
+    assert_eq!(by_first["complete"], !is_voter, "a voter takes both");
+    if is_voter {
+        asked(missing);
+        assert_eq!(site.kura(second, &approve).json()["complete"], true);
     }
     site.refused(
         3,

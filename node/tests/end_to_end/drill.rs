@@ -7,7 +7,7 @@ use kura_client::wire;
 use kura_node::dev::ClientFile;
 
 use super::archive::{caught_up, files};
-use super::world::{KURA, SOON, World, folder, set, until};
+use super::world::{KURA, World, folder, set};
 
 fn run(world: &World, scratch: &str, more: &[&str]) -> Output {
     let config = world.cluster.layout().node_config("backup-1");
@@ -15,14 +15,11 @@ fn run(world: &World, scratch: &str, more: &[&str]) -> Output {
     command.args(["drill", "--json", "--scratch", scratch, "--config"]).arg(config).args(more).output().unwrap()
 }
 
-async fn told(world: &World, after_ms: u64) -> wire::DrillPoint {
-    let operations = world.operator.operations();
-    until("the drill in the status", SOON, async || {
-        let status = operations.status().await.map_err(|error| error.to_string())?;
-        let drill = status.drill.ok_or("none is told")?;
-        if drill.state == 1 && drill.at_ms > after_ms { Ok(drill) } else { Err(format!("{drill:?}")) }
-    })
-    .await
+/// The last drill as the status tells it: at once, not after a while.
+async fn told(world: &World) -> wire::DrillPoint {
+    let drill = world.operator.operations().status().await.unwrap().drill.unwrap();
+    assert_eq!(drill.state, 1, "{drill:?}");
+    drill
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +52,7 @@ async fn a_drill_restores_while_the_cluster_runs_and_a_failed_one_is_an_alarm() 
     let steps = report["steps"].as_array().unwrap();
     assert!(steps.len() == 5 && steps.iter().all(|step| step["ok"] == true), "{report}");
     assert_eq!(fs::read_dir(scratch).unwrap().count(), 0, "nothing stays of it");
-    let point = told(&world, 0).await;
+    let point = told(&world).await;
     assert_eq!(
         (point.index, &point.failed[..], &point.member[..]),
         (report["index"].as_u64().unwrap(), "", "backup-1")
@@ -69,6 +66,25 @@ async fn a_drill_restores_while_the_cluster_runs_and_a_failed_one_is_an_alarm() 
     let forged = run(&world, scratch, &["--head", other.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&forged.stdout).into_owned();
     assert!(forged.status.code() == Some(7) && said.contains("journal does not begin"), "{said}");
+    let failed = told(&world).await;
+    assert!(failed.failed.contains("journal does not begin") && failed.at_ms > point.at_ms, "{failed:?}");
+
+    // What was wrongly asked for is no drill: the last one stays.
+    let empty = folder();
+    let cluster = text.split(':').nth(1).unwrap();
+    fs::write(&other, text.replace(cluster, &"5a".repeat(16))).unwrap();
+    for (code, wrong) in [
+        (4, ["--from", empty.path().to_str().unwrap()]),
+        (2, ["--from", "nowhere"]),
+        (2, ["--head", other.to_str().unwrap()]),
+        (2, ["--head", "nowhere"]),
+        (2, ["--drill-key", "nowhere"]),
+    ] {
+        let refused = run(&world, scratch, &wrong);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(code) && said.contains(wrong[0]), "{wrong:?}: {said}");
+        assert_eq!(told(&world).await, failed, "{wrong:?} was recorded");
+    }
 
     // A damaged object.
     let segments = world.cluster.layout().archive("backup-1").join("segments");
@@ -80,13 +96,8 @@ async fn a_drill_restores_while_the_cluster_runs_and_a_failed_one_is_an_alarm() 
     assert_eq!(bad.status.code(), Some(7), "{report}");
     let steps = report["steps"].as_array().unwrap();
     assert!(steps.len() == 1 && steps[0]["ok"] == false && report["index"] == 0, "{report}");
-    let point = told(&world, point.at_ms).await;
     let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
-    let point = match point.failed.contains(&name) {
-        true => point,
-        // That of the forged head was told first.
-        false => told(&world, point.at_ms).await,
-    };
+    let point = told(&world).await;
     assert!(point.failed.contains(&name), "{point:?}");
     let status = Command::new(KURA)
         .args(["status", "--client"])

@@ -33,7 +33,7 @@ async fn a_second_process_on_the_same_directory_gives_up_and_the_first_goes_on()
     let process = world.cluster.process_id("voter-1");
     let config = world.cluster.layout().node_config("voter-1");
     let (code, words) = serve(&config).await;
-    assert_eq!(code, Some(1), "{words}");
+    assert_eq!(code, Some(8), "{words}");
     assert!(words.contains("in use by another process") && words.contains("voter-1"), "{words}");
     // On another port it is no better.
     configure(&world.cluster, "voter-1", |table| {
@@ -41,7 +41,7 @@ async fn a_second_process_on_the_same_directory_gives_up_and_the_first_goes_on()
         table.remove("metrics_listen");
     });
     let (code, words) = serve(&config).await;
-    assert_eq!(code, Some(1), "{words}");
+    assert_eq!(code, Some(8), "{words}");
     assert!(words.contains("in use by another process"), "{words}");
     let record = world.put(&number, "the first goes on").await;
     assert_eq!(listed(&world.doctor(CLINIC), &number).await[0].record, record);

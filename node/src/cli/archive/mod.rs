@@ -5,7 +5,7 @@ mod export;
 mod list;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -54,15 +54,23 @@ pub(super) struct StorageOption {
 }
 
 impl StorageOption {
-    /// Opens an archive that may need it.
-    pub fn open(&self, place: &str) -> Result<ArchiveStore, Failure> {
-        Ok(ArchiveStore::open_at(place, self.file.as_deref())?)
+    /// Opens an archive, which `option` names, that may need it.
+    pub fn open(&self, option: &str, place: &str) -> Result<ArchiveStore, Failure> {
+        open(option, place, ("--storage", self.file.as_deref()))
     }
+}
+
+/// Opens an archive; what is wrong is told by the option that names it.
+pub(super) fn open(option: &str, place: &str, storage: (&str, Option<&Path>)) -> Result<ArchiveStore, Failure> {
+    ArchiveStore::open_at(place, storage.1).map_err(|error| {
+        let option = if matches!(error, StoreError::Storage(_)) { storage.0 } else { option };
+        Failure::from(error).of(option)
+    })
 }
 
 impl Place {
     fn open(&self) -> Result<ArchiveStore, Failure> {
-        self.storage.open(&self.place)
+        self.storage.open("PLACE", &self.place)
     }
 }
 
@@ -133,7 +141,7 @@ impl From<ExportError> for Failure {
             ExportError::Catalog(error) => error.into(),
             ExportError::Fault(_) => Failure::new(Exit::Damaged, error).next(VERIFY),
             ExportError::Empty => Failure::new(Exit::NotFound, error),
-            ExportError::Target(_) => Failure::new(Exit::Conflict, error),
+            ExportError::Target(_) => Failure::new(Exit::Conflict, error).of("--to"),
         }
     }
 }

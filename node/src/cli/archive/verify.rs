@@ -98,14 +98,16 @@ impl Root {
             let config = configuration(path)?;
             let provider = config.root_key.as_ref().map(Provider::new);
             let provider = provider.ok_or_else(|| {
-                Failure::usage(format!("root_key: {} names none: it takes a voter's configuration", path.display()))
+                Failure::usage(format!("--config: {} names no root_key: it takes a voter's", path.display()))
             })?;
-            let key = provider.read().map_err(|error| Failure::usage(chain(&error)))?;
+            let key = provider.read().map_err(|error| Failure::usage(chain(&error)).of("--config: root_key"))?;
             return match (key, &provider) {
                 (Some(key), _) => Ok(Some(Opens::Key(key))),
                 (None, Provider::Shares) => Ok(Some(Opens::Shares)),
-                (None, _) => Err(Failure::usage("root_key: the root key is not where the configuration says")
-                    .next("give it with --root-key FILE, or --shares")),
+                (None, _) => {
+                    Err(Failure::usage("--config: root_key: the root key is not where the configuration says")
+                        .next("give it with --root-key FILE, or --shares"))
+                }
             };
         }
         Ok(self.shares.then_some(Opens::Shares))
@@ -327,6 +329,5 @@ fn note_opening(config: Option<&Path>, what: &str) -> Result<(), Failure> {
 }
 
 pub(in crate::cli) fn witness(path: &Path) -> Result<Witness, Failure> {
-    let head = head("--head", path)?;
-    Ok(Witness { index: head.index(), size: head.size(), root: head.root() })
+    head("--head", path).map(|head| Witness::of(&head))
 }

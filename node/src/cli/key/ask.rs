@@ -32,10 +32,15 @@ pub(in crate::cli) fn no_file(stream: impl AsFd, what: &str) -> Result<(), Failu
     }
 }
 
+/// What was typed is no share: whoever typed it can type it again.
+fn malformed(why: impl std::fmt::Display) -> Failure {
+    Failure::usage(why).next("compare with what is written down, word by word, and give it again")
+}
+
 /// Asks for a share.
 pub(in crate::cli) async fn share(prompt: &str) -> Result<Share, Failure> {
     let text = text(prompt).await?;
-    Share::from_words(&text).map_err(|error| Failure::new(Exit::Damaged, error))
+    Share::from_words(&text).map_err(malformed)
 }
 
 /// Restores the present root key from shares that their holders type.
@@ -120,7 +125,7 @@ fn read_words() -> Result<Zeroizing<String>, Failure> {
         let words = bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count();
         let is_empty = bytes[before..].iter().all(u8::is_ascii_whitespace);
         if !more || words >= WORDS_PER_SHARE || (is_empty && words > 0) {
-            let text = str::from_utf8(&bytes).map_err(|_| Failure::new(Exit::Damaged, "a share has only words"))?;
+            let text = str::from_utf8(&bytes).map_err(|_| malformed("a share has only words"))?;
             let mut kept = Zeroizing::new(String::with_capacity(INPUT_BYTES_MAX));
             kept.push_str(text);
             return Ok(kept);

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure, chain};
 use super::output::{Output, moment, note, table};
+use crate::certificates::Role;
 
 /// `kura key …`.
 #[derive(Debug, Subcommand)]
@@ -137,19 +138,33 @@ fn known(status: &wire::KeyStatusReply, share: &Share) -> Result<&'static str, F
             continue;
         }
         Gathering::new(&cluster, read).check(share).map_err(|error| Failure::new(Exit::Damaged, error))?;
-        return Ok(match (set.present, set.registrar.is_empty()) {
-            (true, false) => "the present root key",
-            (false, false) => "the next root key, or a former one",
-            (_, true) => "nothing yet: a registrar has not confirmed its set",
+        return Ok(match set.registrar.is_empty() {
+            true => "nothing yet: a registrar has not confirmed its set",
+            false => restores(status, set),
         });
     }
     let wanted: Vec<String> = status.sets.iter().map(|set| hexadecimal(&set.fingerprint)).collect();
     let known = if wanted.is_empty() { "none".into() } else { wanted.join(", ") };
     Err(Failure::new(
         Exit::Damaged,
-        format!("this share is of the set {}; sets of this cluster: {known}", hexadecimal(&share.set)),
+        format!(
+            "this share is of the set {}, which is not one of this cluster's ({known}): it is of a former split, which a \
+             later one replaced, or of another cluster",
+            hexadecimal(&share.set)
+        ),
     )
-    .next("an old or another cluster's share: find the one that belongs to the set"))
+    .next("find the share that belongs to the set; destroy one of a former split"))
+}
+
+/// What a set of shares restores, in words.
+fn restores(status: &wire::KeyStatusReply, set: &wire::ShareSet) -> &'static str {
+    let next = status.rotation.as_ref().map(|rotation| &rotation.next_check_value);
+    match (set.present, set.registrar.is_empty()) {
+        (_, true) => "waits for a registrar",
+        (true, false) => "the present root key",
+        (false, false) if next == Some(&set.root_check_value) => "the next root key",
+        (false, false) => "a former root key",
+    }
 }
 
 fn read(set: &wire::ShareSet) -> Option<ShareSet> {
@@ -177,6 +192,7 @@ struct AtNode {
 }
 
 async fn submit(client: ClientOption, output: Output) -> Result<(), Failure> {
+    client.must_be(Role::Recovery)?;
     let clients = each(&client).await?;
     let share = ask::share("the words of your share").await?;
     let bytes = share.to_bytes();
@@ -317,28 +333,26 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
     let Some(reply) = told else {
         return Err(failed.map_or_else(|| Failure::usage("the client configuration names no endpoint"), Failure::from));
     };
-    let next = reply.rotation.as_ref().map(|rotation| rotation.next_check_value.clone());
-    let sets = reply.sets.iter().map(|set| Set {
-        fingerprint: hexadecimal(&set.fingerprint),
-        threshold: set.threshold,
-        holders: set.share_check_values.len(),
-        restores: match (set.present, set.registrar.is_empty()) {
-            (_, true) => "waits for a registrar",
-            (true, false) => "the present root key",
-            (false, false) if next.as_ref() == Some(&set.root_check_value) => "the next root key",
-            (false, false) => "a former root key",
-        },
-        recorded_by: set.operator.clone(),
-        confirmed_by: set.registrar.clone(),
-        confirmed: moment(set.confirmed_ms),
-    });
+    let sets: Vec<Set> = reply
+        .sets
+        .iter()
+        .map(|set| Set {
+            fingerprint: hexadecimal(&set.fingerprint),
+            threshold: set.threshold,
+            holders: set.share_check_values.len(),
+            restores: restores(&reply, set),
+            recorded_by: set.operator.clone(),
+            confirmed_by: set.registrar.clone(),
+            confirmed: moment(set.confirmed_ms),
+        })
+        .collect();
     let told = Told {
         root_key: hexadecimal(&reply.root_check_value),
         epoch: reply.epoch,
         data_keys: reply.data_keys,
         data_keys_under_older_epochs: reply.data_keys_under_older_epochs,
         epochs: reply.epochs.into_iter().map(epoch).collect(),
-        sets: sets.collect(),
+        sets,
         nodes,
         alarms: reply.alarms,
     };
