@@ -82,8 +82,9 @@ Exit codes:
   10  proposed: it is not done before another registrar confirms it
   11  the backup or the archive is further behind than the given limit, or how far is UNKNOWN
 
-Times are shown as Japan reads them, with their offset (+09:00), and days are Japan's; with --json they are
-milliseconds since 1970 (UTC). Tables fit the terminal, or 120 columns; a digest that ends in … goes on, --json has
+Times are shown as Japan reads them, with their offset (+09:00), and the days on which something was entered are
+Japan's; clinical days are as they were given. With --json times are milliseconds since 1970 (UTC), and so are errors
+JSON. Tables fit the terminal, or 120 columns; a digest that ends in … goes on, --json has
 all of it.";
 }
 

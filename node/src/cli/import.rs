@@ -58,7 +58,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Ssmix2(common) => {
             let told_to = common.report.clone();
-            let (import, mut report) = common.ready().await?;
+            let (import, mut report) = common.ready(false).await?;
             let counting = count(&progress, &import.directory, ssmix2::count);
             let ended = ssmix2::run(import, &mut report, &progress).await;
             counting.inspect(tokio::task::JoinHandle::abort);
@@ -66,7 +66,7 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
         }
         Command::Files { common, date } => {
             let told_to = common.report.clone();
-            let (import, mut report) = common.ready().await?;
+            let (import, mut report) = common.ready(true).await?;
             let counting = count(&progress, &import.directory, files::count);
             let ended = files::run(import, date, &mut report, &progress).await;
             counting.inspect(tokio::task::JoinHandle::abort);
@@ -76,7 +76,8 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
 }
 
 impl Common {
-    async fn ready(self) -> Result<(Arc<Import>, Report), Failure> {
+    /// Everything that can be found out before anybody is asked. A storage's files are not named one by one.
+    async fn ready(self, takes_files: bool) -> Result<(Arc<Import>, Report), Failure> {
         let Common { directory, participants, report, at_once, acting } = self;
         let Some(user) = &acting.user else {
             return Err(Failure::usage("an import acts for a user of a facility, whose records they become")
@@ -85,6 +86,12 @@ impl Common {
         let facility = user.facility().to_owned();
         readable_folder("DIRECTORY", &directory)?;
         let table = participants.as_deref().map(read_table).transpose()?;
+        if !takes_files && table.as_ref().is_some_and(|table| !table.files().is_empty()) {
+            return Err(Failure::usage(
+                "--participants: the table names files: an SS-MIX2 storage is imported by patients",
+            )
+            .next("give a table with the columns patient and participant; nothing was imported"));
+        }
         if let Some(report) = &report {
             Report::check(report)?;
         }

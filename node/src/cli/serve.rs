@@ -45,12 +45,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         ServeError::Tls(_) | ServeError::ClientTls(_) | ServeError::Signatures(_) => {
             misconfigured(&arguments.config, &told, None, &chain(&error))
         }
-        ServeError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => Failure::new(
-            Exit::Conflict,
-            misconfigured(&arguments.config, &told, Some("listen"), &chain(&error)).message,
-        )
-        .next("end the process that listens there, or name another address; then run the same again"),
-        ServeError::Listen { .. } => misconfigured(&arguments.config, &told, Some("listen"), &chain(&error)),
+        ServeError::Listen { source, .. } => {
+            let failure = misconfigured(&arguments.config, &told, Some("listen"), &chain(&error));
+            match source.kind() {
+                ErrorKind::AddrInUse => Failure { exit: Exit::Conflict, ..failure }
+                    .next("end the process that listens there, or name another address; then run the same again"),
+                ErrorKind::PermissionDenied | ErrorKind::InvalidInput => failure,
+                // At the start of a machine its network, or who tells addresses, may come later.
+                _ => Failure { exit: Exit::Unavailable, ..failure }
+                    .next("name an address of this machine, or run the same again once it has it"),
+            }
+        }
         ServeError::Log(OpenError::InUse { .. }) | ServeError::State(DatabaseError::InUse { .. }) => {
             Failure::new(Exit::Conflict, chain(&error))
                 .of("--config: data")

@@ -69,7 +69,7 @@ fn a_fault_of_a_configuration_names_the_key_and_the_file() {
         (2, serve, &[(None, "signatures.ca = \"gone.ca\"")], &["signatures.ca", "gone.ca"]),
         (2, serve, &[(None, "log.level = \"loud\"")], &["log.level: ", "loud"]),
         (2, serve, &[(Some("\"data\""), "\"\"")], &["data: is empty"]),
-        (2, serve, &[(Some("\"127.0.0.1:1\""), elsewhere)], &["listen: ", "192.0.2.1:7101"]),
+        (5, serve, &[(Some("\"127.0.0.1:1\""), elsewhere)], &["listen: ", "192.0.2.1:7101"]),
         (8, serve, &[(Some("\"127.0.0.1:1\""), &listens)], &["listen: ", &address, "end the process"]),
         (4, serve, &[new], &["new", "kura init", "kura join"]),
         (2, init, &[new, key, (Some("voter-1.pem"), "gone.pem")], &["tls.certificate: ", "gone.pem"]),
@@ -96,6 +96,7 @@ fn what_was_typed_is_judged_before_anybody_is_asked() {
     for (name, row) in [("absolute", "/a/b.pdf"), ("above", "../b.pdf"), ("round", "a/../b.pdf")] {
         fs::write(site.folder("here").join(name), format!("{table}{row},0043001234567890\n")).unwrap();
     }
+    fs::write(site.folder("here").join("below"), table).unwrap();
     fs::create_dir(site.folder("here").join("folder")).unwrap();
     let case = |code, words: &str, told: &'static [&'static str]| -> Case { (code, "here", words.to_owned(), told) };
     let import = |table: &str| format!("import files folder --as F/u --client client.toml --participants {table}");
@@ -106,6 +107,11 @@ fn what_was_typed_is_judged_before_anybody_is_asked() {
             case(2, &import("above"), &["row 3", "not a path below"]),
             case(2, &import("round"), &["row 3", "not a path below"]),
             case(2, &import("nowhere"), &["--participants", "nowhere"]),
+            case(
+                2,
+                "import ssmix2 folder --as F/u --client client.toml --participants below",
+                &["--participants", "names files"],
+            ),
             case(3, "key submit --client client.toml", &["it takes one of role recovery", "nothing was asked"]),
             case(2, "key verify-share", &["a share has 32 words", "word by word"]),
             case(2, "dev --data dev --voters 0", &["--voters", "1 voter at least"]),

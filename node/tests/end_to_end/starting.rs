@@ -59,8 +59,8 @@ async fn a_configuration_with_an_unknown_key_or_without_a_directory_is_refused_b
         (format!("replicas = 3\n{good}"), 2, "replicas"),
         (good.replace("low_mib", "low_mb"), 2, "low_mb"),
         (good.replace("listen = \"127.0.0.1:", "listen = \"127.0.0.1-"), 2, "listen"),
-        (good.replace("data = \"data\"", "data = \"empty\""), 1, "kura init"),
-        (good.replace("certificate = \"node.pem\"", "certificate = \"none.pem\""), 1, "none.pem"),
+        (good.replace("data = \"data\"", "data = \"empty\""), 4, "kura init"),
+        (good.replace("certificate = \"node.pem\"", "certificate = \"none.pem\""), 2, "none.pem"),
     ];
     for (text, code, named) in table {
         assert_ne!(text, good, "{named}");
