@@ -146,7 +146,7 @@ async fn a_copy_holds_what_the_actor_may_see_and_goes_on_after_a_cut() {
     fs::write(copy.join(letters(2)).join("1-body.txt"), "dear fiend!").unwrap();
     let kept = fs::metadata(images.join("record.json")).unwrap().modified().unwrap();
     let strange = world.enrol(2).await;
-    assert_eq!(code(&export(&world, &strange, &copy, HOSPITAL)), 2, "another participant's");
+    assert_eq!(code(&export(&world, &strange, &copy, HOSPITAL)), 8, "another participant's");
     assert_eq!(code(&export(&world, &number, &copy, HOSPITAL)), 0);
     assert_eq!(check(&copy)["versions"], 4);
     assert_eq!(fs::read(copy.join(letters(2)).join("1-body.txt")).unwrap(), b"dear friend");
