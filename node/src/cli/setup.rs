@@ -104,7 +104,11 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
         )),
         JoinError::Seed(error) => not_seeded(error),
         JoinError::SeededVoter => Failure::usage(error).of("--seed-from"),
-        JoinError::NoPeers | JoinError::Peer(_) | JoinError::RootKey(_) | JoinError::Tls(_) | JoinError::Certificate(InitError::Certificate { .. }) => {
+        JoinError::NoPeers
+        | JoinError::Peer(_)
+        | JoinError::RootKey(_)
+        | JoinError::Tls(_)
+        | JoinError::Certificate(InitError::Certificate { .. }) => {
             misconfigured(&arguments.config, &config, None, &chain(&error))
         }
         // The folder for the root key is not there, or cannot be written.
