@@ -270,9 +270,9 @@ impl Failure {
         Self::later(Reason::JournalBehind, message, Again::Soon)
     }
 
-    /// A node was removed from the cluster.
-    pub fn removed(node: &str) -> Self {
-        Self::later(Reason::Removed, format!("{node} is not a member of this cluster any more"), Again::Elsewhere)
+    /// A node was removed from the cluster, or not added yet.
+    pub fn not_a_member(node: &str) -> Self {
+        Self::later(Reason::Removed, format!("{node} is not a member of this cluster"), Again::Elsewhere)
     }
 
     /// Whether it is that of a cluster without a leader.

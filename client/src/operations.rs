@@ -50,8 +50,8 @@ impl Operations {
         Self { shared: Arc::clone(&client.shared) }
     }
 
-    /// The status, as a member knows it. A node that was removed and still answers is asked only if no other does:
-    /// then `removed_ms` is not 0.
+    /// The status, as a member knows it. What a node says that is not among the members that it tells (it was removed and
+    /// goes on running, or was not added yet) is taken only if no other answers.
     ///
     /// # Errors
     /// [`OperationError`].
@@ -68,26 +68,26 @@ impl Operations {
     }
 
     async fn status_in(&self, limit: Option<Duration>) -> Result<v1::StatusReply, OperationError> {
-        let (attempts, removed) = (AtomicUsize::new(0), Mutex::new(None));
+        let (attempts, outside) = (AtomicUsize::new(0), Mutex::new(None));
         let attempt = |channel| {
             let is_first_round = attempts.fetch_add(1, Ordering::Relaxed) < self.shared.pool.len();
-            let told = || removed.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = || outside.lock().unwrap_or_else(PoisonError::into_inner);
             async move {
                 // Nobody else answered: what it tells is all that there is.
                 if !is_first_round && let Some(reply) = told().take() {
                     return Ok(reply);
                 }
                 let reply = operations(channel).status(v1::StatusRequest {}).await?.into_inner();
-                if reply.removed_ms == 0 {
+                if reply.members.iter().any(|member| member.name == reply.node) {
                     return Ok(reply);
                 }
-                let failure = Failure::removed(&reply.node);
+                let failure = Failure::not_a_member(&reply.node);
                 *told() = Some(reply);
                 Err(failure)
             }
         };
         let answer = self.shared.call(limit, attempt).await;
-        match (answer, removed.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+        match (answer, outside.into_inner().unwrap_or_else(PoisonError::into_inner)) {
             (Err(_), Some(reply)) => Ok(reply),
             (answer, _) => answer.map_err(of_read),
         }

@@ -143,6 +143,10 @@ async fn a_removed_voter_comes_back_under_its_name_only_as_what_it_was_approved_
     let member = told.members.iter().find(|member| member.name == name).unwrap();
     assert!(member.being_added && member.reachable && member.raft_id == 6, "{member:?}");
     assert!(told.warnings.iter().any(|words| words.contains("2 voters only")), "it does not vote: {:?}", told.warnings);
+    // It knows of no members yet, and is passed over.
+    for _ in 0..6 {
+        assert_eq!(Client::connect(config.clone()).await.unwrap().operations().status().await.unwrap().node, leader);
+    }
     let (_, said) = operator(&world, &["status"]).await;
     assert!(said.contains("voter, being added"), "{said}");
     until("a wait for who is being added", SOON, async || {
