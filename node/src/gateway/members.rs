@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use kura_cluster::Revision;
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::row::{ActorRow, JournalEntry, MemberRow, ReceiptRow, RowKey, Table};
 use kura_cluster::seal::Domain;
@@ -52,6 +53,18 @@ fn is_under_way(row: &MemberRow) -> bool {
     !(row.operator.is_empty() && row.registrar.is_empty())
 }
 
+/// The same member without anybody's approval.
+fn ended(row: &MemberRow) -> MemberRow {
+    MemberRow {
+        operator: String::new(),
+        registrar: String::new(),
+        next_key_sha256: bytes::Bytes::new(),
+        next_operator: String::new(),
+        next_registrar: String::new(),
+        ..row.clone()
+    }
+}
+
 /// What was approved, and by whom.
 fn in_words(row: &MemberRow) -> String {
     let role = if row.role == BACKUP { "backup" } else { "voter" };
@@ -74,6 +87,16 @@ fn approved_at(name: &str, words: &str) -> GatewayError {
 }
 
 impl Gateway {
+    /// Whether the approvals of a member count: those of before a take-over or a restore do for who went along with it, and
+    /// for nobody else. Machines that were left behind may be in anybody's hands.
+    fn counts(&self, name: &str, approved: Revision) -> Result<bool, GatewayError> {
+        let row = self.store.database().cluster_row().map_err(broken)?.unwrap_or_default();
+        let began = row.timelines.last().map_or(0, |timeline| timeline.began_index);
+        let published = self.store.published();
+        let is_member = published.membership.membership().nodes().any(|(_, member)| member.name == name);
+        Ok(is_member || approved.index >= began)
+    }
+
     /// Approves a member to join. The first approval assigns the Raft id; approving something else under
     /// the same name begins anew, under a new id, and tells what counts no more. Only another address of the
     /// same key has to be asked for as such.
@@ -111,7 +134,8 @@ impl Gateway {
                 attempt.expect_table(Table::Member);
                 let found = attempt.look::<MemberRow>(&key)?;
                 let is_alike = |row: &MemberRow| row.role == request.role && row.key_sha256 == request.key_sha256;
-                let before = found.value.as_deref().filter(|row| is_under_way(row));
+                let counts = self.counts(&request.name, found.revision)?;
+                let before = found.value.as_deref().filter(|row| counts && is_under_way(row));
                 let same = before.filter(|row| is_alike(row) && row.address == request.address);
                 replaced = before.filter(|_| same.is_none()).map(in_words);
                 // Another key is another machine; another address of the same one may be a slip.
@@ -171,7 +195,9 @@ impl Gateway {
                 attempt.entry.object = format!("next key of {}", request.name);
                 let key = RowKey::member(&attempt.hash(Domain::Member, &[&request.name]));
                 let found = attempt.look::<MemberRow>(&key)?;
-                let approved = found.value.as_deref().filter(|row| is_approved(row) && row.role == request.role);
+                let counts = self.counts(&request.name, found.revision)?;
+                let approved =
+                    found.value.as_deref().filter(|row| counts && is_approved(row) && row.role == request.role);
                 let Some(row) = approved else {
                     return Err(GatewayError::NotFound { what: "an approved member of this name and role" });
                 };
@@ -241,11 +267,13 @@ impl Gateway {
         .map(|_| ())
     }
 
-    /// A member, by name, with the approvals that it has. Local: the asker proves itself by its certificate.
+    /// A member, by name, with the approvals that it has and that count. Local: the asker proves itself by its certificate.
     pub fn known_member(&self, name: &str) -> Result<Option<MemberRow>, GatewayError> {
         let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
         let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
-        Ok(attempt.look::<MemberRow>(&key)?.value.map(|row| (*row).clone()))
+        let found = attempt.look::<MemberRow>(&key)?;
+        let counts = self.counts(name, found.revision)?;
+        Ok(found.value.map(|row| if counts { (*row).clone() } else { ended(&row) }))
     }
 
     /// The same, of one that has every approval that it needs.
@@ -278,15 +306,7 @@ impl Gateway {
             let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
             let found = attempt.look::<MemberRow>(&key)?;
             if let Some(row) = found.value.as_deref() {
-                let ended = MemberRow {
-                    operator: String::new(),
-                    registrar: String::new(),
-                    next_key_sha256: bytes::Bytes::new(),
-                    next_operator: String::new(),
-                    next_registrar: String::new(),
-                    ..row.clone()
-                };
-                attempt.put(&key, found.revision, &ended);
+                attempt.put(&key, found.revision, &ended(row));
             }
             Ok((Verdict::by_office(Basis::Operator, ()), ReceiptRow::default()))
         })

@@ -324,6 +324,11 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     let said = fs::read_to_string(old_voter.join("recovered.txt")).unwrap();
     assert_eq!(said.matches("kura: this node is of timeline 0").count(), 2, "{said}");
 
+    // Nor does its former approval get it the root key, on a new directory: whoever has the disk has the certificate.
+    join_again(&old_voter, &backup);
+    kura(&old_voter, &["join", "--config", "again.toml"], "").await.refused(3, "approval");
+    assert!(!old_voter.join("again.key").exists());
+
     // No second cluster is made of it.
     let aside = fs::read_to_string(&taken).unwrap().replace("\"taken\"", "\"again\"");
     fs::write(folder.join("again.toml"), aside).unwrap();
@@ -343,6 +348,20 @@ fn configure_away(node: &Path) {
     let mut table: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
     table.insert("listen".into(), "127.0.0.1:0".into());
     fs::write(&path, table.to_string()).unwrap();
+}
+
+/// A configuration of the same node, with a directory where it has never been.
+fn join_again(node: &Path, member: &Member) {
+    let mut table: toml::Table = fs::read_to_string(node.join("config.toml")).unwrap().parse().unwrap();
+    table.insert("data".into(), "again".into());
+    table.insert("root_key".into(), "again.key".into());
+    table.insert("peers".into(), vec![peer(member)].into());
+    fs::write(node.join("again.toml"), table.to_string()).unwrap();
+}
+
+fn peer(member: &Member) -> toml::Value {
+    let name = member.name.clone().into();
+    toml::Table::from_iter([("name".to_owned(), name), ("address".to_owned(), member.address().into())]).into()
 }
 
 /// A voter on the documented path: key and request, certificate, both approvals, join, serve, add.
@@ -384,11 +403,7 @@ async fn join(
     }
     table.remove("metrics_listen");
     table.get_mut("tls").unwrap().as_table_mut().unwrap().insert("certificate".into(), "node.pem".into());
-    let peer: toml::Table =
-        [("name".to_owned(), lone.name.clone().into()), ("address".to_owned(), lone.address().into())]
-            .into_iter()
-            .collect();
-    table.insert("peers".into(), vec![toml::Value::Table(peer)].into());
+    table.insert("peers".into(), vec![peer(lone)].into());
     fs::write(folder.join("config.toml"), table.to_string()).unwrap();
     for client in [operators, registrars] {
         let approve = ["member", "approve", "node.csr", "--address", &address, "--client", client];
