@@ -132,7 +132,7 @@ async fn clear_checkpoints(node: &Node, wanted: u64) {
     // A transfer that goes on keeps its checkpoint until it has ended.
     if (!is_clean || !is_held)
         && node.transfers.all().is_empty()
-        && node.store.make_snapshot_at_head(Instant::now() + HEAD_WAIT).await
+        && node.store.make_snapshot_at_head(Instant::now() + HEAD_WAIT).await.is_some()
     {
         let _ = node.raft.trigger().snapshot().await;
     }

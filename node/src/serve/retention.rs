@@ -46,10 +46,10 @@ pub async fn retain(node: Arc<Node>) {
             });
             // Made where every member makes a head, so that the others can bear it out when it is sent.
             if matches!(flushed.await, Ok(Ok(())))
-                && node.store.make_snapshot_at_head(Instant::now() + HEAD_WAIT).await
+                && let Some(bytes) = node.store.make_snapshot_at_head(Instant::now() + HEAD_WAIT).await
                 && node.raft.trigger().snapshot().await.is_ok()
             {
-                (before_start_bytes, in_snapshot_bytes) = (0, published.bytes);
+                (before_start_bytes, in_snapshot_bytes) = (0, bytes);
             }
         }
         let bytes = tokio::task::block_in_place(|| directory_bytes(&log));

@@ -224,7 +224,7 @@ impl StateMachine {
         match self.build() {
             Ok(_) => {
                 self.is_fresh = true;
-                self.store.snapshot_is_made(index);
+                self.store.snapshot_is_made(index, self.store.published().bytes);
             }
             Err(error) => tracing::warn!(%error, "no snapshot could be made; trying again"),
         }

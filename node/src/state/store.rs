@@ -65,6 +65,8 @@ pub struct StateStore {
 pub(super) struct HeadSnapshot {
     pub(super) wanted: bool,
     made_at: Option<u64>,
+    /// Up to where it goes, as [`Published::bytes`] counts.
+    bytes: u64,
 }
 
 impl StateStore {
@@ -75,7 +77,7 @@ impl StateStore {
             key_deletions: watch::Sender::new(deletions(&published.summary)),
             published: watch::Sender::new(Arc::new(published)),
             heads: Arc::default(),
-            snapshot: watch::Sender::new(HeadSnapshot { wanted: true, made_at: None }),
+            snapshot: watch::Sender::new(HeadSnapshot { wanted: true, ..HeadSnapshot::default() }),
         }
     }
 
@@ -131,18 +133,18 @@ impl StateStore {
         self.snapshot.borrow().made_at
     }
 
-    /// Has a snapshot made at the next head, and waits for it; `false` if it was not made by the
-    /// deadline, as when nothing is applied.
-    pub async fn make_snapshot_at_head(&self, deadline: Instant) -> bool {
+    /// Has a snapshot made at the next head, and waits for it: up to where it goes, as [`Published::bytes`] counts;
+    /// `None` if it was not made by the deadline, as when nothing is applied.
+    pub async fn make_snapshot_at_head(&self, deadline: Instant) -> Option<u64> {
         self.snapshot.send_modify(|snapshot| snapshot.wanted = true);
         let mut watch = self.snapshot.subscribe();
         let made = watch.wait_for(|snapshot| !snapshot.wanted);
-        let is_made = matches!(tokio::time::timeout_at(deadline.into(), made).await, Ok(Ok(_)));
-        if !is_made {
-            // Else it would be made at any time later, also while a transfer reads the one before.
-            self.snapshot.send_modify(|snapshot| snapshot.wanted = false);
+        if let Ok(Ok(made)) = tokio::time::timeout_at(deadline.into(), made).await {
+            return Some(made.bytes);
         }
-        is_made
+        // Else it would be made at any time later, also while a transfer reads the one before.
+        self.snapshot.send_modify(|snapshot| snapshot.wanted = false);
+        None
     }
 
     pub(super) fn note_heads(&self, noted: Vec<Head>) {
@@ -157,8 +159,8 @@ impl StateStore {
         self.snapshot.borrow().wanted
     }
 
-    pub(super) fn snapshot_is_made(&self, index: u64) {
-        self.snapshot.send_replace(HeadSnapshot { wanted: false, made_at: Some(index) });
+    pub(super) fn snapshot_is_made(&self, index: u64, bytes: u64) {
+        self.snapshot.send_replace(HeadSnapshot { wanted: false, made_at: Some(index), bytes });
     }
 
     pub(super) fn publish(&self, published: Published) {
