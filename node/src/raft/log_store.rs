@@ -420,6 +420,19 @@ impl LogWatch {
         self.opened
     }
 
+    /// Whether an entry that is said to have been here is not: the log ends before it, or has another one in its place.
+    /// Of what was purged nothing is known any more. Blocking: one entry.
+    ///
+    /// # Errors
+    /// RocksDB's, or an entry that cannot be read.
+    pub fn lacks(&self, entry: LogId) -> io::Result<bool> {
+        let found = self.database.read_entries(entry.index, entry.index.saturating_add(1), Limits::NONE)?;
+        Ok(match found.first() {
+            Some(found) => found.log_id != entry,
+            None => self.synced.borrow().is_none_or(|last| last.index < entry.index),
+        })
+    }
+
     /// Why the log stopped for good, once it has. The process must end: no later change succeeds.
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.fatal.clone()

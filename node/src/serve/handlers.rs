@@ -111,6 +111,7 @@ impl PeerHandlers for Handlers {
 
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
         super::fence::take(&self.0, &request.timeline_certificate);
+        super::alone::hear(&self.0, caller, &request);
         let mut reply = hello_to(&self.0, request.from);
         let asked = &request.behind_at[..request.behind_at.len().min(BEHIND_ASKED_MAX)];
         if !asked.is_empty() {

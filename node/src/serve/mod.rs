@@ -5,6 +5,7 @@
 //! root key and a keyring, elections when both are open. Order of stop: no new calls, leadership handed
 //! over, openraft stopped, state flushed.
 
+mod alone;
 mod archive;
 pub mod archive_check;
 pub(crate) mod checks;

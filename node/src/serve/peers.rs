@@ -20,6 +20,7 @@ use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::codec;
 use crate::raft::gate::Standing;
+use crate::raft::marks::Mark;
 use crate::raft::network::MarkSink;
 use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
 use crate::{clock, leap};
@@ -106,6 +107,8 @@ pub async fn hello_asking(
         },
         timeline_certificate: fence::own(node),
         behind_at,
+        kept_mark: node.marks.kept_mark(id).unwrap_or_default(),
+        membership_entry: Mark { vote: None, last: *node.store.published().membership.log_id() }.encode().into(),
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
@@ -135,6 +138,8 @@ pub async fn announce(node: &Node, member: &Member) {
         mark: Bytes::new(),
         timeline_certificate: fence::own(node),
         behind_at: Vec::new(),
+        kept_mark: Bytes::new(),
+        membership_entry: Bytes::new(),
     });
     request.set_timeout(HELLO_TIMEOUT);
     let told = tokio::time::timeout(HELLO_TIMEOUT, PeerClient::new(channel).hello(request)).await;

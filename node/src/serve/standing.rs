@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use openraft::async_runtime::WatchReceiver;
 
-use super::{Node, peers};
+use super::{Node, alone, peers};
 use crate::certificates::Role;
 use crate::raft::gate::Standing;
 use crate::raft::marks::Mark;
@@ -21,22 +21,33 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Asks all other voters at once what they keep of this node, then opens the gate or closes it for good: one that keeps
 /// more than the log has is enough, whatever the others say. It opens when all have answered; or, if the log covers
 /// what somebody keeps, when the others have been silent for [`SILENT_WAIT`]: a mark that a voter kept while others wrote
-/// without it may be an old one. One that keeps nothing (a new voter, or one that lost its file) does not know. A sole
-/// voter, and a node that is in no membership yet, asks nobody.
+/// without it may be an old one. One that keeps nothing (a new voter, or one that lost its file) does not know. A
+/// sole voter listens ([`super::alone`]); a backup, which never votes, and a node that is in no membership yet, ask
+/// nobody; a voter to be is content with an answer of any kind.
 pub async fn check_marks(node: Arc<Node>) {
     let mut covered_since: Option<Instant> = None;
     loop {
         let membership = node.raft.metrics().borrow_watched().membership_config.clone();
         let voters: Vec<_> = membership.membership().voter_ids().collect();
-        if voters.is_empty() || voters == [node.id()] || !voters.contains(&node.id()) {
+        let is_backup = node.tls.identity().role == Role::Backup;
+        if voters.is_empty() || is_backup {
             return node.gate.open();
         }
+        if alone::is_alone(&node, &membership) {
+            return if alone::listen(&node).await {
+                node.gate.open()
+            };
+        }
+        let votes = voters.contains(&node.id());
         let others = peers::others(&node).into_iter().filter(|(_, member)| member.role == MemberRole::Voter);
         let asked = others.map(async |(id, member)| (peers::hello(&node, id, &member).await, member));
         let (mut silent, mut is_covered) = (Vec::new(), false);
         for (reply, member) in join_all(asked).await {
             let kept = match reply {
-                Ok(reply) if reply.kept_mark.is_empty() => continue,
+                Ok(reply) if reply.kept_mark.is_empty() => {
+                    is_covered |= !votes;
+                    continue;
+                }
                 Ok(reply) => Mark::decode(&reply.kept_mark).ok(),
                 Err(_) => None,
             };

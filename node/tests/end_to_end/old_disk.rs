@@ -1,13 +1,15 @@
 //! A voter whose disk went back to an older state must not vote, whoever else answers it first.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
+use kura_client::operations::MemberRole;
 use kura_client::{Client, ParticipantNumber};
 use kura_node::dev::{ClientFile, Signal};
 
 use super::recovery::copy;
-use super::world::{HOSPITAL, SOON, World, configure, folder, listed, until};
+use super::world::{HOSPITAL, KURA, SOON, World, configure, folder, listed, until};
 
 /// The second and third voter acknowledge a write while the first is down. The first knows nothing newer of the second's
 /// disk, and would help it to outvote the third.
@@ -25,7 +27,7 @@ async fn an_older_disk_asks_everybody_and_an_acknowledged_write_stays() {
     copy(&data, &older);
     world.cluster.restart("voter-2").await.unwrap();
     // The one that was restarted waits for the silent first before it votes: longer than a client is patient.
-    led(&world).await;
+    led(&world.operator).await;
     let acknowledged = world.put(&number, "acknowledged by the second and the third").await;
     noted(&world, &number).await;
 
@@ -56,14 +58,14 @@ async fn an_older_disk_asks_everybody_and_an_acknowledged_write_stays() {
         table.insert("root_key".into(), former.clone().unwrap());
     });
     world.cluster.restart("voter-3").await.unwrap();
-    led(&world).await;
+    led(&world.operator).await;
     let records = listed(&world.doctor(HOSPITAL), &number).await;
     assert!(records.len() == 3 && records.iter().any(|one| one.record == acknowledged), "{records:?}");
 }
 
-async fn led(world: &World) {
+async fn led(operator: &Client) {
     until("a leader", SOON, async || {
-        let found = world.operator.operations().status().await.map_err(|error| error.to_string())?;
+        let found = operator.operations().status().await.map_err(|error| error.to_string())?;
         if found.leader_id == 0 { Err(format!("{found:?}")) } else { Ok(()) }
     })
     .await;
@@ -80,4 +82,47 @@ async fn noted(world: &World, number: &ParticipantNumber) {
         if written > now { Ok(()) } else { Err(format!("{written:?}")) }
     })
     .await;
+}
+
+/// The disk of a cluster's first days knows no other voter: those who know it tell it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_from_before_the_others_joined_serves_nothing() {
+    let mut world = World::start(1, 0).await;
+    let number = world.enrol(1).await;
+    world.put(&number, "of the first days").await;
+    world.settled().await;
+    let data = world.cluster.layout().node_data("voter-1");
+    let kept = folder();
+    let older = kept.path().join("data");
+    world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
+    copy(&data, &older);
+    world.cluster.restart("voter-1").await.unwrap();
+    for voter in ["voter-2", "voter-3"] {
+        world.cluster.enlist_voter(voter).await.unwrap();
+        let steps = world.operator.operations().add_member(voter, MemberRole::Voter).await.unwrap();
+        steps.take(usize::MAX).await.unwrap();
+    }
+    world.put(&number, "of three").await;
+    world.settled().await;
+
+    world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    copy(&older, &data);
+    world.cluster.restart("voter-1").await.unwrap();
+    until("its end", SOON, async || match world.cluster.check() {
+        Err(_) => Ok(()),
+        Ok(()) => Err("it runs".into()),
+    })
+    .await;
+    let log = world.cluster.layout().node_log("voter-1");
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("disk is of an earlier time") && said.contains("kura member replace"), "{said}");
+    assert!(!said.contains("leads"), "{said}");
+    // Nor later, when it reaches nobody.
+    let mut again = Command::new(KURA);
+    again.args(["serve", "--config"]).arg(world.cluster.layout().node_config("voter-1")).stdin(Stdio::null());
+    let again = tokio::task::spawn_blocking(move || again.output().unwrap()).await.unwrap();
+    assert!(!again.status.success(), "{again:?}");
+    let config = world.cluster.client_config_at(ClientFile::Operator, "voter-2").unwrap();
+    led(&Client::connect_lazily(config).await.unwrap()).await;
 }

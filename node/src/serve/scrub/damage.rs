@@ -104,7 +104,8 @@ pub async fn raft_has_ended(node: &Node, words: &str) {
 }
 
 /// Writes down what is damaged, so that the node does not start again.
-fn keep(data: &Path, words: &str) {
+/// Writes down what is damaged, so that the node does not start beside it.
+pub fn keep(data: &Path, words: &str) {
     let told = format!("{}: {words}\n", clock::in_japan(clock::now_ms()));
     if let Err(error) = write(&data.join(DAMAGED), told.as_bytes()) {
         tracing::error!(%error, "what is damaged could not be written down");
