@@ -203,6 +203,7 @@ impl Operations for OperationsService {
         if let Some(mut leader) = self.leader()? {
             return leader.remove_member(forwarded(request, &caller)).await;
         }
+        let changing = self.0.changing_members.clone().lock_owned().await;
         let id = self.id_of(&request.name)?;
         let membership = self.0.raft.metrics().borrow_watched().membership_config.clone();
         let voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
@@ -213,6 +214,7 @@ impl Operations for OperationsService {
         self.0.gateway.end_approval(&caller, &request.name, &format!("remove {}", request.name)).await?;
         let service = self.clone();
         let change = tokio::spawn(async move {
+            let _changing = changing;
             let raft = &service.0.raft;
             if voters.contains(&id) {
                 let rest = voters.into_iter().filter(|voter| *voter != id).collect();

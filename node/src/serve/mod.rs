@@ -214,6 +214,9 @@ pub struct Node {
     pub custody: Arc<Custody>,
     /// Why this node is left behind by the cluster, once it was shown that.
     pub fenced: tokio::sync::watch::Sender<Option<String>>,
+    /// Held from the look at the voters that there are until they are others: of two changes at once the second would
+    /// undo the first.
+    pub changing_members: Arc<tokio::sync::Mutex<()>>,
     /// Whether it was seen among the members.
     pub was_member: removed::WasMember,
     /// What it was seeded with, as long as nobody has borne that out.
@@ -362,6 +365,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
         custody,
         rotating: tokio::sync::Mutex::new(()),
         fenced: tokio::sync::watch::Sender::default(),
+        changing_members: Arc::default(),
         was_member: removed::WasMember::default(),
         config,
         identity,

@@ -155,8 +155,14 @@ impl OperationsService {
             self.catch_up(id, member, tell).await?;
         }
         say(tell, "changing membership", id, 0, 0).await?;
+        let _changing = self.0.changing_members.lock().await;
         let raft = &self.0.raft;
         let membership = raft.metrics().borrow_watched().membership_config.clone();
+        if membership.membership().get_node(&id).is_none() {
+            return Err(
+                GatewayError::Unavailable { why: format!("{name} was removed while it was being added") }.into()
+            );
+        }
         let mut voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
         if role == MemberRole::Voter {
             voters.insert(id);
