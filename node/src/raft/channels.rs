@@ -42,6 +42,11 @@ pub trait PeerChannels: Send + Sync + 'static {
     /// # Errors
     /// Why the member's name or address cannot be used at all.
     fn channel(&self, member: &Member, lane: Lane) -> Result<Channel, String>;
+
+    /// Another number once certificates or revocation lists have changed: connections of before are to be left.
+    fn generation(&self) -> u64 {
+        0
+    }
 }
 
 struct Kept {
@@ -109,5 +114,9 @@ impl PeerChannels for TlsChannels {
         }
         kept.insert(key, Kept { channel: channel.clone(), generation, keys_sha256 });
         Ok(channel)
+    }
+
+    fn generation(&self) -> u64 {
+        self.tls.generation()
     }
 }

@@ -181,13 +181,17 @@ impl NetStreamAppend<TypeConfig> for Network {
         S: Stream<Item = Append> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            let channels = Arc::clone(&self.shared.channels);
+            // Asked first: what changes meanwhile ends the session, and is not missed.
+            let generation = channels.generation();
             let client = self.client(self.append_lane)?;
+            let is_current = Box::new(move || channels.generation() == generation);
             let patience = match self.append_lane {
                 Lane::Control => option.soft_ttl(),
                 Lane::Append | Lane::Bulk => option.soft_ttl().max(APPEND_TIMEOUT_MIN),
             };
             let marks = Arc::clone(&self.shared.marks);
-            let session = append::Session::new(client, self.envelope(), marks, input, patience);
+            let session = append::Session::new(client, self.envelope(), marks, input, patience, is_current);
             let output: BoxStream<'s, _> = Box::pin(session.into_stream());
             Ok(output)
         })

@@ -9,6 +9,8 @@
 //!   openraft's next session waits for a lock that the input holds.
 //! - Nobody is called before there is something to send: openraft waits before it gives the first append to a peer that
 //!   failed, and a call that failed meanwhile would end the session, and the next one, at once.
+//! - Nothing is sent over a connection of former certificates or revocation lists: the session ends, and the next one
+//!   shows and asks for the present ones.
 //! - While something is unanswered, each answer must come within the patience plus the time that
 //!   the bytes in flight take on the slowest path. An idle session has no time limit: the
 //!   connection's keepalive watches it.
@@ -33,6 +35,9 @@ use crate::raft::wire::{self, Append, Appended, Envelope};
 
 type Replies = Streaming<v1::AppendReply>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Replies, Status>> + Send>>;
+
+/// See [`Session`].
+pub(super) type IsCurrent = Box<dyn Fn() -> bool + Send>;
 
 enum Incoming {
     /// The peer has not answered at all yet; requests go out nevertheless.
@@ -69,6 +74,8 @@ pub(super) struct Session<S> {
     in_flight: VecDeque<usize>,
     in_flight_bytes: usize,
     patience: Duration,
+    /// Whether the connection was made with the certificates and revocation lists of now.
+    is_current: IsCurrent,
     /// When the last answer came, or, if nothing was in flight then, when something was sent.
     progress: Instant,
 }
@@ -89,6 +96,7 @@ where
         marks: Arc<dyn MarkSink>,
         input: S,
         patience: Duration,
+        is_current: IsCurrent,
     ) -> Self {
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT_MAX);
         let connecting: Connecting = Box::pin(async move {
@@ -105,6 +113,7 @@ where
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             patience,
+            is_current,
             progress: Instant::now(),
         }
     }
@@ -128,6 +137,7 @@ where
                 }
                 Event::Reply(Ok(None)) => return Some(Err(errors::ended_early())),
                 Event::Reply(Err(status)) => return Some(Err(errors::of_status(&status))),
+                Event::Request(Some(_)) if !(self.is_current)() => return Some(Err(errors::former_connection())),
                 Event::Request(Some(append)) => self.send(&append),
                 Event::Request(None) if !self.is_begun => return None,
                 Event::Request(None) => {

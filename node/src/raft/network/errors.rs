@@ -37,6 +37,10 @@ pub(super) fn ended_early() -> CallError {
     RPCError::Network(NetworkError::from_string("the peer ended the stream before it answered"))
 }
 
+pub(super) fn former_connection() -> CallError {
+    RPCError::Network(NetworkError::from_string("certificates or revocation lists have changed: connecting anew"))
+}
+
 pub(super) fn of_streaming(error: CallError) -> StreamingError<TypeConfig> {
     match error {
         RPCError::Timeout(timeout) => StreamingError::Timeout(timeout),

@@ -125,6 +125,7 @@ struct Meeting {
     news: Arc<Notify>,
     told: Arc<Told>,
     client: PeerClient<Channel>,
+    is_current: Arc<AtomicBool>,
 }
 
 async fn meet(answers: usize, hangs_up: bool) -> Meeting {
@@ -138,7 +139,8 @@ async fn meet(answers: usize, hangs_up: bool) -> Meeting {
         .add_service(PeerServer::new(peer).max_decoding_message_size(super::super::MESSAGE_BYTES_MAX));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
-    Meeting { seen, news, told: Arc::default(), client: PeerClient::new(channel) }
+    let is_current = Arc::new(AtomicBool::new(true));
+    Meeting { seen, news, told: Arc::default(), client: PeerClient::new(channel), is_current }
 }
 
 impl Meeting {
@@ -147,7 +149,9 @@ impl Meeting {
         S: Stream<Item = Append> + Unpin + Send + 'static,
     {
         let envelope = Envelope { from: 1, to: 2, cluster_id: Bytes::from_static(&[7; 16]) };
-        Session::new(self.client.clone(), envelope, self.told.clone(), input, patience)
+        let is_current = self.is_current.clone();
+        let is_current = Box::new(move || is_current.load(Ordering::SeqCst));
+        Session::new(self.client.clone(), envelope, self.told.clone(), input, patience, is_current)
     }
 }
 
@@ -193,6 +197,21 @@ async fn a_session_ends_with_its_input_and_hands_marks_on() {
     let told = meeting.told.0.lock().unwrap();
     assert_eq!(told.len(), 200);
     assert!(told.iter().all(|(node, mark)| *node == 2 && &mark[..] == b"mark"));
+}
+
+#[tokio::test]
+async fn nothing_more_goes_over_a_connection_of_former_certificates() {
+    let meeting = meet(usize::MAX, false).await;
+    let (more, input) = tokio::sync::mpsc::unbounded_channel();
+    let input = tokio_stream::wrappers::UnboundedReceiverStream::new(input);
+    let mut answers = Box::pin(meeting.session(input, LONG).into_stream());
+    more.send(append(1, 10)).unwrap();
+    answers.next().await.unwrap().unwrap().unwrap();
+    meeting.is_current.store(false, Ordering::SeqCst);
+    more.send(append(2, 10)).unwrap();
+    assert!(matches!(answers.next().await, Some(Err(RPCError::Network(_)))));
+    assert!(answers.next().await.is_none());
+    assert_eq!(meeting.seen.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
