@@ -21,9 +21,15 @@ pub struct Restore {
 }
 
 impl Restore {
-    fn apply(&self) -> [&str; 10] {
+    fn apply(&self) -> Vec<&str> {
         let [without, why] = ["--without-head", "none was kept in this run"];
-        ["--from", &self.from, "--into", &self.into, "--config", &self.config, without, why, "--reason", "a rehearsal"]
+        let [waived, rehearsal] = ["--not-fenced", "a rehearsal that is never served"];
+        [
+            ["--from", &self.from, "--into", &self.into],
+            ["--config", &self.config, without, why],
+            [waived, rehearsal, "--reason", "a rehearsal"],
+        ]
+        .concat()
     }
 }
 

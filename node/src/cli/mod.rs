@@ -21,6 +21,7 @@ mod emergency;
 mod erasure;
 mod exit;
 mod export;
+mod fencing;
 pub(crate) mod files;
 mod given;
 mod import;
@@ -405,8 +406,8 @@ mod tests {
             "kura record get - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record history - 00112233445566778899aabbccddeeff --emergency 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura restore plan --from a --to-time 2026-04-01T09:30:00+09:00 --into d --head h",
-            "kura restore apply --from a --to-index 7 --into d --config node.toml --without-head none-was-kept",
-            "kura restore apply --from a --config node.toml --head h --reason fire --open reads",
+            "kura restore apply --from a --to-index 7 --into d --config node.toml --without-head none-was-kept --not-fenced x",
+            "kura restore apply --from a --config node.toml --head h --fenced gone --reason fire --open reads",
             "kura restore verify --into d --root-key root.key",
             "kura review list",
             "kura review list --closed --json",

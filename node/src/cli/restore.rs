@@ -13,6 +13,7 @@ use kura_cluster::word::ServiceLevel;
 
 use super::archive::{StorageOption, signers, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
+use super::fencing::{Fencing, fits};
 use super::files::readable_folder;
 use super::given::{configuration, root_key, sha256, text};
 use super::key::ask::gather;
@@ -94,6 +95,8 @@ pub struct ApplyArguments {
     /// Why no head that somebody kept is held against the archive. It is journalled.
     #[arg(long, value_name = "REASON", conflicts_with = "head", value_parser = text)]
     without_head: Option<String>,
+    #[command(flatten)]
+    fencing: Fencing,
     /// Why it is restored. It is journalled.
     #[arg(long, value_parser = text)]
     reason: Option<String>,
@@ -220,6 +223,10 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         )
         .next("give one with --head FILE, or say why there is none with --without-head REASON, which is journalled"));
     }
+    let fenced = arguments.fencing.words()?;
+    if let Some(reason) = &arguments.reason {
+        fits("--reason", reason)?;
+    }
     let store = arguments.what.storage.open("--from", &arguments.what.from)?;
     let (plan, wanted) = arguments.what.plan(&store).await?;
     check_clock(plan.newest.clock_ms, arguments.time_is_right)?;
@@ -262,6 +269,7 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
             Open::Reads => ServiceLevel::Reads,
             Open::Writes => ServiceLevel::Writes,
         },
+        fenced,
         reason: arguments.reason.unwrap_or_default(),
     };
     let report = replays.finish(root.clone(), &restorer, &tell).await?;
@@ -275,6 +283,10 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         let shown = into.display();
         note(&format!("next: kura restore verify --into {shown}"));
         note(&format!("then, with that directory as `data`: kura serve --config {}", arguments.config.display()));
+        note(
+            "WARNING: that start ends the former cluster for good, wherever it reaches it; a rehearsal: only on a machine \
+             that has no way to the cluster",
+        );
     }
     Ok(())
 }

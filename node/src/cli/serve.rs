@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure, chain};
 use super::given::{configuration, misconfigured};
 use crate::identity::IdentityFileError;
 use crate::raft::open::OpenError;
-use crate::serve::ServeError;
+use crate::serve::{Former, ServeError};
 use crate::state::DatabaseError;
 
 /// How often a child looks whether its parent still lives.
@@ -26,6 +26,10 @@ pub struct Arguments {
     /// The node's configuration (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// At the first start after `kura restore apply` or `kura recover apply`: end the former cluster, although a majority
+    /// of its voters may be alive. Without this the node does not start where they answer.
+    #[arg(long)]
+    end_former_cluster: bool,
     /// Stop when the process with this id is no longer the parent of this one (`kura dev` does so).
     #[arg(long, value_name = "PID", hide = true)]
     exit_with_parent: Option<i32>,
@@ -38,7 +42,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(parent) = arguments.exit_with_parent {
         watch_parent(parent);
     }
-    crate::serve::serve(config).await.map_err(|error| match &error {
+    let former = if arguments.end_former_cluster { Former::Ended } else { Former::Spared };
+    crate::serve::serve(config, former).await.map_err(|error| match &error {
+        ServeError::FormerLives { .. } => Failure::new(Exit::Conflict, chain(&error)).next(
+            "a rehearsal: only on a machine that has no way to the cluster. A cluster that is to be given up: stop and \
+             fence its members, then run the same again, or end it knowingly with --end-former-cluster",
+        ),
         // Starting again mends nothing.
         ServeError::Damaged(_) | ServeError::Seed(_) => Failure::new(Exit::Damaged, chain(&error)),
         ServeError::OtherNode { .. } => Failure::usage(chain(&error)).of("--config"),

@@ -49,6 +49,8 @@ pub struct Restorer {
     pub key_sha256: [u8; 32],
     /// What it serves at first.
     pub level: ServiceLevel,
+    /// How the former members are known to be fenced, or the waiver, for the journal.
+    pub fenced: String,
     /// Why it is restored, for the journal.
     pub reason: String,
 }
@@ -343,7 +345,10 @@ impl Replays {
             key_sha256: restorer.key_sha256,
             term: applied.committed_leader_id().term,
             level: restorer.level,
-            object: format!("restore: records of entry {}, all else of entry {}", plan.target.index, applied.index),
+            object: format!(
+                "restore: records of entry {}, all else of entry {}; former members: {}",
+                plan.target.index, applied.index, restorer.fenced
+            ),
             reason: grounds.join("; without a witnessed head: "),
             at_ms: crate::clock::now_ms().max(summary.clock_ms),
         };
@@ -359,6 +364,7 @@ impl Replays {
         let report = Report {
             head_checked,
             waiver,
+            fenced: restorer.fenced.clone(),
             bytes: plan.bytes,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             ..told.report(applied.map_or(0, |id| id.index), &summary)
@@ -413,6 +419,7 @@ impl Facts<'_> {
             archived_journal_root: hexadecimal(&newest.head.journal_root),
             head_checked: false,
             waiver: String::new(),
+            fenced: String::new(),
             timeline: began.identity.timeline,
             raft_id: began.identity.raft_id,
             voter: began.identity.name.clone(),

@@ -64,6 +64,10 @@ pub struct Report {
     pub head_checked: bool,
     /// Why none was, as it stands in the journal; empty if one was.
     pub waiver: String,
+    /// How the former members are known to be fenced, or the waiver, as it stands in the journal; empty in reports of
+    /// before this was asked.
+    #[serde(default)]
+    pub fenced: String,
     /// The new timeline.
     pub timeline: u64,
     /// Raft id of its first voter.

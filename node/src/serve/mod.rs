@@ -13,6 +13,7 @@ mod clear;
 mod drill;
 mod erasures;
 mod fence;
+mod former;
 mod handlers;
 pub mod heads;
 pub mod lag;
@@ -145,6 +146,20 @@ pub enum ServeError {
     /// The cluster has gone on without it.
     #[error("{0}")]
     Fenced(String),
+    /// This would be the first start of a new timeline, and the former cluster lives.
+    #[error(
+        "the former cluster is alive, and this start would end it for good: {alive} answer, of its {voters} voters. \
+         Each member of it that is shown the certificate of timeline {timeline} stops, and never starts again. \
+         Nothing was shown to anybody"
+    )]
+    FormerLives {
+        /// Who answers, by name.
+        alive: String,
+        /// How many voters it had.
+        voters: usize,
+        /// The timeline that has not begun yet.
+        timeline: u64,
+    },
     /// Files of this member are not what was once written.
     #[error(
         "this member's files are damaged: {0}. It does not serve from them. Rebuild it under a new id: \
@@ -277,8 +292,20 @@ fn trust_recovery_ca(config: &NodeConfig, store: &StateStore) -> Result<(), Serv
     }
 }
 
+/// What a first start on a new timeline does if the former cluster lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// It is asked, and a majority of its voters that answers keeps the node from starting.
+    Spared,
+    /// It is ended without being asked: people have said so.
+    Ended,
+}
+
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
-pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError> {
     logging::start(&config.log);
     forbid_core_dumps();
     let identity = NodeIdentity::read(&config.data)?;
@@ -309,6 +336,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let left = left.map_err(|source| ServeError::Io { what: "the note of being removed", source })?;
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
+    let channels = Arc::new(TlsChannels::new(client_tls.clone()));
+    if former == Former::Spared {
+        former::ask(&config.data, &identity, &*channels).await?;
+    }
     let signatures = config.signatures.ca.as_deref().map(Checker::load).transpose()?.unwrap_or_default();
     let space_marks =
         SpaceMarks { low_bytes: config.space.low_mib << 20, reserve_bytes: config.space.reserve_mib << 20 };
@@ -327,7 +358,6 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
     let hashes = Arc::new(FileHashes::default());
     let archive_hashes = hashes.clone();
     let transfers = Arc::new(Transfers::default());
-    let channels = Arc::new(TlsChannels::new(client_tls.clone()));
     let heads = Arc::new(Heads::default());
     let network = NetworkFactory::new(
         identity.raft_id,
@@ -393,6 +423,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), ServeError> {
 
     let address = node.config.listen.clone();
     let listener = TcpListener::bind(&address).await.map_err(|source| ServeError::Listen { address, source })?;
+    former::note_start(&node.config.data)
+        .map_err(|source| ServeError::Io { what: "the note that former members were asked", source })?;
     let (cluster_id, heads) = (node.identity.cluster_id, node.heads.clone());
     let services = Services { gateway, cluster_id, heads, tls: tls.clone() };
     let peer = PeerService::server(PeerParts {

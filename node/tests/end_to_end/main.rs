@@ -42,6 +42,7 @@ mod records;
 mod recovery;
 mod refusal;
 mod registry;
+mod rehearsal;
 mod replace;
 mod restore;
 mod restore_cuts;

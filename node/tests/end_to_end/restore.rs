@@ -160,6 +160,8 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     // Whatever is wrong with an object is named, and nothing is installed.
     let apply = ["apply", "--from", from, "--to-index", &to, "--head", head_file, "--into", into, "--config", config];
     let apply = [&apply[..], &["--open", "writes", "--reason", "fire"]].concat();
+    assert!(said(&run(&apply)).contains("--fenced"), "nothing is said of the former members");
+    let apply = [&apply[..], &["--fenced", "their disks are gone"]].concat();
     // This machine's clock is a month behind the archive's end.
     let behind = run(&apply);
     assert!(behind.status.code() == Some(2) && said(&behind).contains("--time-is-right"), "{behind:?}");
@@ -224,7 +226,7 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     assert!(exported.status.success(), "{}", said(&exported));
     let aside = kept.path().join("aside");
     let newest = ["apply", "--from", disk.to_str().unwrap(), "--into", aside.to_str().unwrap(), "--config", config];
-    let newest = [&newest[..], &["--time-is-right"]].concat();
+    let newest = [&newest[..], &["--time-is-right", "--not-fenced", "it is never served"]].concat();
     let wrong = kept.path().join("wrong.key");
     fs::write(&wrong, format!("{}\n", "5a".repeat(32))).unwrap();
     fs::rename(&wrong, layout.root_key("voter-1")).unwrap();

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_micros(200);
 
 fn apply(from: &Path, to: u64, into: &Path, config: &Path) -> Command {
     let mut command = Command::new(KURA);
-    command.args(["--json", "restore", "apply", "--without-head", "a test", "--from"]).arg(from);
+    command.args(["--json", "restore", "apply", "--without-head", "a test", "--fenced", "killed", "--from"]).arg(from);
     command.args(["--to-index", &to.to_string(), "--into"]).arg(into).arg("--config").arg(config);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

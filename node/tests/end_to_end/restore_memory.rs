@@ -34,7 +34,8 @@ fn restore(world: &World) -> (u64, u64, Duration) {
     let into = folder();
     let began = Instant::now();
     let mut child = Command::new(KURA)
-        .args(["--json", "restore", "apply", "--without-head", "a measurement", "--from"])
+        .args(["--json", "restore", "apply", "--without-head", "a measurement"])
+        .args(["--not-fenced", "it is never served", "--from"])
         .arg(layout.archive("backup-1"))
         .arg("--into")
         .arg(into.path().join("data"))

@@ -146,7 +146,8 @@ async fn it_is_written_checked_copied_and_restored_from_as_one_in_a_directory() 
     fs::write(layout.root_key("voter-1"), root_key).unwrap();
     let config = layout.node_config("voter-1");
     let apply = ["restore", "apply", "--from", place, "--storage", storage, "--config", config.to_str().unwrap()];
-    let restored = kura(&[&apply[..], &["--without-head", "a test", "--open", "writes"]].concat()).await;
+    let restored =
+        kura(&[&apply[..], &["--without-head", "a test", "--fenced", "discarded", "--open", "writes"]].concat()).await;
     assert!(restored.status.success(), "{}", said(&restored));
     world.cluster.restart("voter-1").await.unwrap();
     world.leader().await;

@@ -10,6 +10,7 @@ use kura_cluster::share::{Gathered, Gathering, hexadecimal};
 use time::OffsetDateTime;
 
 use super::super::exit::{Exit, Failure, check_clock};
+use super::super::fencing::{Fencing, fits};
 use super::super::files::fits_folder;
 use super::super::given::{configuration, root_key as root_key_in, text, valid_days};
 use super::super::key::ask;
@@ -18,12 +19,8 @@ use super::{look, plan_failure, take_failure};
 use crate::recovery::plan::Plan;
 use crate::recovery::take::{Prepared, Said};
 
-/// Longest text that is kept of what people say.
-const SAID_BYTES_MAX: usize = 500;
-
 /// Options of `kura recover apply`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("fencing").required(true).args(["fenced", "not_fenced"])))]
 pub struct Arguments {
     /// The plan.
     #[arg(long, value_name = "FILE")]
@@ -35,12 +32,8 @@ pub struct Arguments {
     /// The cluster's name, instead of typing it.
     #[arg(long, value_name = "NAME")]
     cluster_name: Option<String>,
-    /// How the former members are known to be down, and kept down: "power cut", "disks destroyed". Journalled.
-    #[arg(long, value_name = "HOW", value_parser = text)]
-    fenced: Option<String>,
-    /// Take over although former members may live: why, and who decided it. Journalled.
-    #[arg(long, value_name = "WHY", value_parser = text)]
-    not_fenced: Option<String>,
+    #[command(flatten)]
+    fencing: Fencing,
     /// Why the cluster is taken over. Journalled.
     #[arg(long, default_value = "the voters are lost", value_parser = text)]
     reason: String,
@@ -77,17 +70,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
             plan.cluster_name
         )));
     }
-    let fenced = match (&arguments.fenced, &arguments.not_fenced) {
-        (Some(how), _) => how.clone(),
-        (None, Some(why)) => format!("NOT FENCED, waived: {why}"),
-        (None, None) => return Err(Failure::usage("--fenced HOW or --not-fenced WHY")),
-    };
-    for (option, text) in [("--fenced", &fenced), ("--reason", &arguments.reason)] {
-        if text.len() > SAID_BYTES_MAX {
-            let given = text.len();
-            return Err(Failure::usage(format!("{option}: has {given} bytes, the limit is {SAID_BYTES_MAX}")));
-        }
-    }
+    let fenced = arguments.fencing.words()?;
+    fits("--reason", &arguments.reason)?;
     note("looking at the survivor and replaying its log; nothing of it is changed");
     let prepared = Prepared::make(&plan, &config).await.map_err(|error| take_failure(&error))?;
     let root = match root_key(&arguments, &prepared).await {

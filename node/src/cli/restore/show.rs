@@ -141,6 +141,7 @@ pub fn report(report: &Report, into: &Path, output: Output) -> Result<(), Failur
         ("archive's end", head),
         ("timeline", format!("{}, from entry {} on", report.timeline, report.began_index)),
         ("first voter", format!("{}, Raft id {}", report.voter, report.raft_id)),
+        ("fenced", report.fenced.clone()),
         ("journal", format!("{} entries, root {}", report.journal_size, report.journal_root)),
         ("state digest", format!("{} at entry {}", report.state_digest, report.applied_index)),
         (
