@@ -17,7 +17,7 @@ use super::fencing::{Fencing, fits};
 use super::files::readable_folder;
 use super::given::{configuration, root_key, sha256, text};
 use super::key::ask::gather;
-use super::output::{Output, Progress, note};
+use super::output::{Output, Progress, counted, note};
 use crate::archive::ArchiveStore;
 use crate::archive::replay::{Event, ReplayError};
 use crate::certificates::Role;
@@ -36,7 +36,8 @@ use crate::vault::write_root_key;
 /// `kura restore …`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// What would be restored, what would be left out, and whether the archive is whole. Writes nothing.
+    /// What would be restored, what would be left out, and whether the archive's chain is whole: every object there, in its
+    /// length. What is in them is not read: `kura archive verify` does. Writes nothing.
     Plan(PlanArguments),
     /// Restore into an empty directory: a voter of a new timeline, which others join. Goes on where it was cut.
     Apply(ApplyArguments),
@@ -198,8 +199,11 @@ async fn plan_only(arguments: PlanArguments, output: Output) -> Result<(), Failu
     }
     match plan.faults.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Damaged, format!("the archive has {count} faults: nothing can be restored"))
-            .next("another copy of the archive, or an older generation of it (`kura archive verify` tells more)")),
+        count => Err(Failure::new(
+            Exit::Damaged,
+            format!("the archive has {}: nothing can be restored", counted(count as u64, "fault")),
+        )
+        .next("another copy of the archive, or an older generation of it (`kura archive verify` tells more)")),
     }
 }
 
@@ -309,8 +313,10 @@ fn verify_only(arguments: VerifyArguments, output: Output) -> Result<(), Failure
     show::verified(&found, output)?;
     match found.faults.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Damaged, format!("the restored directory has {count} faults"))
-            .next("do not serve it: restore again into another directory")),
+        count => {
+            Err(Failure::new(Exit::Damaged, format!("the restored directory has {}", counted(count as u64, "fault")))
+                .next("do not serve it: restore again into another directory"))
+        }
     }
 }
 

@@ -179,6 +179,14 @@ async fn a_cluster_without_any_directory_comes_back_from_its_archive() {
     let middle = altered.len() / 2;
     altered[middle] ^= 1;
     fs::write(&segment, altered).unwrap();
+    // A plan reads no contents, and says so.
+    let unread = run(&["plan", "--from", from]);
+    assert!(unread.status.success() && told(&unread)["contents_read"] == false, "{unread:?}");
+    let shown = Command::new(KURA).args(["restore", "plan", "--from", from]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&shown.stdout).contains("contents were not read: kura archive verify"),
+        "{shown:?}"
+    );
     let altered = run(&apply);
     assert!(altered.status.code() == Some(7) && named(&altered), "{altered:?}");
     assert!(!data.join("identity").exists() && !data.join("state").exists(), "nothing is in its place");

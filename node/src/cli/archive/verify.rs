@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, Failure, chain};
 use crate::cli::files::unmade;
 use crate::cli::given::{configuration, head, root_key, sha256};
 use crate::cli::key::ask::gather;
-use crate::cli::output::{Output, Progress, bytes, hexadecimal, moment, note};
+use crate::cli::output::{Output, Progress, bytes, counted, hexadecimal, moment, note};
 use crate::clock::now_ms;
 use crate::custody::Provider;
 use crate::openings;
@@ -302,7 +302,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
     match report.faults.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Damaged, format!("the archive has {count} faults"))
+        count => Err(Failure::new(Exit::Damaged, format!("the archive has {}", counted(count as u64, "fault")))
             .next("have what is named again from a copy, or begin a new base (docs/operations.md, \"The archive\")")),
     }
 }
