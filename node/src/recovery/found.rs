@@ -132,6 +132,10 @@ pub struct Found {
     pub state_digest: String,
     /// What is wrong with it, in words.
     pub faults: Vec<String>,
+    /// Whether a take-over or a restore can begin from it: not from what was fenced off, is not this cluster's, or lacks
+    /// entries in the middle.
+    #[serde(default = "usable")]
+    pub usable: bool,
     /// Whom it knows as members.
     pub members: Vec<Known>,
     /// SHA-256 over what was seen, in hexadecimal.
@@ -139,16 +143,21 @@ pub struct Found {
 }
 
 impl Found {
-    /// By what survivors are ranked: timeline, then the last entry by term and index as Raft compares logs, then what
-    /// is applied. A vote says nothing of how much a log holds.
-    pub fn rank(&self) -> (u64, Place, u64, bool) {
-        (self.timeline, self.last, self.applied.index, !self.is_archive())
+    /// By what survivors are ranked: whether anything can begin from them, timeline, then the last entry by term and index
+    /// as Raft compares logs, then what is applied. A vote says nothing of how much a log holds.
+    pub fn rank(&self) -> (bool, u64, Place, u64, bool) {
+        (self.usable, self.timeline, self.last, self.applied.index, !self.is_archive())
     }
 
     /// Whether it is an archive, from which a restore begins, and no take-over.
     pub fn is_archive(&self) -> bool {
         self.kind == ARCHIVE
     }
+}
+
+/// What plans of before, which do not say it, were made of.
+fn usable() -> bool {
+    true
 }
 
 /// Bytes in hexadecimal.
@@ -198,6 +207,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
     if let Some(certificate) = super::fence::read(path).map_err(failed(path))? {
         faults.push(format!("it was fenced off: timeline {} has begun without it", certificate.timeline));
     }
+    let mut usable = faults.is_empty();
     let log = LookedLog::open(path, scratch)?;
     let survey = &log.survey;
     if let Some(torn) = survey.torn() {
@@ -211,6 +221,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
     let last = survey.last().map_or(zero, Place::from).max(applied);
     let committed = survey.committed().map_or(zero, Place::from).max(applied);
     if survey.purged().is_some_and(|purged| purged.index > applied.index) {
+        usable = false;
         faults.push("its log begins after what its state has applied: entries are missing between them".into());
     }
     let (mut last_at_ms, mut membership) = (summary.clock_ms, membership);
@@ -254,6 +265,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
         last_at_ms,
         state_digest: hexadecimal(&state_digest(&summary)),
         faults,
+        usable,
         members,
         fingerprint,
     })
@@ -286,6 +298,7 @@ async fn look_at_archive(path: &Path, storage: Option<&Path>) -> Result<Found, F
         last_at_ms: newest.signed.manifest.clock_ms,
         state_digest: String::new(),
         faults: Vec::new(),
+        usable: true,
         members: Vec::new(),
         fingerprint: hexadecimal(&Sha256::digest(newest.signed.manifest.name().to_string())),
     })

@@ -73,7 +73,7 @@ pub struct Plan {
     pub cluster_name: String,
     /// Hexadecimal.
     pub cluster_id: String,
-    /// What survives, the best first. `apply` begins from the first that is no archive.
+    /// What survives, the best first and what is unusable last. `apply` begins from the first that is no archive.
     pub found: Vec<Found>,
     /// Who may still live somewhere: every member but those whose directories are here.
     pub fence: Vec<Known>,

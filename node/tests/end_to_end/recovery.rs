@@ -220,6 +220,12 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     untouched("a damaged share");
     kura(&folder, &apply("plan.json"), &typed(&cluster, &[&former[0], all[1]])).await.refused(7, &fingerprint);
     untouched("a share of another set");
+    // A CA that is there is found before anybody types anything.
+    fs::create_dir(folder.join("old-ca")).unwrap();
+    fs::write(folder.join("old-ca/ca.key"), "somebody's").unwrap();
+    let onto = [&apply("plan.json")[..9], &["old-ca"]].concat();
+    kura(&folder, &onto, "").await.refused(8, "ca.key is there already");
+    assert_eq!(fs::read(folder.join("old-ca/ca.key")).unwrap(), b"somebody's");
     let without = ["recover", "apply", "--plan", "plan.json", "--config", "taken.toml"];
     kura(&folder, &without, "").await.refused(2, "--fenced");
 
@@ -240,7 +246,8 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     let numbers = report.to_string();
     assert!(!numbers.contains(number.reveal()), "a statement names no participant");
     kura(&folder, &plan("plan-3.json"), "").await.json();
-    let again = kura(&folder, &apply("plan-3.json"), &typed(&cluster, &all)).await;
+    let again = [&apply("plan-3.json")[..9], &["newer-ca"]].concat();
+    let again = kura(&folder, &again, &typed(&cluster, &all)).await;
     again.refused(8, "is not empty");
     let verified = kura(&folder, &["recover", "verify", "--config", "taken.toml"], "").await.json();
     assert_eq!((&verified["sound"], &verified["has_run"]), (&Value::from(true), &Value::from(false)));
@@ -330,11 +337,13 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     assert!(!old_voter.join("again.key").exists());
 
     // No second cluster is made of it.
-    let aside = fs::read_to_string(&taken).unwrap().replace("\"taken\"", "\"again\"");
-    fs::write(folder.join("again.toml"), aside).unwrap();
-    kura(&folder, &["recover", "plan", &old_data, "--out", "plan-4.json"], "").await.json();
-    let again = ["recover", "apply", "--plan", "plan-4.json", "--config", "again.toml", "--fenced", "no"];
-    kura(&folder, &again, &typed(&cluster, &all)).await.refused(7, "was fenced off");
+    let alone = ["recover", "plan", &old_data, "--out", "plan-4.json"];
+    kura(&folder, &alone, "").await.refused(7, "it was fenced off");
+    assert!(!folder.join("plan-4.json").exists());
+    // Beside another it is the last, however far it got.
+    let ranked = kura(&folder, &["recover", "plan", &old_data, &own, "--out", "plan-5.json"], "").await.json();
+    let usable: Vec<_> = ranked["found"].as_array().unwrap().iter().map(|one| one["usable"].clone()).collect();
+    assert_eq!(usable, [true, false], "{ranked}");
 
     // All of it outlives a restart of the one that took over.
     drop(lone);

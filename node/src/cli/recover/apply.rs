@@ -16,6 +16,7 @@ use super::super::given::{configuration, root_key as root_key_in, text, valid_da
 use super::super::key::ask;
 use super::super::output::{Output, note};
 use super::{look, plan_failure, take_failure};
+use crate::certificates::AuthorityFiles;
 use crate::recovery::plan::Plan;
 use crate::recovery::take::{Prepared, Said};
 
@@ -58,6 +59,12 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let config = configuration(&arguments.config)?;
     if let Some(folder) = &arguments.ca {
         fits_folder("--ca", folder)?;
+        // Found out before people type their shares.
+        let files = AuthorityFiles::in_folder(folder);
+        if let Some(there) = [files.certificate, files.private_key].into_iter().find(|file| file.exists()) {
+            return Err(Failure::new(Exit::Conflict, format!("--ca: {} is there already", there.display()))
+                .next("name another folder with --ca: a CA is not overwritten; nothing was changed"));
+        }
     }
     check_clock(plan.best().last_at_ms, arguments.time_is_right)?;
     let name = match &arguments.cluster_name {

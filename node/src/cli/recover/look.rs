@@ -66,9 +66,12 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
     let storage = arguments.storage.file.as_deref();
     let made = Plan::make(&arguments.found, storage, arguments.published, &scratch.0, now_ms()).await;
     let plan = made.map_err(|error| plan_failure(&error))?;
-    plan.write(&arguments.out).map_err(|error| plan_failure(&error))?;
+    if plan.best().usable {
+        plan.write(&arguments.out).map_err(|error| plan_failure(&error))?;
+    }
     if output.json {
-        return output.line(&plan);
+        output.line(&plan)?;
+        return usable(&plan);
     }
     let rows: Vec<Vec<String>> = plan
         .found
@@ -95,6 +98,7 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
     if let Some(archive) = plan.archive_ahead() {
         note(&format!("WARNING: the archive {} holds more than every directory", archive.path.display()));
     }
+    usable(&plan)?;
     let best = plan.best();
     let lost = match (plan.published, plan.missing_below_published()) {
         (Some(published), Some(0)) => {
@@ -120,6 +124,19 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
             ("next", format!("kura recover apply --plan {} --config NEW.toml --fenced HOW", arguments.out.display())),
         ],
     )
+}
+
+/// Nothing begins from what is unusable: there is no plan then.
+fn usable(plan: &Plan) -> Result<(), Failure> {
+    let best = plan.best();
+    if best.usable {
+        return Ok(());
+    }
+    let words = format!("no directory here can be taken over: {}: {}", best.path.display(), best.faults.join("; "));
+    Err(Failure::new(Exit::Damaged, words).next(
+        "no plan was written; look for another member's directory, or for an archive (kura restore plan). What was \
+         fenced off belongs to a cluster that has gone on: kura recover salvage offers that what it lacks",
+    ))
 }
 
 /// `kura recover verify`.
