@@ -131,10 +131,34 @@ fn finish(
     }
     drop(progress);
     ended?;
+    taken(&totals, told_to)
+}
+
+/// Nothing is well unless something was taken and nothing was refused.
+fn taken(totals: &Totals, told_to: Option<&Path>) -> Result<(), Failure> {
     if totals.needs_a_look() {
         return Err(Failure::new(Exit::Partly, "something was refused or set aside").next(look_at(told_to)));
     }
+    if totals.files == 0 {
+        return Err(Failure::new(Exit::NotFound, "DIRECTORY holds no files: nothing was imported")
+            .next("name the folder that holds them"));
+    }
+    if !totals.took_something() {
+        let words = format!("nothing was imported: {} skipped", counted_are(totals.files));
+        return Err(Failure::new(Exit::Partly, words).next(format!(
+            "see that DIRECTORY is the storage's own folder (of ssmix2 the one above the patients' first three digits), \
+             neither one above nor one below; {}",
+            look_at(told_to)
+        )));
+    }
     Ok(())
+}
+
+fn counted_are(files: u64) -> String {
+    match files {
+        1 => "the only file was".into(),
+        files => format!("all {files} files were"),
+    }
 }
 
 /// What to do about files that were refused or set aside.
@@ -156,7 +180,6 @@ fn print(totals: &Totals, output: Output) -> Result<(), Failure> {
         return output.line(totals);
     }
     if totals.counts.is_empty() {
-        note("the folder holds no files");
         return Ok(());
     }
     let mut rows = table(&["outcome", "reason", "files", "size"]);
@@ -176,6 +199,23 @@ fn print(totals: &Totals, output: Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::report::{Line, Outcome, reason};
+
+    #[test]
+    fn an_import_that_takes_nothing_does_not_end_well() {
+        let exit = |lines: &[Line]| {
+            let mut report = Report::to(None).unwrap();
+            lines.iter().for_each(|line| report.add(line).unwrap());
+            taken(&report.finish().unwrap(), None).map_err(|failure| failure.exit)
+        };
+        let skipped = Line::because("a", Outcome::Skipped, reason::OUTSIDE_LAYOUT, 1);
+        assert_eq!(exit(&[]), Err(Exit::NotFound));
+        assert_eq!(exit(&[skipped.clone(), skipped.clone()]), Err(Exit::Partly));
+        assert_eq!(exit(&[skipped.clone(), Line::because("b", Outcome::Refused, reason::EMPTY, 0)]), Err(Exit::Partly));
+        for taken in [Outcome::Stored, Outcome::Repeated] {
+            assert_eq!(exit(&[skipped.clone(), Line::new("b", taken, 1)]), Ok(()));
+        }
+    }
 
     #[test]
     fn a_report_that_was_asked_for_is_named_and_not_advised() {

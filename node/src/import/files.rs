@@ -7,7 +7,7 @@
 //!   the bytes: a second run stores nothing again, whatever the files are called then.
 //! - Only an id that is the content's hash spares sending; under any other id the cluster compares the
 //!   content, and another one than it holds is refused.
-//! - A file that the table of participants names, and that is not there, is refused.
+//! - A file that the table of participants names, and that is not there or empty, is refused.
 //! - What is sent is what was recognised: a file that was changed in between is refused.
 
 use std::path::Path;
@@ -116,7 +116,11 @@ async fn import_one(import: &Import, files: &Files, found: &Found) -> Result<Lin
     let refuse = |refusal| Err(Unfound::Refusal(refusal));
     let named = import.participants.table().file(&found.relative);
     if found.length == 0 {
-        return refuse(Refusal::skipped(reason::EMPTY));
+        return refuse(match named {
+            // Somebody expects it to be imported.
+            Some(_) => Refusal::refused(reason::EMPTY),
+            None => Refusal::skipped(reason::EMPTY),
+        });
     }
     if found.what.form == Form::Other && named.is_none() {
         return refuse(Refusal::skipped(reason::NOT_A_RECORD));

@@ -73,7 +73,7 @@ pub mod reason {
     pub const OUTSIDE_LAYOUT: &str = "outside-layout";
     /// Skipped: of no form that is imported, and not named in the table of participants.
     pub const NOT_A_RECORD: &str = "not-a-record";
-    /// Skipped: no bytes.
+    /// Skipped: no bytes. Refused, if the table of participants names it.
     pub const EMPTY: &str = "empty";
     /// Skipped: a link, a socket, a folder too deep.
     pub const NOT_A_FILE: &str = "not-a-file";
@@ -188,6 +188,11 @@ impl Totals {
     /// Whether a person must look at something.
     pub fn needs_a_look(&self) -> bool {
         self.counts.iter().any(|count| matches!(count.outcome, Outcome::SetAside | Outcome::Refused))
+    }
+
+    /// Whether anything is in the cluster by this run, or was before.
+    pub fn took_something(&self) -> bool {
+        self.of(Outcome::Stored) + self.of(Outcome::Repeated) > 0
     }
 
     /// Files of an outcome.

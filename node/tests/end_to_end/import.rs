@@ -235,10 +235,11 @@ async fn a_folder_comes_in_by_what_its_files_hold() {
     put(root, "undated.pdf", "%PDF-1.7 without a day");
     put(root, "README.md", "# not a record");
     put(root, "empty", "");
+    put(root, "named-and-empty.pdf", "");
     std::os::unix::fs::symlink("/etc/hostname", root.join("link")).unwrap();
     let table = root.with_extension("csv");
     let rows = format!(
-        "file,participant,date\nscan.pdf,{o},2024-02-27\nletter.md,{o},2024-02-27\ncontradicted.json,{o},\nundated.pdf,{o},\n",
+        "file,participant,date\nscan.pdf,{o},2024-02-27\nletter.md,{o},2024-02-27\ncontradicted.json,{o},\nundated.pdf,{o},\nnamed-and-empty.pdf,{o},2024-02-27\n",
         o = other.reveal()
     );
     fs::write(&table, rows).unwrap();
@@ -246,7 +247,7 @@ async fn a_folder_comes_in_by_what_its_files_hold() {
 
     // One at a time in the folder's order: which of the two of one id comes first is not said.
     let (code, totals) = run(import(&world, "files", root, DOCTOR, &who)).await;
-    assert_eq!((code, totals.files()), (9, 15));
+    assert_eq!((code, totals.files()), (9, 16));
     assert_eq!(totals.of("stored", ""), 6);
     assert_eq!(totals.of("refused", "id-in-use"), 1);
     assert_eq!(totals.of("set-aside", "several-patients"), 1);
@@ -254,6 +255,7 @@ async fn a_folder_comes_in_by_what_its_files_hold() {
     assert_eq!(totals.of("refused", "participant-unknown"), 1);
     assert_eq!(totals.of("refused", "names-no-patient"), 1);
     assert_eq!(totals.of("refused", "day-unknown"), 1);
+    assert_eq!(totals.of("refused", "empty"), 1, "somebody expects it");
     assert_eq!((totals.of("skipped", "not-a-record"), totals.of("skipped", "empty")), (1, 1));
     assert_eq!(totals.of("skipped", "not-a-file"), 1);
 
