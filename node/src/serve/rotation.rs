@@ -48,7 +48,9 @@ pub async fn rotate(
 ) -> Result<v1::RotateKeysReply, Status> {
     let _one_at_a_time = node.rotating.lock().await;
     let reply = |state, epoch| v1::RotateKeysReply { state, epoch, ..v1::RotateKeysReply::default() };
-    let epoch = node.gateway.unsealed()?.keyring().epoch;
+    node.gateway.unsealed()?;
+    let present = || Known::read(&node.store.database()).map_err(|error| Status::internal(error.to_string()));
+    let epoch = present()?.epoch;
     let (row, revision) = match node.gateway.ask_rotation(caller, request.kind, request.without_shares).await? {
         Stands::WaitsForRegistrar => return Ok(reply(WAITS_FOR_REGISTRAR, epoch)),
         Stands::WaitsForOperator => return Ok(reply(WAITS_FOR_OPERATOR, epoch)),
@@ -66,7 +68,7 @@ pub async fn rotate(
         );
         return Err(GatewayError::Unavailable { why }.into());
     }
-    let known = Known::read(&node.store.database()).map_err(|error| Status::internal(error.to_string()))?;
+    let known = present()?;
     let present = known.root_check_value.is_some_and(|root| known.is_covered(root));
     if present && !row.without_shares && !known.is_covered(next.key.check_value()) {
         return Ok(v1::RotateKeysReply { voters_ready, voters_missing, ..reply(WAITS_FOR_SHARES, epoch) });

@@ -258,7 +258,8 @@ async fn rotate(arguments: RotateArguments, output: Output) -> Result<(), Failur
     let told = serde_json::json!({
         "state": word, "epoch": reply.epoch, "voters_ready": reply.voters_ready, "voters_missing": reply.voters_missing,
     });
-    let mut fields = vec![("rotation", word.to_owned()), ("epoch", reply.epoch.to_string())];
+    let epoch = if word == "done" { "epoch" } else { "epoch until then" };
+    let mut fields = vec![("rotation", word.to_owned()), (epoch, reply.epoch.to_string())];
     if !reply.voters_ready.is_empty() {
         fields.push(("voters that have it", reply.voters_ready.join(", ")));
     }
