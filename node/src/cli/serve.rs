@@ -49,7 +49,16 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
              fence its members, then run the same again, or end it knowingly with --end-former-cluster",
         ),
         // Starting again mends nothing.
-        ServeError::Damaged(_) | ServeError::Seed(_) => Failure::new(Exit::Damaged, chain(&error)),
+        ServeError::Damaged(_)
+        | ServeError::Seed(_)
+        | ServeError::State(DatabaseError::Damaged { .. } | DatabaseError::Form { .. })
+        | ServeError::Log(
+            OpenError::Damaged { .. }
+            | OpenError::BelowMark { .. }
+            | OpenError::Hole { .. }
+            | OpenError::MarksMissing { .. }
+            | OpenError::DatabaseMissing { .. },
+        ) => Failure::new(Exit::Damaged, chain(&error)),
         ServeError::OtherNode { .. } => Failure::usage(chain(&error)).of("--config"),
         ServeError::Tls(_) | ServeError::ClientTls(_) | ServeError::Signatures(_) => {
             misconfigured(&arguments.config, &told, None, &chain(&error))

@@ -123,11 +123,11 @@ impl Gateway {
             return Ok(());
         }
         let served = match level {
-            ServiceLevel::Closed => "nothing",
-            ServiceLevel::Emergency => "only emergencies",
-            _ => "only reads and what restricts",
+            ServiceLevel::Closed => "nothing is",
+            ServiceLevel::Emergency => "only emergencies are",
+            _ => "only reads and what restricts are",
         };
-        let why = format!("after a recovery this cluster is opened step by step; {served} is served yet");
+        let why = format!("after a recovery this cluster is opened step by step; {served} served yet");
         Err(GatewayError::NotOpened { why })
     }
 

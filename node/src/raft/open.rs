@@ -24,6 +24,7 @@ use super::database::{
 use super::marks::{LogIdentity, Mark, MarksError, MarksFile, sync_directory};
 use super::types::{LogId, Vote};
 use crate::space::{is_full, message_says_full};
+use crate::state::database::lacks_files;
 
 /// Key of the vote in the column family `meta`.
 pub(super) const VOTE_KEY: &[u8] = b"vote";
@@ -338,7 +339,7 @@ fn refusal(path: &Path, error: rocksdb::Error) -> OpenError {
     if text.contains("lock hold by current process") || text.contains("While lock file") {
         return in_use(path);
     }
-    if error.kind() == ErrorKind::Corruption {
+    if lacks_files(&error) {
         let file = file_in(text).unwrap_or_else(|| path.display().to_string());
         return OpenError::Damaged { file, detail: error.to_string() };
     }

@@ -43,6 +43,14 @@ pub enum DatabaseError {
         /// What RocksDB says.
         source: rocksdb::Error,
     },
+    /// Files of it are missing, or not what RocksDB wrote.
+    #[error("state database in {directory} is damaged: {source}; replace this member (`kura member replace`)")]
+    Damaged {
+        /// Where it lies.
+        directory: PathBuf,
+        /// What RocksDB says.
+        source: rocksdb::Error,
+    },
     /// Another process holds the directory.
     #[error("{directory} is in use by another process; stop it first")]
     InUse {
@@ -104,6 +112,12 @@ pub struct Progress<'a> {
     pub summary: &'a Summary,
 }
 
+/// Whether RocksDB could not open because its own files are damaged or missing: no restart mends that.
+pub fn lacks_files(error: &rocksdb::Error) -> bool {
+    let text: &str = error.as_ref();
+    error.kind() == ErrorKind::Corruption || text.contains("No such file") || text.contains("does not exist")
+}
+
 /// An open state database.
 pub struct Database {
     db: DB,
@@ -145,8 +159,11 @@ impl Database {
             let directory = directory.to_owned();
             // "block checksum mismatch" names no lock.
             let text: &str = source.as_ref();
-            match text.contains("lock hold by current process") || text.contains("While lock file") {
-                true => DatabaseError::InUse { directory },
+            if text.contains("lock hold by current process") || text.contains("While lock file") {
+                return DatabaseError::InUse { directory };
+            }
+            match lacks_files(&source) {
+                true => DatabaseError::Damaged { directory, source },
                 false => DatabaseError::RocksDb { directory, source },
             }
         })?;

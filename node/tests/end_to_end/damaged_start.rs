@@ -1,0 +1,50 @@
+//! A member whose databases cannot be opened says which, and that it has to be replaced.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::recovery::copy;
+use super::world::{KURA, cluster, folder};
+
+/// Does something to the files of a folder whose names begin so.
+fn each(folder: &Path, prefix: &str, act: impl Fn(PathBuf)) {
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
+    let found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(named).collect();
+    assert!(!found.is_empty(), "{prefix} in {}", folder.display());
+    found.into_iter().for_each(act);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_file_of_its_databases_is_lost_a_member_is_to_be_replaced() {
+    let folder = folder();
+    let mut cluster = cluster(folder.path(), 1, 0).await;
+    cluster.stop().await.unwrap();
+    let data = cluster.layout().node_data("voter-1");
+    let whole = folder.path().join("whole");
+    copy(&data, &whole);
+    let current = fs::read_to_string(data.join("state/CURRENT")).unwrap();
+    let state = format!("state/{}", current.trim());
+    let cases = [
+        ("state", "CURRENT"),
+        (&state[..], "CURRENT"),
+        (&state[..], "MANIFEST"),
+        ("log/db", "CURRENT"),
+        ("log/db", "MANIFEST"),
+    ];
+    for (place, file) in cases {
+        for lost in [true, false] {
+            fs::remove_dir_all(&data).unwrap();
+            copy(&whole, &data);
+            each(&data.join(place), file, |path| match lost {
+                true => fs::remove_file(path).unwrap(),
+                false => fs::write(path, "damaged").unwrap(),
+            });
+            let config = cluster.layout().node_config("voter-1");
+            let ended = Command::new("timeout").args(["20", KURA, "serve", "--config"]).arg(config).output().unwrap();
+            let words = String::from_utf8_lossy(&ended.stderr);
+            let what = format!("{place}/{file}, lost: {lost}: {words}");
+            assert!(ended.status.code() == Some(7) && words.contains("kura member replace"), "{what}");
+        }
+    }
+}
