@@ -167,8 +167,9 @@ fn is_blob_file(path: &Path) -> bool {
 
 fn of_state(error: &DatabaseError, directory: &Path) -> ScrubError {
     let is_damage = match error {
-        DatabaseError::Damaged { .. } => true,
-        DatabaseError::RocksDb { source, .. } => source.kind() == ErrorKind::Corruption,
+        DatabaseError::RocksDb { source, .. } | DatabaseError::Damaged { source, .. } => {
+            source.kind() == ErrorKind::Corruption
+        }
         DatabaseError::Form { .. } => true,
         _ => false,
     };
