@@ -39,8 +39,13 @@ pub const REQUEST_BEHIND_MS: u64 = 3 * CLOCK_OFFSET_MS_MAX;
 pub const REQUEST_AHEAD_MS_MAX: u64 = 5 * 60_000;
 /// How long a restrictive command waits for the backup.
 pub const REACH_TIMEOUT: Duration = Duration::from_secs(5);
-/// A long download is decided again after this long.
+/// Nothing of a download leaves later than this after the moment up to which this node is known to have applied
+/// whatever was acknowledged: before, it is decided again.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How old a proof that this node's state is current may be for a check of a download: those that run share one.
+pub const PROOF_AGE_MAX: Duration = Duration::from_secs(5);
+/// How long such a check looks for a proof before it ends the download: longer than an election takes.
+pub const RECHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A download ends after this long.
 pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An upload that has not gone on for this long is swept.

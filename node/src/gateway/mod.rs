@@ -48,6 +48,7 @@ pub mod proofs;
 pub mod propose;
 pub mod put;
 pub mod read;
+mod recheck;
 pub mod refused;
 pub mod register;
 pub mod registry;
@@ -113,6 +114,8 @@ pub struct Gateway {
     served: service::Served,
     rows: rows::RowCache,
     denials: denials::Denials,
+    /// Held by the check of a download that proposes for all.
+    proving: tokio::sync::Mutex<()>,
     /// Held by the one salvage that may apply at a time.
     salvaging: Arc<tokio::sync::Mutex<()>>,
 }
@@ -148,6 +151,7 @@ impl Gateway {
             served: service::Served::default(),
             rows: rows::RowCache::default(),
             denials: denials::Denials::default(),
+            proving: tokio::sync::Mutex::default(),
             salvaging: Arc::default(),
         }
     }

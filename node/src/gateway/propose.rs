@@ -10,7 +10,7 @@
 //!   read's decision may leave a second journal entry, never none.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -71,6 +71,16 @@ pub trait LeaderLink: Send + Sync + 'static {
 pub struct Proposer {
     queue: mpsc::Sender<Pending>,
     permits: Arc<Semaphore>,
+    proof: Arc<Mutex<Option<Proof>>>,
+}
+
+/// That a leader committed something which was proposed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    /// When it was proposed.
+    pub begun: Instant,
+    /// Its log index: whatever was acknowledged anywhere before it was proposed lies below.
+    pub index: u64,
 }
 
 /// Keys for the MAC of forwarded commands; empty until unsealed.
@@ -91,7 +101,7 @@ impl Proposer {
     }
 
     fn to(queue: mpsc::Sender<Pending>) -> Proposer {
-        Proposer { queue, permits: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES)) }
+        Proposer { queue, permits: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES)), proof: Arc::default() }
     }
 
     /// A proposer whose commands come out at the other end, for a test to hand on or to hold back.
@@ -99,6 +109,24 @@ impl Proposer {
     pub(super) fn held() -> (Proposer, mpsc::Receiver<Pending>) {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
         (Proposer::to(queue), waiting)
+    }
+
+    fn note(&self, proof: Proof) {
+        let mut newest = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.is_none_or(|newest| newest.begun < proof.begun) {
+            *newest = Some(proof);
+        }
+    }
+
+    /// The proposal from here that was made last of those that were committed.
+    pub fn proof(&self) -> Option<Proof> {
+        *self.proof.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if nothing had been committed lately.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        *self.proof.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Proposes until there is an outcome or the deadline has passed.
@@ -120,7 +148,10 @@ impl Proposer {
                 return Err(GatewayError::Unavailable { why: "this node is stopping".into() });
             }
             let why = match tokio::time::timeout_at(deadline.into(), outcome).await {
-                Ok(Ok(Ok(proposed))) => return Ok(proposed),
+                Ok(Ok(Ok(proposed))) => {
+                    self.note(Proof { begun: asked.into_std(), index: proposed.index });
+                    return Ok(proposed);
+                }
                 Ok(Ok(Err(Failure::NotAppended(why)))) => {
                     leaderless.get_or_insert(asked);
                     why

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+#[cfg(test)]
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,8 +20,8 @@ use super::body::{self, Place};
 use super::caller::CallerRows;
 use super::consents::bounded;
 use super::emergency::{Episode, episode_id};
-use super::limits::{DOWNLOAD_TIMEOUT, RECHECK_INTERVAL};
 use super::participant::number;
+use super::recheck::ReadingClock;
 use super::service::Doing;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
@@ -39,49 +40,6 @@ pub struct Reading {
     next: Cursor,
     remaining: u64,
     clock: ReadingClock,
-}
-
-/// When a read began, and when it was decided on last.
-#[derive(Clone, Copy)]
-pub(super) struct ReadingClock {
-    begun: Instant,
-    checked: Instant,
-}
-
-impl ReadingClock {
-    /// Decided on just now.
-    pub fn start() -> ReadingClock {
-        let now = Instant::now();
-        ReadingClock { begun: now, checked: now }
-    }
-
-    /// Ends a read beyond its deadline. Decides again from time to time; a denial is journalled, a
-    /// permission is not: it is the same read.
-    pub async fn keep(&mut self, gateway: &Gateway, caller: &Caller, asked: &Question) -> Result<(), GatewayError> {
-        if self.begun.elapsed() > DOWNLOAD_TIMEOUT {
-            return Err(GatewayError::Unavailable {
-                why: "the download took longer than its deadline; resume it".into(),
-            });
-        }
-        if self.checked.elapsed() <= RECHECK_INTERVAL {
-            return Ok(());
-        }
-        self.check_again(gateway, caller, asked).await
-    }
-
-    async fn check_again(&mut self, gateway: &Gateway, caller: &Caller, asked: &Question) -> Result<(), GatewayError> {
-        let mut attempt = Attempt::begin(gateway, &JournalEntry::default())?;
-        if let Verdict::Denied(_) = decide_read(&mut attempt, caller, asked)? {
-            drop(attempt);
-            gateway
-                .transact(caller, Doing::look(Action::Get, asked.episode.as_ref()), None, |attempt| {
-                    Ok((decide_read(attempt, caller, asked)?, ReceiptRow::default()))
-                })
-                .await?;
-        }
-        self.checked = Instant::now();
-        Ok(())
-    }
 }
 
 /// A record asked for.
@@ -152,13 +110,14 @@ impl Gateway {
         if !asked.part.is_empty() && (asked.range_start, asked.range_length) != (0, 0) {
             return Err(GatewayError::invalid("part", "is given together with a range"));
         }
+        let clock = ReadingClock::start();
         let done = self
             .transact(caller, Doing::look(Action::Get, asked.episode.as_ref()), None, |attempt| {
                 Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
             })
             .await?;
         let found = done.value.ok_or(GatewayError::Unknown)?;
-        Reading::open(self, caller, asked, &found, &done.committed, ReadingClock::start())
+        Reading::open(self, caller, asked, &found, &done.committed, clock)
     }
 
     /// Lists the versions of a record.
@@ -427,11 +386,6 @@ impl Reading {
         Ok((header, reading))
     }
 
-    /// When it began and was decided on last.
-    pub(super) fn clock(&self) -> ReadingClock {
-        self.clock
-    }
-
     /// The next bytes, at most 1 MiB; `None` at the end. Decides again from time to time.
     pub async fn next(&mut self) -> Result<Option<Bytes>, GatewayError> {
         if self.remaining == 0 {
@@ -442,8 +396,8 @@ impl Reading {
     }
 
     #[cfg(test)]
-    pub(super) async fn check_again(&mut self) -> Result<(), GatewayError> {
-        self.clock.check_again(&self.gateway, &self.caller, &self.asked).await
+    pub(super) async fn check_again(&mut self, deadline: Instant) -> Result<(), GatewayError> {
+        self.clock.check_again(&self.gateway, &self.caller, &self.asked, deadline).await
     }
 
     fn next_block(&mut self) -> Result<Option<Bytes>, GatewayError> {

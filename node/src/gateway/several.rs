@@ -6,6 +6,8 @@
 //! - What is told of a refused record is what reading it alone would tell.
 //! - The journal entry names what was handed out, and what was refused with each one's reason. It is committed
 //!   and applied here before the first byte leaves.
+//! - A record whose turn comes later than the limit for a running read is decided on anew before anything of it
+//!   leaves; each is checked for itself.
 //! - Each record refused counts as a denial of this user.
 
 use std::collections::{HashSet, VecDeque};
@@ -27,7 +29,8 @@ use super::consents::told;
 use super::emergency::{Episode, episode_id};
 use super::limits::SEVERAL_RECORDS_MAX;
 use super::participant::number;
-use super::read::{Permitted, Question, Reading, ReadingClock, there};
+use super::read::{Permitted, Question, Reading, there};
+use super::recheck::ReadingClock;
 use super::service::Doing;
 use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
@@ -52,6 +55,7 @@ pub struct SeveralReading {
     decided: Committed,
     left: Answers,
     current: Option<Reading>,
+    /// Of the decision on all of them.
     clock: ReadingClock,
 }
 
@@ -79,6 +83,7 @@ impl Gateway {
         };
         let records = wanted(&request.record_ids)?;
         let mut refusals = 0;
+        let clock = ReadingClock::start();
         let done = self
             .transact(caller, Doing::look(Action::GetSeveral, asked.episode.as_ref()), None, |attempt| {
                 let verdict = decide_several(attempt, caller, &asked, &records)?;
@@ -94,7 +99,7 @@ impl Gateway {
             decided: done.committed,
             left: done.value.ok_or(GatewayError::Unknown)?,
             current: None,
-            clock: ReadingClock::start(),
+            clock,
         })
     }
 }
@@ -168,13 +173,18 @@ pub(super) fn decide_several(
 }
 
 impl SeveralReading {
+    /// Puts the decision on all of them back by so much.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: std::time::Duration) {
+        self.clock.age(by);
+    }
+
     /// What comes next; `None` at the end. Decides again from time to time, as a read of one does.
     pub async fn next(&mut self) -> Result<Option<Step>, GatewayError> {
         if let Some(reading) = &mut self.current {
             if let Some(data) = reading.next().await? {
                 return Ok(Some(Step::Data(data)));
             }
-            self.clock = reading.clock();
             self.current = None;
         }
         let Some((record, answer)) = self.left.pop_front() else { return Ok(None) };
@@ -188,9 +198,11 @@ impl SeveralReading {
         };
         let Alike { number, purpose, episode } = self.asked;
         let asked = Question { episode, ..Question::whole(number, record, purpose) };
-        self.clock.keep(&self.gateway, &self.caller, &asked).await?;
+        // What a check of another record found says nothing of this one, which was decided on when the read began.
+        let mut clock = self.clock;
+        clock.keep(&self.gateway, &self.caller, &asked).await?;
         let (header, reading) = tokio::task::block_in_place(|| {
-            Reading::open(&self.gateway, &self.caller, asked, &found, &self.decided, self.clock)
+            Reading::open(&self.gateway, &self.caller, asked, &found, &self.decided, clock)
         })?;
         self.current = Some(reading);
         Ok(Some(Step::Header(Box::new(header))))

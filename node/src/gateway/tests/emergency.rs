@@ -359,13 +359,13 @@ async fn it_is_of_use_until_it_expires_to_the_user_and_for_the_participant_of_it
     assert_eq!(denied(gateway.list(&participant(), listing(&episode)).await), Denial::ActorMayNot);
     let record = &scene.records[0].1;
     let (_, mut reading) = gateway.read(&physician(), getting(record, &episode)).await.unwrap();
-    reading.check_again().await.unwrap();
+    reading.check_again(Instant::now() + PATIENCE).await.unwrap();
 
     scene.edit_episode(&episode, |row| row.expires_ms = now_ms()).await;
     assert_eq!(denied(gateway.list(&physician(), listing(&episode)).await), Denial::EmergencyExpired);
     assert_eq!(denied(gateway.read(&physician(), getting(record, &episode)).await), Denial::EmergencyExpired);
     // A download that has begun is decided under the episode again, and its end is journalled.
-    assert_eq!(denied(reading.check_again().await), Denial::EmergencyExpired);
+    assert_eq!(denied(reading.check_again(Instant::now() + PATIENCE).await), Denial::EmergencyExpired);
     let entries = scene.storehouse.journalled().await;
     let last = entries.last().unwrap();
     assert_eq!((&last.denial[..], &last.episode_id), ("emergency-expired", &episode));

@@ -14,6 +14,7 @@ mod journal;
 mod leaderless;
 mod levels;
 mod members;
+mod recheck;
 mod records;
 mod repeated;
 mod rewrap;
