@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::str::FromStr;
 
 use kura_client::ParticipantNumber;
@@ -31,13 +31,25 @@ impl fmt::Debug for NumberArgument {
 }
 
 impl NumberArgument {
-    /// The number; `-` reads a line of standard input.
+    /// The number; `-` reads it from standard input, where nothing but blanks may follow it: a second number would
+    /// be passed over.
     pub fn read(&self) -> Result<ParticipantNumber, Failure> {
         self.read_as("NUMBER")
     }
 
     /// The same, of an argument with another name, by which errors tell it.
     pub fn read_as(&self, argument: &str) -> Result<ParticipantNumber, Failure> {
+        let number = self.read_before_more(argument)?;
+        let input = std::io::stdin();
+        // People end a line there, not the input.
+        if self.is_standard_input() && !input.is_terminal() {
+            nothing_follows(&mut input.lock()).map_err(|failure| failure.of(argument))?;
+        }
+        Ok(number)
+    }
+
+    /// The number; `-` reads one line of standard input, of which the command reads on.
+    pub fn read_before_more(&self, argument: &str) -> Result<ParticipantNumber, Failure> {
         self.read_from(&mut std::io::stdin().lock()).map_err(|failure| failure.of(argument))
     }
 
@@ -57,6 +69,21 @@ impl NumberArgument {
     }
 }
 
+fn nothing_follows(input: &mut impl BufRead) -> Result<(), Failure> {
+    loop {
+        let chunk = input.fill_buf().map_err(|error| Failure::usage(format!("standard input: {error}")))?;
+        if !chunk.trim_ascii().is_empty() {
+            return Err(Failure::usage("more than one number's line comes from standard input; nothing was done")
+                .next("run the command once for each number"));
+        }
+        let length = chunk.len();
+        if length == 0 {
+            return Ok(());
+        }
+        input.consume(length);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +98,19 @@ mod tests {
         assert_eq!(read("0043001234567890", "").unwrap().reveal(), "0043001234567890");
         assert_eq!(read("-", "0043001234567890\nbody follows").unwrap().reveal(), "0043001234567890");
         assert_eq!(read("-", " 0043001234567890\r\n").unwrap().reveal(), "0043001234567890");
+    }
+
+    #[test]
+    fn what_follows_a_number_is_refused_and_not_repeated() {
+        for blank in ["", "\n", " \r\n\t\n"] {
+            nothing_follows(&mut blank.as_bytes()).unwrap();
+        }
+        let late = format!("{}3434343434343434\n", "\n".repeat(100_000));
+        for more in ["3434343434343434\n", "\n\n3434343434343434", late.as_str()] {
+            let failure = nothing_follows(&mut std::io::BufReader::new(more.as_bytes())).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(!failure.to_string().contains("3434"), "{failure}");
+        }
     }
 
     #[test]

@@ -161,7 +161,11 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
             output.thing(&Resolved { participant: number.reveal() }, &[("participant", number.reveal().to_owned())])
         }
         Command::Alias { number, duplicate, evidence, client } => {
-            let (stays, duplicate) = (number.read()?, duplicate.read_as("DUPLICATE")?);
+            let stays = match duplicate.is_standard_input() {
+                true => number.read_before_more("NUMBER")?,
+                false => number.read()?,
+            };
+            let duplicate = duplicate.read_as("DUPLICATE")?;
             let registered = client.connect().await?.registry().alias(&stays, &duplicate, &evidence).await?;
             receipt::print_registered(&registered, output)
         }

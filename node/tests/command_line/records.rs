@@ -33,6 +33,11 @@ pub fn every_command(site: &Site) {
     assert_eq!(site.kura(app, &outcome).json()["index"], receipt["index"]);
     let fresh = kura_client::RequestId::new();
     site.refused(4, app, &format!("record outcome {fresh} --client client.toml"), b"");
+    // Who asks with another certificate is not sent to write it again.
+    let outcome = format!("record outcome {} --client client.toml", receipt["request"].as_str().unwrap());
+    let others = site.refused(4, "registrar", &outcome, b"");
+    assert!(others.contains("another certificate") && others.contains("next: ask with the client config"), "{others}");
+    site.kura(app, &outcome);
     // Born in May 2024: older than what the cluster remembers.
     site.refused(6, app, &format!("record outcome {} --client client.toml", "018f".repeat(8)), b"");
 
@@ -61,6 +66,8 @@ pub fn every_command(site: &Site) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(left.iter().all(|name| !name.starts_with("no.dcm")), "{left:?}");
+    site.refused(2, app, &format!("record get - {record} {record} --to many {AS}"), NUMBER);
+    assert!(!site.folder(app).join("many").exists(), "what was refused leaves no folder");
     site.refused(2, app, "record list - --client client.toml", NUMBER);
     site.refused(2, app, "record list - --as F-minato/u-7 --client missing.toml", NUMBER);
 
@@ -156,6 +163,15 @@ fn numbers(site: &Site) {
     assert!(site.kura_with(app, &format!("participant ids - --json {AS}"), NUMBER).lines().is_empty());
 
     let both = [NUMBER, OTHER_NUMBER].concat();
+    // One number for each run: none is passed over.
+    for words in ["consent withdraw - --evidence form-7", "record list -", "erasure show -"] {
+        let more = site.refused(2, app, &format!("{words} {AS}"), &both);
+        assert!(more.contains("NUMBER: more than one") && more.contains("once for each"), "{words}: {more}");
+        assert!(!more.contains("0043"), "{more}");
+    }
+    let three = [NUMBER, OTHER_NUMBER, OTHER_NUMBER].concat();
+    let more = site.refused(2, "registrar", "participant alias - - --evidence form-9 --client client.toml", &three);
+    assert!(more.contains("DUPLICATE: more than one"), "{more}");
     let alias = "participant alias - - --evidence form-9 --client client.toml";
     site.refused(3, app, alias, &both);
     let proposed = site.try_kura("registrar", &format!("{alias} --json"), &both);
@@ -180,6 +196,8 @@ fn consent(site: &Site, record: &str) {
     site.kura_with(app, &format!("record get - {record} --out other.dcm {OTHER}"), NUMBER);
     assert_eq!(site.kura(app, &format!("participant granted --json {OTHER}")).lines().len(), 1);
     site.kura_with(app, &format!("record hide - {record} --reason wrong {AS}"), NUMBER);
+    let shown = site.kura_with(app, &format!("record show - {record} {AS}"), NUMBER);
+    assert!(String::from_utf8(shown.out).unwrap().contains("hidden"), "whoever still sees it sees that");
     site.refused(3, app, &format!("record get - {record} {OTHER}"), NUMBER);
     site.kura_with(app, &format!("record unhide - {record} {AS}"), NUMBER);
     site.kura_with(app, &format!("record get - {record} --out other.dcm {OTHER}"), NUMBER);

@@ -163,7 +163,11 @@ impl FromStr for Moment {
 
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let number = arguments.number.read()?;
+    let mut files = arguments.file.iter().chain(arguments.part.iter().map(|part| &part.file));
+    let number = match files.any(|file| file.as_path() == Path::new("-")) {
+        true => arguments.number.read_before_more("NUMBER")?,
+        false => arguments.number.read()?,
+    };
     let mut bodies = Vec::new();
     if let Some(file) = &arguments.file {
         bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), open("FILE", file).await?));
