@@ -176,7 +176,8 @@ impl Client {
     }
 
     /// What became of a write of this application. An answer is final, except that
-    /// [`Receipt::reach`](crate::Receipt::reach) may still grow.
+    /// [`Receipt::reach`](crate::Receipt::reach) may still grow. It tells nothing of what another certificate wrote, and
+    /// takes nothing from it: each has requests of its own.
     ///
     /// The cluster remembers writes for the window of the setting `request-window`; before and
     /// after it the answer is [`Outcome::Forgotten`]. Asking for a write that is not there makes

@@ -241,7 +241,8 @@ impl<'de> Deserialize<'de> for Receipt {
 pub enum Outcome {
     /// It was committed.
     Committed(Receipt),
-    /// It was not committed, and never will be: it can be written anew.
+    /// No write of the certificate that asks was committed under this request, and none ever will be. That says
+    /// nothing of another certificate's write under the same request: only who wrote can ask.
     Absent,
     /// It is older than what the cluster remembers (the setting `request-window`).
     Forgotten,
@@ -250,8 +251,11 @@ pub enum Outcome {
 /// A write that cannot be shown to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotCommitted {
-    /// It was not committed, and never will be.
-    #[error("this certificate's write was not committed and never will be: write it anew")]
+    /// No write of the certificate that asks was committed, and none ever will be.
+    #[error(
+        "no write of the application or office that asks was committed under this request, and none ever will be; one \
+         that another certificate sent under it may well have been"
+    )]
     Absent,
     /// The cluster no longer remembers.
     #[error("the write is older than what the cluster remembers: look for the record before writing it anew")]

@@ -362,9 +362,9 @@ impl From<ConfigError> for Failure {
 impl From<NotCommitted> for Failure {
     fn from(error: NotCommitted) -> Self {
         match error {
-            NotCommitted::Absent => {
-                Failure::new(Exit::NotFound, error).next("nothing of it was committed: write it anew")
-            }
+            NotCommitted::Absent => Failure::new(Exit::NotFound, error).next(
+                "ask with the client configuration that wrote it (--client); write it anew only if it was this one",
+            ),
             NotCommitted::Forgotten => {
                 Failure::new(Exit::Unknown, error).next("`kura record list` shows whether a record was written")
             }
@@ -434,6 +434,10 @@ mod tests {
             unfit("a certificate of role auditor may not do this: it takes one of role registrar")
                 .contains("such a role")
         );
+        // Another certificate's write may be there: nobody is sent to write it twice.
+        let absent = Failure::from(NotCommitted::Absent);
+        assert!(absent.message.contains("another certificate") && !absent.message.contains("anew"), "{absent}");
+        assert!(absent.next.unwrap().starts_with("ask with the client configuration that wrote it"));
         let unknown = Failure::from(PutError::Unknown { request });
         assert!(unknown.next.unwrap().contains(&request.to_string()));
         let body = Failure::from(PutError::Body { source: std::io::Error::other("the disk is gone") });

@@ -44,6 +44,24 @@ fn whole(request: &Option<v1::RequestId>, bytes: &Bytes) -> v1::PutWholeRequest 
     }
 }
 
+/// Each certificate's name has requests of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_anothers_write_finds_none_and_gives_up_none() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let (before, later, bytes) = (request(), request(), body(3_000));
+    let receipt = gateway.put_whole(&doctor(), whole(&before, &bytes)).await.unwrap();
+    for request in [&before, &later] {
+        let ask = v1::OutcomeRequest { request: request.clone() };
+        let told = gateway.outcome("another", ask).await.unwrap();
+        assert!(told.receipt.is_none() && told.kind == 2, "absent: {told:?}");
+    }
+    let told = gateway.outcome("karte", v1::OutcomeRequest { request: before }).await.unwrap();
+    assert_eq!(told.receipt.unwrap().index, receipt.index);
+    gateway.put_whole(&doctor(), whole(&later, &bytes)).await.unwrap();
+    storehouse.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_told_again_for_the_same_body_only() {
     let storehouse = Storehouse::new().await;
