@@ -1,7 +1,7 @@
 //! The registry: facilities, users, applications. By registrars.
 
 use kura_cluster::consent::{Act, Change, decide};
-use kura_cluster::id::{ApplicationName, FacilityId, InstitutionCode, UserId};
+use kura_cluster::id::{ApplicationName, FacilityId, InstitutionCode, UserId, is_blank};
 use kura_cluster::row::{Application, Facility, ReceiptRow, RowKey, Table, User};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{AccessLine, ActKind, Action, FacilityKind, Profession, Status};
@@ -116,6 +116,9 @@ impl Gateway {
         if before.is_none() && row.id.contains('/') {
             return Err(GatewayError::invalid("id", "holds a slash, at which FACILITY/USER is split"));
         }
+        if before.is_none() {
+            unpadded("id", &row.id)?;
+        }
         let warnings = institution_code_warning(&row.institution_code).into_iter().collect();
         self.register(caller, asked, Registration { row, before, reason: request.reason, warnings }).await
     }
@@ -129,6 +132,9 @@ impl Gateway {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let row = user(request.user.ok_or_else(|| GatewayError::invalid("user", "is missing"))?)?;
         let before = request.before.map(user).transpose()?;
+        if before.is_none() {
+            unpadded("id", &row.id)?;
+        }
         self.register(caller, asked, Registration { row, before, reason: request.reason, warnings: Vec::new() }).await
     }
 
@@ -141,6 +147,9 @@ impl Gateway {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let row = application(request.application.ok_or_else(|| GatewayError::invalid("application", "is missing"))?)?;
         let before = request.before.map(application).transpose()?;
+        if before.is_none() {
+            unpadded("name", &row.name)?;
+        }
         self.register(caller, asked, Registration { row, before, reason: request.reason, warnings: Vec::new() }).await
     }
 
@@ -199,6 +208,16 @@ fn facility(given: v1::Facility) -> Result<Facility, GatewayError> {
         emergency: given.emergency,
         institution_code: given.institution_code,
     })
+}
+
+/// Refuses a new id that begins or ends with a blank: in lists it looks like another, and nobody finds it by what they
+/// read. Those that were registered before stay, to be looked at and ended.
+fn unpadded(field: &'static str, id: &str) -> Result<(), GatewayError> {
+    let blank = |character: Option<char>| character.is_some_and(|one| is_blank(one.encode_utf8(&mut [0; 4])));
+    match blank(id.chars().next()) || blank(id.chars().next_back()) {
+        true => Err(GatewayError::invalid(field, "begins or ends with a blank")),
+        false => Ok(()),
+    }
 }
 
 /// What people read in lists instead of an id.

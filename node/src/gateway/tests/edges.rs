@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use kura_cluster::consent::Denial;
+use kura_cluster::row::Facility;
 
 use super::*;
 use crate::gateway::denials::BUCKET_DENIALS;
@@ -224,5 +225,55 @@ async fn a_voter_that_reaches_nobody_says_whom_it_misses() {
     *gateway.silent_voters.lock().unwrap() = vec!["voter-2".into(), "voter-3".into()];
     let error = gateway.now_ms().unwrap_err().to_string();
     assert!(error.contains("voter-2, voter-3") && error.contains("more than half"), "{error}");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_id_with_a_blank_at_an_end_is_refused_by_its_field() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let registrar = Caller::parse(identity(Role::Registrar, "ito"), None).unwrap();
+    let facility = |id: &str| v1::Facility {
+        id: id.into(),
+        name: "clinic".into(),
+        kind: 2,
+        status: 1,
+        access_line: 1,
+        ..Default::default()
+    };
+    let user = |id: &str| v1::User {
+        id: id.into(),
+        facility: HOSPITAL.into(),
+        name: "ueda".into(),
+        profession: 1,
+        status: 1,
+        ..Default::default()
+    };
+    let application =
+        |name: &str| v1::Application { name: name.into(), access_line: 1, status: 1, ..Default::default() };
+    for id in [" F0803", "F0803 ", "\u{3000}F0803", "F0803\u{a0}", "F0803\u{2800}", "F0803\n"] {
+        let put = v1::PutFacilityRequest { request: request(), facility: Some(facility(id)), ..Default::default() };
+        assert_eq!(field(gateway.put_facility(&registrar, put).await), "id", "{id:?}");
+        let put = v1::PutUserRequest { request: request(), user: Some(user(id)), ..Default::default() };
+        assert_eq!(field(gateway.put_user(&registrar, put).await), "id", "{id:?}");
+        let application = Some(application(id));
+        let put = v1::PutApplicationRequest { request: request(), application, ..Default::default() };
+        assert_eq!(field(gateway.put_application(&registrar, put).await), "name", "{id:?}");
+    }
+    let put = v1::PutFacilityRequest { request: request(), facility: Some(facility("F 0803")), ..Default::default() };
+    gateway.put_facility(&registrar, put).await.unwrap();
+    // One of before can still be ended.
+    let row = |row: &mut Facility| {
+        *row = Facility { id: " F9".into(), name: "clinic".into(), kind: 2, status: 1, access_line: 1, ..row.clone() };
+    };
+    storehouse.edit_hashed((Table::Facility, Domain::Facility), &[" F9"], row).await;
+    let left = v1::Facility { status: 3, ..facility(" F9") };
+    let put = v1::PutFacilityRequest {
+        request: request(),
+        facility: Some(left),
+        before: Some(facility(" F9")),
+        reason: "mistyped".into(),
+    };
+    gateway.put_facility(&registrar, put).await.unwrap();
     storehouse.close().await;
 }
