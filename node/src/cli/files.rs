@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::exit::{Exit, Failure};
 
 /// Reads a file that an option names.
@@ -114,6 +116,32 @@ impl Drop for Scratch {
     }
 }
 
+/// Does something that leaves nothing half made when it is dropped; drops it when the person, or the system, ends the
+/// command. To be begun once nothing waits for standard input any more.
+///
+/// # Errors
+/// What it says; exit code 1: it was ended.
+pub async fn unless_ended(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let cannot = |error| Failure::failed(format!("cannot wait for signals: {error}"));
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
+    tokio::select! {
+        done = work => done,
+        _ = interrupted.recv() => Err(Failure::failed("interrupted")),
+        _ = terminated.recv() => Err(Failure::failed("terminated")),
+    }
+}
+
+/// A file or folder in the making, under a name for the time; gone when dropped, unless it got its own name.
+#[derive(Debug)]
+pub struct Unfinished(pub PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0));
+    }
+}
+
 /// A file in the making, beside its name; gone when dropped before it is kept.
 #[derive(Debug)]
 pub struct Output {
@@ -187,6 +215,8 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 
+    use rustix::process::{Signal, getpid, kill_process};
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -235,6 +265,24 @@ mod tests {
             assert!(failure.message.starts_with("--") && failure.message.contains(folder.path().to_str().unwrap()));
             assert!(!failure.message.contains("os error"), "{failure}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_half_made_when_the_command_is_ended_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, parts) = (folder.path().join("a.part"), folder.path().join("b.part"));
+        let work = async {
+            let _half = (Unfinished(file.clone()), Unfinished(parts.clone()));
+            let _out = Output::begin("--out", &folder.path().join("out"))?;
+            std::fs::write(&file, "half").unwrap();
+            std::fs::create_dir(&parts).unwrap();
+            std::fs::write(parts.join("1"), "half").unwrap();
+            kill_process(getpid(), Signal::TERM).unwrap();
+            std::future::pending().await
+        };
+        let failure = unless_ended(work).await.unwrap_err();
+        assert_eq!((failure.exit, &failure.message[..]), (Exit::Failed, "terminated"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Word {
 }
 
 /// The refusal that has no word.
-const UNIFORM_NEXT: &str = "check the number and, if one was given, the record's id: what is not there is refused the \
+const UNIFORM_NEXT: &str = "check the number and, if they were given, the record's id and version (`kura record history`): what is not there is refused the \
     same way. A facility's user sees and writes what the participant opened to the facility (`kura consent grant`; their \
     own list of accesses has the reason), the participant what is consented to (`kura consent show NUMBER \
     --as-participant`), an office the number and id that it was given";

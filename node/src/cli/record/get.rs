@@ -84,6 +84,10 @@ impl fmt::Display for Span {
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let number = arguments.number.read()?;
+    files::unless_ended(get(arguments, number, output)).await
+}
+
+async fn get(arguments: Arguments, number: ParticipantNumber, output: Output) -> Result<(), Failure> {
     if let Some(to) = &arguments.to {
         let acting = arguments.acting.act(Some(&number)).await?;
         let mut get = acting.get_several(&number, arguments.record.clone()).purpose(purpose(&arguments));

@@ -10,7 +10,7 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::files::{self, unwritten};
+use crate::cli::files::{self, Unfinished, unwritten};
 use crate::cli::output::{Output, Progress, bytes};
 use crate::export::{PART_NAME_MAX, ending, safe};
 
@@ -28,8 +28,18 @@ struct Told {
 
 /// Runs it. Records that are refused are told, and make the command fail once all others are there.
 pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failure> {
+    let was_there = to.exists();
     files::folder("--to", to)?;
-    let mut several = get.await?;
+    let mut several = match get.await {
+        Ok(several) => several,
+        Err(error) => {
+            // Nothing was handed out: a folder made for it goes again.
+            if !was_there {
+                let _ = std::fs::remove_dir(to);
+            }
+            return Err(error.into());
+        }
+    };
     let progress = Progress::bytes();
     let mut told = Vec::new();
     while let Some(one) = several.next().await {
@@ -41,14 +51,11 @@ pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failu
                 refused: Some(refused.reason.unwrap_or_else(|| "no consent covers this".into())),
             },
             OneOfSeveral::Record(mut record) => {
-                let temporary = to.join(format!("{}.{}.part", record.summary().record, std::process::id()));
-                let saved = save(&mut record, to, &temporary, &progress).await;
-                if saved.is_err() {
-                    let _ = tokio::fs::remove_file(&temporary).await;
-                    let _ = tokio::fs::remove_dir_all(&temporary).await;
-                }
+                let name = format!("{}.{}.part", record.summary().record, std::process::id());
+                let temporary = Unfinished(to.join(name));
+                let saved = save(&mut record, to, &temporary.0, &progress).await?;
                 let summary = record.summary();
-                Told { record: summary.record, bytes: summary.bytes, path: Some(saved?), refused: None }
+                Told { record: summary.record, bytes: summary.bytes, path: Some(saved), refused: None }
             }
         });
     }

@@ -93,6 +93,12 @@ fn print(record: &Record, output: Output) -> Result<(), Failure> {
         fields.push(("confirmed", at(&confirmation.user, confirmation.at_ms)));
     }
     fields.push(("written", moment(summary.written_ms)));
+    if summary.hidden {
+        fields.push(("hidden", "yes, from all but its author's facility".to_owned()));
+    }
+    if !summary.addressees.is_empty() {
+        fields.push(("narrowed to", summary.addressees.join(", ")));
+    }
     if let Some(related) = &summary.related {
         fields.push((related.relation.word(), related.record.to_string()));
     }
