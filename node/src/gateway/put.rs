@@ -142,7 +142,8 @@ pub fn stored_before(
     }
 }
 
-/// Drafts the rows of a record version over blocks that lie in place (or in the same command).
+/// Drafts the rows of a record version over blocks that lie in place (or in the same command), under the name under
+/// which the record will lie.
 pub fn write_record(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
@@ -155,6 +156,13 @@ pub fn write_record(
         return Err(GatewayError::invalid("actor", "only a facility's user writes records"));
     };
     let pseudonym = writing.data.pseudonym;
+    // Staged before its participant became another's alias: the blocks lie under the former name and its key, and
+    // would not open under the one who stays. A further key version of the same name is no such thing.
+    if body.place.data.pseudonym != pseudonym {
+        return Err(GatewayError::NotFound {
+            what: "the upload (its participant became another's alias meanwhile: send it again from the start)",
+        });
+    }
     let (control_revision, earlier) = match &writing.control {
         Some(loaded) => (loaded.revision, loaded.value.as_deref()),
         None => (Revision::ABSENT, None),

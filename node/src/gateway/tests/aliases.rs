@@ -7,7 +7,7 @@ use sha2::Sha256;
 use super::*;
 use crate::gateway::participant::number;
 
-const TWICE: &str = "0043001234567892";
+pub(super) const TWICE: &str = "0043001234567892";
 const THRICE: &str = "0043001234567893";
 /// The first consents; those of everybody else are later.
 const EARLY: i32 = 18_000;
@@ -24,7 +24,7 @@ fn today() -> i32 {
     japan_day(crate::clock::now_ms())
 }
 
-async fn enrol(gateway: &Gateway, participant: &str, signed_day: i32) {
+pub(super) async fn enrol(gateway: &Gateway, participant: &str, signed_day: i32) {
     let consent = v1::SignedConsent { signed_day, evidence: "paper".into(), ..Default::default() };
     let enrol =
         v1::EnrolRequest { request: request(), participant: participant.into(), consent: Some(consent), actor: None };
@@ -39,7 +39,7 @@ async fn enrol(gateway: &Gateway, participant: &str, signed_day: i32) {
     gateway.grant(&doctor(), grant).await.unwrap();
 }
 
-async fn put(gateway: &Gateway, participant: &str, record: v1::NewRecord) -> Result<Bytes, GatewayError> {
+pub(super) async fn put(gateway: &Gateway, participant: &str, record: v1::NewRecord) -> Result<Bytes, GatewayError> {
     let part =
         v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(10), ..Default::default() };
     let put = v1::PutWholeRequest {
@@ -52,12 +52,12 @@ async fn put(gateway: &Gateway, participant: &str, record: v1::NewRecord) -> Res
     gateway.put_whole(&doctor(), put).await.map(|receipt| receipt.record_id)
 }
 
-fn of_day(clinical_day: i32) -> v1::NewRecord {
+pub(super) fn of_day(clinical_day: i32) -> v1::NewRecord {
     v1::NewRecord { clinical_day, ..record() }
 }
 
 /// Makes a duplicate an alias, by two.
-async fn join(gateway: &Gateway, stays: &str, duplicate: &str) {
+pub(super) async fn join(gateway: &Gateway, stays: &str, duplicate: &str) {
     let alias = v1::AliasRequest {
         request: request(),
         participant: stays.into(),
