@@ -62,6 +62,7 @@ pub mod settings;
 pub mod several;
 pub mod shares;
 pub mod stage;
+pub mod stored;
 pub mod sweep;
 pub mod transact;
 

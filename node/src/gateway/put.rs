@@ -20,6 +20,7 @@ use super::limits::{PARTS_MAX, WHOLE_BYTES_MAX};
 use super::new_record::{NewRecord, NewRelation, check_media_type};
 use super::participant::Known;
 use super::rows::Loaded;
+use super::stored::stored_before;
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
@@ -32,7 +33,8 @@ pub struct Writing {
     pub data: DataKey,
     control: Option<Loaded<RecordControl>>,
     related: Option<RelatedRow>,
-    document: Option<(RowKey, Loaded<DocumentIdRow>)>,
+    /// The row of its document id, if it has one.
+    pub document: Option<(RowKey, Loaded<DocumentIdRow>)>,
 }
 
 /// The control row of the record that a new one refers to, with the data key under which that lies: it may be a
@@ -118,28 +120,6 @@ pub struct Body {
     pub parts: Vec<PartDraft>,
     /// What was found of its signature, if that was checked.
     pub signature_check: Option<SignatureCheck>,
-}
-
-/// Whether the document id names this very body already: then nothing more is written.
-pub fn stored_before(
-    writing: &Writing,
-    record: &NewRecord,
-    sha256: &[u8; 32],
-) -> Result<Option<ReceiptRow>, GatewayError> {
-    let Some((_, Loaded { value: Some(row), .. })) = &writing.document else { return Ok(None) };
-    let same_participant = writing.known.is(&row.pseudonym);
-    if same_participant && row.body_sha256[..] == sha256[..] {
-        return Ok(Some(ReceiptRow {
-            record_id: row.record_id.clone(),
-            version: row.version,
-            ..ReceiptRow::default()
-        }));
-    }
-    // A further version of the same record may carry the same document id.
-    match &record.version_of {
-        Some(id) if same_participant && row.record_id[..] == id.0 => Ok(None),
-        _ => Err(GatewayError::InUse { field: "document_id", what: "another document" }),
-    }
 }
 
 /// Drafts the rows of a record version over blocks that lie in place (or in the same command), under the name under
@@ -297,7 +277,7 @@ impl Gateway {
             .transact(caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();
                 let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
-                    if let Some(before) = stored_before(&writing, &record, &body_hash)? {
+                    if let Some(before) = stored_before(attempt, caller, &writing, &record, &body_hash)? {
                         receipt = before;
                         return Ok(true);
                     }

@@ -232,7 +232,7 @@ pub fn load_manifest(
 }
 
 /// The same; `None` if there is no such version.
-fn find_manifest(
+pub(super) fn find_manifest(
     attempt: &Attempt<'_>,
     pseudonym: &Pseudonym,
     record: &RecordId,

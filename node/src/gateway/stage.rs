@@ -31,7 +31,8 @@ use super::caller::StatedActor;
 use super::limits::{BODY_BYTES_MAX, PARTS_MAX, PROPOSE_TIMEOUT, STAGE_COMMAND_BYTES, STAGE_COMMAND_ROWS};
 use super::new_record::NewRecord;
 use super::propose::{Proposed, Proposer};
-use super::put::{self, Body, check_part, decide_write, stored_before, write_record};
+use super::put::{self, Body, check_part, decide_write, write_record};
+use super::stored::stored_before;
 use super::transact::{ANOTHER_REQUEST, GIVEN_UP, Verdict, open_receipt};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
@@ -448,7 +449,7 @@ impl Upload<'_> {
             .transact(&caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();
                 let verdict: Verdict<bool> = decide_write(attempt, &caller, &record, |attempt, writing| {
-                    if let Some(before) = stored_before(&writing, &record, &body_hash)? {
+                    if let Some(before) = stored_before(attempt, &caller, &writing, &record, &body_hash)? {
                         // The blocks stay staged under their staging row until the sweeper takes them.
                         receipt = before;
                         return Ok(true);

@@ -80,9 +80,7 @@ async fn answers(identity: &NodeIdentity, voter: &Member, channels: &dyn PeerCha
         from: identity.raft_id,
         cluster_id: Bytes::copy_from_slice(&identity.cluster_id.0),
         clock_ms: clock::now_ms(),
-        mark: Bytes::new(),
-        timeline_certificate: Bytes::new(),
-        behind_at: Vec::new(),
+        ..v1::HelloRequest::default()
     });
     request.set_timeout(ANSWER_TIMEOUT);
     let told = tokio::time::timeout(ANSWER_TIMEOUT, PeerClient::new(channel).hello(request)).await;

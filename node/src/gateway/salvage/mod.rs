@@ -347,9 +347,12 @@ fn told_of(answer: Result<v1::Receipt, GatewayError>) -> Result<Told, GatewayErr
         Ok(receipt) if receipt.repeated => Ok(told(Outcome::There, "the same document is there")),
         Ok(_) => Ok(told(Outcome::Applied, "")),
         Err(GatewayError::Denied { reason, .. }) => Ok(told(Outcome::Refused, reason.word())),
-        Err(error @ (GatewayError::Invalid { .. } | GatewayError::NotFound { .. } | GatewayError::InUse { .. })) => {
-            Ok((Outcome::Refused, error.to_string()))
-        }
+        Err(
+            error @ (GatewayError::Invalid { .. }
+            | GatewayError::NotFound { .. }
+            | GatewayError::InUse { .. }
+            | GatewayError::Contradicts { .. }),
+        ) => Ok((Outcome::Refused, error.to_string())),
         Err(error) => Err(error),
     }
 }

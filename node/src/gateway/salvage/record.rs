@@ -19,8 +19,9 @@ use super::super::caller::{Salvaged, StatedActor};
 use super::super::limits::WHOLE_BYTES_MAX;
 use super::super::new_record::NewRecord;
 use super::super::participant::Known;
-use super::super::put::{decide_write, stored_before};
+use super::super::put::decide_write;
 use super::super::stage::Begun;
+use super::super::stored::stored_before;
 use super::super::transact::Verdict;
 use super::super::{Caller, GatewayError};
 use super::open::pseudonym_in;
@@ -206,8 +207,8 @@ impl Salvage {
         }
         let decide = async |caller: &Caller| {
             let done = self.gateway.transact(caller, Action::Put, None, |attempt| {
-                let verdict: Verdict<bool> = decide_write(attempt, caller, record, |_, writing| {
-                    Ok(stored_before(&writing, record, body_sha256)?.is_some())
+                let verdict: Verdict<bool> = decide_write(attempt, caller, record, |attempt, writing| {
+                    Ok(stored_before(attempt, caller, &writing, record, body_sha256)?.is_some())
                 })?;
                 Ok((verdict, Default::default()))
             });

@@ -15,7 +15,6 @@ mod leaderless;
 mod levels;
 mod members;
 mod recheck;
-||||||| parent of 982f6f4 (An upload whose participant became an alias meanwhile is not there any more: its blocks lie under the former name, and a record over them could be neither read nor listed)
 mod puts;
 mod records;
 mod repeated;

@@ -41,3 +41,90 @@ async fn an_upload_whose_participant_became_an_alias_is_sent_again_from_the_star
     assert_eq!(gateway.list(&caller, list).await.unwrap().records.len(), 2);
     storehouse.close().await;
 }
+
+fn named(record: v1::NewRecord) -> v1::NewRecord {
+    v1::NewRecord { document_id: "n-1".into(), ..record }
+}
+
+async fn write(gateway: &Gateway, record: v1::NewRecord) -> Result<v1::Receipt, GatewayError> {
+    let part =
+        v1::WholePart { name: "body".into(), media_type: "text/plain".into(), data: body(9), ..Default::default() };
+    let put = v1::PutWholeRequest {
+        request: request(),
+        participant: NUMBER.into(),
+        record: Some(record),
+        parts: vec![part],
+        ..Default::default()
+    };
+    gateway.put_whole(&doctor(), put).await
+}
+
+async fn addressees(gateway: &Gateway, record_id: &Bytes) -> Vec<String> {
+    use kura_cluster::row::RecordControl;
+    let mut attempt = Attempt::begin(gateway, &JournalEntry::default()).unwrap();
+    let known = attempt.participant(&crate::gateway::participant::number(NUMBER).unwrap()).unwrap().unwrap();
+    let key = RowKey::record_control(&known.pseudonym, &kura_cluster::id::RecordId::from_slice(record_id).unwrap());
+    attempt.look_of::<RecordControl>(&key, &known.pseudonym).unwrap().value.unwrap().addressees.clone()
+}
+
+/// A put under a stored document id is acknowledged as its repetition only if nothing that it asks for is lost by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_body_under_its_document_id_drops_nothing_that_is_asked_for() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let clinic = v1::Facility {
+        id: "clinic".into(),
+        name: "clinic".into(),
+        kind: 1,
+        status: 1,
+        access_line: 1,
+        ..Default::default()
+    };
+    let registrar = Caller::parse(identity(Role::Registrar, "ito"), None).unwrap();
+    let put = v1::PutFacilityRequest { request: request(), facility: Some(clinic), ..Default::default() };
+    gateway.put_facility(&registrar, put).await.unwrap();
+    let other = write(&gateway, record()).await.unwrap().record_id;
+    let stored = write(&gateway, named(record())).await.unwrap();
+    let is_it = |again: v1::Receipt| {
+        assert!(again.repeated && again.record_id == stored.record_id, "{again:?}");
+        again.version
+    };
+    assert_eq!(is_it(write(&gateway, named(record())).await.unwrap()), 1);
+
+    let to = |record| v1::NewRecord { addressees: vec![HOSPITAL.into()], ..named(record) };
+    let replacing = v1::NewRecord { related_record_id: other.clone(), relation: 1, ..record() };
+    for asked in [
+        to(record()),
+        named(v1::NewRecord { class: 10, ..record() }),
+        named(v1::NewRecord { clinical_day: record().clinical_day + 1, ..record() }),
+        named(replacing.clone()),
+    ] {
+        // In one message, and staged.
+        let error = write(&gateway, asked.clone()).await.unwrap_err();
+        assert!(matches!(error, GatewayError::Contradicts { field: "document_id", .. }), "{error}");
+        let caller = doctor();
+        let asked = v1::PutBegin { record: Some(asked), ..begin(request()) };
+        let mut upload = uploading(gateway.begin_upload(&caller, asked).await);
+        upload.part(v1::PutPart { media_type: "text/plain".into(), ..part() }).await.unwrap();
+        upload.data(body(9)).await.unwrap();
+        let error = upload.finish(v1::PutFinish::default()).await.unwrap_err();
+        assert!(matches!(error, GatewayError::Contradicts { field: "document_id", .. }), "{error}");
+    }
+    // Nor does it stand for a version of another record.
+    let error = write(&gateway, named(v1::NewRecord { record_id: other, ..record() })).await.unwrap_err();
+    assert!(matches!(error, GatewayError::InUse { field: "document_id", .. }), "{error}");
+
+    // As a version it is written, once, and narrows.
+    let version = |record| v1::NewRecord { record_id: stored.record_id.clone(), ..record };
+    assert!(addressees(&gateway, &stored.record_id).await.is_empty());
+    let second = write(&gateway, version(to(record()))).await.unwrap();
+    assert_eq!((second.repeated, second.version), (false, 2));
+    assert_eq!(addressees(&gateway, &stored.record_id).await, [HOSPITAL]);
+    assert_eq!(is_it(write(&gateway, version(to(record()))).await.unwrap()), 2);
+    let third = write(&gateway, version(to(replacing.clone()))).await.unwrap();
+    assert_eq!((third.repeated, third.version), (false, 3));
+    assert_eq!(is_it(write(&gateway, version(to(replacing))).await.unwrap()), 3);
+    // What was narrowed since does not keep the first put from being repeated, as by an import.
+    assert_eq!(is_it(write(&gateway, named(record())).await.unwrap()), 3);
+    storehouse.close().await;
+}
