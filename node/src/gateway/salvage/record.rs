@@ -162,6 +162,10 @@ impl Salvage {
         if !is_theirs || manifest.version != entry.version || open.key_version != data.version {
             return Ok(Err("its rows do not fit its journal entry"));
         }
+        // Another version's control row, as genuine as this one's, may be for more: it does not come back with this.
+        if control.version != entry.version || control.written_ms != manifest.written_ms {
+            return Ok(Err("its control row is another version's"));
+        }
         Ok(Ok(Found { record, version: entry.version, data, open, manifest, control }))
     }
 

@@ -255,7 +255,8 @@ impl Salvage {
             Action::Hide => Some(Wish::Hidden),
             Action::Narrow => {
                 let then = self.control_then(&Attempt::begin(&self.gateway, &item.old.entry)?, item)?;
-                then.map(|then| Wish::Addressees(then.addressees))
+                // Nobody narrows to everybody: that is the row of something else.
+                then.filter(|then| !then.addressees.is_empty()).map(|then| Wish::Addressees(then.addressees))
             }
             _ => Some(Wish::Held),
         })

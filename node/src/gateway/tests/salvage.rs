@@ -2,7 +2,8 @@
 
 use kura_cluster::Command;
 use kura_cluster::command::JournalAppend;
-use kura_cluster::row::Participant;
+use kura_cluster::id::RecordId;
+use kura_cluster::row::{Participant, StoredRow};
 use kura_cluster::word::ActorKind;
 
 use super::*;
@@ -149,5 +150,54 @@ async fn recovery_staff_restrict_nothing_but_what_they_salvage() {
     assert!(matches!(second.err(), Some(GatewayError::Unavailable { .. })));
     drop(first);
     assert!(Salvage::begin(gateway.clone(), &staff(), (0, 0), true).await.is_ok());
+    house.close().await;
+}
+
+/// The journal entry and the manifest of a version that was for fewer, with the control row of the version before: each
+/// of them genuine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_does_not_come_back_with_the_control_row_of_another() {
+    let house = Storehouse::new().await;
+    let gateway = house.gateway();
+    let put = async |record| {
+        let part = v1::WholePart { name: "body".into(), media_type: "a/b".into(), data: body(9), ..Default::default() };
+        let ask = v1::PutWholeRequest {
+            request: request(),
+            participant: NUMBER.into(),
+            record: Some(record),
+            parts: vec![part],
+            ..Default::default()
+        };
+        gateway.put_whole(&doctor(), ask).await.unwrap()
+    };
+    let pseudonym = {
+        let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        attempt.participant(&number(NUMBER).unwrap()).unwrap().unwrap().pseudonym
+    };
+    let first = put(record()).await;
+    let id = RecordId::from_slice(&first.record_id).unwrap();
+    let key = RowKey::record_control(&pseudonym, &id);
+    let wider = house.store.database().row(&key).unwrap().unwrap();
+    let addressees = vec![HOSPITAL.to_owned()];
+    let second = put(v1::NewRecord { record_id: first.record_id.clone(), addressees, ..record() }).await;
+    let own = house.store.database().row(&key).unwrap().unwrap();
+    let manifest_key = RowKey::record(&pseudonym, &id, 2);
+    let manifest = house.store.database().row(&manifest_key).unwrap().unwrap();
+    let journalled = entry(&house, second.journal_position);
+    let offered = async |control: &StoredRow| {
+        let mut command = Command::new(0);
+        let entry = elsewhere(&gateway, &journalled);
+        command.journal.push(JournalAppend { entry, index: Vec::new() });
+        command.put(&manifest_key, manifest.value.clone());
+        command.expect(&key, control.header.replaced);
+        command.put(&key, control.value.clone());
+        let command = command.encode_to_vec().into();
+        let mut run = Salvage::begin(gateway.clone(), &staff(), (0, 0), true).await.unwrap();
+        let offered = v1::SalvageEntry { index: 1, command, round: 2, common: u64::MAX };
+        let told = run.offer(offered, &mut NoDisk).await.unwrap();
+        (told.outcome, told.why)
+    };
+    assert_eq!(offered(&own).await, (Outcome::There as u32, String::new()));
+    assert_eq!(offered(&wider).await, (Outcome::Unreadable as u32, "its control row is another version's".to_owned()));
     house.close().await;
 }
