@@ -393,6 +393,7 @@ mod tests {
             "kura record get - 00112233445566778899aabbccddeeff --part letter --as F0012/u-7",
             "kura record show - 00112233445566778899aabbccddeeff --as F0012/u-7",
             "kura record put - --class image --part a=1.dcm,application/dicom --part b=2.dcm --as F0012/u-7",
+            "kura record put - x --class image --version-of 00112233445566778899aabbccddeeff --date 2026-04-01 --as F/u",
             "kura record put - x --class document --replaces 00112233445566778899aabbccddeeff --as F0012/u-7 --author u-8 \
              --authored-at 2026-04-01T09:30:00+09:00 --enterer u-9 --confirmer u-1 --signature x.p7s --timestamp x.tst",
             "kura record hold - 00112233445566778899aabbccddeeff --evidence order-12 --client registrar.toml",
@@ -463,6 +464,8 @@ mod tests {
             "kura export 0043001234567890",
             "kura record put 0043001234567890 --class image --as F/u",
             "kura record put 0043001234567890 f --part a=b --class image --as F/u",
+            // Today is seldom the day of what it amends.
+            "kura record put - f --class image --version-of 00112233445566778899aabbccddeeff --as F/u",
             "kura record get 0043001234567890 00112233445566778899aabbccddeeff --to d --out f --as F/u",
             "kura audit list 0043001234567890 --all --own-facility --as F/u",
         ] {

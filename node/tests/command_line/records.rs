@@ -212,6 +212,9 @@ fn consent(site: &Site, record: &str) {
     assert!(site.kura(app, &format!("record inbox --json --since {cursor} {OTHER}")).lines().is_empty());
     let version =
         format!("record put - letter.txt --class referral-letter --to F-sakura --version-of {letter} --json {AS}");
+    // What amends is of the day of what it amends, which only its author knows.
+    site.refused(2, app, &version, NUMBER);
+    let version = format!("{version} --date 2024-05-01");
     assert_eq!(site.kura_with(app, &version, NUMBER).json()["version"], 2);
     assert_eq!(site.kura_with(app, &format!("record history - {letter} --json {AS}"), NUMBER).lines().len(), 2);
     site.kura_with(app, &format!("record narrow - {record} --to F-minato {AS}"), NUMBER);

@@ -41,17 +41,18 @@ pub struct Arguments {
     /// Its media type.
     #[arg(long, default_value = "application/octet-stream", value_parser = text)]
     media_type: String,
-    /// The clinical date, YYYY-MM-DD; today without it.
+    /// The clinical date, YYYY-MM-DD; today without it. A version needs it: `kura record show` tells the former one's.
     #[arg(long, value_name = "DAY")]
     date: Option<Date>,
-    /// The author's own id of the document: the same one is written once, however often it is put.
+    /// The author's own id of the document: the same one is written once, however often it is put. It names the same
+    /// class, day and facilities each time: give --date if it may be put again on another day.
     #[arg(long, value_name = "ID", value_parser = text)]
     document_id: Option<String>,
     /// A facility to which it is narrowed.
     #[arg(long, value_name = "FACILITY", value_parser = text)]
     to: Vec<String>,
     /// A further version of this record.
-    #[arg(long, value_name = "RECORD")]
+    #[arg(long, value_name = "RECORD", requires = "date")]
     version_of: Option<RecordId>,
     /// It stands in the place of this record, which stays visible and tells so.
     #[arg(long, value_name = "RECORD", group = "relation")]
