@@ -50,6 +50,8 @@ pub fn every_command(site: &Site) {
     assert_eq!((&again["record"], &again["repeated"]), (&first["record"], &true.into()), "one document, one record");
     let other = site.refused(8, app, &format!("{put} {AS}"), &[NUMBER, b"another body"].concat());
     assert!(!other.contains("doc-1") && !other.contains("0043"), "{other}");
+    // A pipe that failed leaves nothing, and nothing is no document.
+    site.refused(2, app, &format!("record put - - --class document {AS}"), NUMBER);
     let record = first["record"].as_str().unwrap();
 
     let got = site.kura_with(app, &format!("record get - {record} {AS}"), NUMBER);

@@ -1,5 +1,6 @@
 //! `kura record …`: writing, reading and finding records.
 
+mod body;
 mod change;
 mod get;
 mod hold;

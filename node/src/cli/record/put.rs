@@ -1,19 +1,16 @@
 //! `kura record put`: a body of any length, in constant memory.
 
-use std::io::BufRead;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use clap::Args;
 use kura_client::limit::SIGNATURE_BYTES_MAX;
 use kura_client::{BODY_PART, Class, Date, NewRecord, RecordId, RequestId, now_ms};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::AsyncReadExt;
 
+use super::body::Body;
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
 use crate::cli::files::unreadable;
@@ -34,6 +31,9 @@ pub struct Arguments {
     /// A named part of the body instead; up to 1,024, in their order. The file may be `-`.
     #[arg(long, value_name = "NAME=FILE[,MEDIA-TYPE]")]
     part: Vec<NamedPart>,
+    /// The body, or one of its parts, may be empty, which is refused otherwise.
+    #[arg(long)]
+    empty: bool,
     /// What it is: referral-letter, discharge-summary, laboratory-result, prescription, dispensing,
     /// image, allergy, care-record, checkup or document.
     #[arg(long)]
@@ -169,20 +169,21 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         true => arguments.number.read_before_more("NUMBER")?,
         false => arguments.number.read()?,
     };
+    let (progress, empty) = (Progress::bytes(), arguments.empty);
     let mut bodies = Vec::new();
     if let Some(file) = &arguments.file {
-        bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), open("FILE", file).await?));
+        let body = Body::open("FILE", file, empty, progress.clone()).await?;
+        bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), body));
     }
     for NamedPart { name, file, media_type } in &arguments.part {
         let media_type = media_type.clone().unwrap_or_else(|| arguments.media_type.clone());
-        bodies.push((name.clone(), media_type, open("--part", file).await?));
+        bodies.push((name.clone(), media_type, Body::open("--part", file, empty, progress.clone()).await?));
     }
     let record = described(&arguments).await?;
     let acting = arguments.acting.act(Some(&number)).await?;
-    let progress = Progress::bytes();
     let mut put = acting.put(&number, record);
     for (name, media_type, body) in bodies {
-        put = put.part(name, media_type, Counted { body, progress: progress.clone() });
+        put = put.part(name, media_type, body);
     }
     if arguments.beyond_prefecture {
         put = put.beyond_prefecture();
@@ -245,46 +246,6 @@ async fn small(option: &str, path: Option<&Path>) -> Result<Bytes, Failure> {
     let file = File::open(path).await.map_err(cannot)?;
     file.take(SIGNATURE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await.map_err(cannot)?;
     Ok(bytes.into())
-}
-
-type Body = Pin<Box<dyn AsyncRead + Send>>;
-
-async fn open(option: &str, path: &Path) -> Result<Body, Failure> {
-    if path == Path::new("-") {
-        let cannot = |error| Failure::usage(format!("cannot read standard input: {error}"));
-        return Ok(Box::pin(standard_input().map_err(cannot)?));
-    }
-    let cannot = |error| unreadable(option, path, &error);
-    let file = File::open(path).await.map_err(cannot)?;
-    // A folder opens as well, and fails when it is read.
-    if file.metadata().await.map_err(cannot)?.is_dir() {
-        return Err(cannot(std::io::ErrorKind::IsADirectory.into()));
-    }
-    Ok(Box::pin(file))
-}
-
-/// Standard input from where it stands: reading the number may have fetched more than its line.
-fn standard_input() -> std::io::Result<impl AsyncRead + Send> {
-    let mut input = std::io::stdin().lock();
-    let fetched = input.fill_buf()?.to_vec();
-    input.consume(fetched.len());
-    let rest = File::from_std(std::fs::File::from(input.as_fd().try_clone_to_owned()?));
-    Ok(std::io::Cursor::new(fetched).chain(rest))
-}
-
-/// A body whose bytes are counted as they are read.
-struct Counted {
-    body: Body,
-    progress: Progress,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = into.filled().len();
-        let read = self.body.as_mut().poll_read(cx, into);
-        self.progress.add((into.filled().len() - before) as u64);
-        read
-    }
 }
 
 #[cfg(test)]
