@@ -13,6 +13,7 @@ mod bodies;
 mod certificates;
 mod clock;
 mod custody;
+mod cut_off;
 mod damaged_start;
 mod drill;
 mod drill_key;
