@@ -6,6 +6,8 @@
 #   make chaos [MINUTES=30] [SEED=…] [KINDS=…] [PREVIOUS=binary]
 #                             faults of every kind under load, and a table in the end; needs root. PREVIOUS is the
 #                             kura of an earlier release, from which the run upgrades
+#   make scenario NAME=cut-download [SEED=…]
+#                             one course of events, and what must come of it; needs root. Without a NAME it tells them
 #   make recovery-proof [SEEDS=20] [SEED=1]
 #                             a prefecture is lost under load and recovered, once for each seed; needs root
 #   make fuzz [SECONDS=60] [NAMES=…]
@@ -22,7 +24,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kura/target
 CARGO := cargo
 KURA  := $(CARGO_TARGET_DIR)/release/kura
 
-.PHONY: demo test soak chaos recovery-proof mutants fuzz lint bench bench-beside-postgresql build setup
+.PHONY: demo test soak chaos scenario recovery-proof mutants fuzz lint bench bench-beside-postgresql build setup
 
 setup:
 	@./setup.sh
@@ -45,6 +47,11 @@ chaos: build
 	@./setup.sh chaos
 	$(CARGO) build --locked --release -p kura-chaos-tests --bins
 	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS)) $(if $(PREVIOUS),--previous $(PREVIOUS))
+
+scenario: build
+	@./setup.sh chaos
+	$(CARGO) build --locked --release -p kura-chaos-tests --bins
+	KURA_BINARY=$(KURA) $(CARGO_TARGET_DIR)/release/scenario $(NAME) $(if $(SEED),--seed $(SEED))
 
 recovery-proof: build
 	@./setup.sh chaos

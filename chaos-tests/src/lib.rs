@@ -23,5 +23,6 @@ pub mod nemesis;
 pub mod process;
 pub mod recovery;
 pub mod scan;
+pub mod scenario;
 pub mod seed;
 pub mod site;

@@ -13,7 +13,7 @@ mod session;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kura_client::{Client, Date, RecordId, Timeouts};
@@ -330,7 +330,9 @@ impl Load {
     }
 }
 
-/// The day on which everybody signed, and of which all records are.
+/// The day on which everybody signed, and of which all records are: one for the whole run, as a write that is repeated after
+/// midnight is to be the same write.
 fn past() -> Date {
-    Date::from_days(Date::today().days() - PAST_DAYS)
+    static DAY: LazyLock<Date> = LazyLock::new(|| Date::from_days(Date::today().days() - PAST_DAYS));
+    *DAY
 }

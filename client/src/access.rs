@@ -65,6 +65,8 @@ pub struct Access {
     pub records: Vec<RecordId>,
     /// Records refused in an access to several, each with its reason.
     pub refused_records: Vec<RefusedAccess>,
+    /// Records that the actor was let in to and that do not open: nothing of them was handed out.
+    pub damaged_records: Vec<RecordId>,
     /// The act of two, review or erasure that it belongs to.
     pub act: Option<[u8; 16]>,
     /// Where it was written first, of what was salvaged from a former timeline after a recovery. The actor is the one of
@@ -147,6 +149,7 @@ impl Access {
             episode: wire.episode_id[..].try_into().ok(),
             records: records(&wire.record_ids)?,
             refused_records: wire.refused_records.into_iter().map(refused).collect::<Result<_, _>>()?,
+            damaged_records: records(&wire.damaged_record_ids)?,
             act: wire.act_id[..].try_into().ok(),
             salvaged: wire.salvaged.map(|from| {
                 let then = from.actor.unwrap_or_default();
@@ -183,14 +186,14 @@ fn refused(wire: v1::RefusedAccess) -> Result<RefusedAccess, Failure> {
 pub struct Accesses {
     acting: ActingClient,
     number: ParticipantNumber,
-    since_ms: u64,
-    page: u32,
+    request: v1::AccessesRequest,
 }
 
 impl ActingClient {
     /// Who accessed a participant's records.
     pub fn accesses(&self, number: &ParticipantNumber) -> Accesses {
-        Accesses { acting: self.clone(), number: *number, since_ms: 0, page: PAGE_ITEMS_MAX }
+        let request = v1::AccessesRequest { limit: PAGE_ITEMS_MAX, ..v1::AccessesRequest::default() };
+        Accesses { acting: self.clone(), number: *number, request }
     }
 }
 
@@ -204,28 +207,65 @@ impl Person {
 impl Accesses {
     /// Only since the beginning of this day in Japan.
     pub fn since(mut self, date: Date) -> Self {
-        self.since_ms = date.begins_ms();
+        self.request.since_ms = date.begins_ms();
+        self
+    }
+
+    /// Only up to the end of this day in Japan.
+    pub fn until(mut self, date: Date) -> Self {
+        self.request.until_ms = Date::from_days(date.days().saturating_add(1)).begins_ms();
+        self
+    }
+
+    /// Only what was denied.
+    pub fn denied_only(mut self) -> Self {
+        self.request.denied_only = true;
+        self
+    }
+
+    /// Only this action; said more than once, any of them.
+    pub fn action(mut self, action: Action) -> Self {
+        self.request.actions.push(action.number());
+        self
+    }
+
+    /// Only what this facility's users did, or what is about it.
+    pub fn facility(mut self, facility: impl Into<String>) -> Self {
+        self.request.facility = facility.into();
+        self
+    }
+
+    /// Only what came through this application.
+    pub fn application(mut self, name: impl Into<String>) -> Self {
+        self.request.application = name.into();
+        self
+    }
+
+    /// From the oldest on; the newest come first otherwise.
+    pub fn oldest_first(mut self) -> Self {
+        self.request.oldest_first = true;
         self
     }
 
     /// Accesses to ask for at a time, 1 to 1,000 (the default). Each page is journalled.
     pub fn page(mut self, accesses: u32) -> Self {
-        self.page = accesses;
+        self.request.limit = accesses;
         self
     }
 
-    /// The accesses, newest first, page by page as they are read.
+    /// The accesses, page by page as they are read; the list's own first page is the newest of them. What is journalled
+    /// after that page was asked for is not among them.
     pub fn stream(self) -> Listing<Access, ListError> {
         let shared = Arc::clone(&self.acting.shared);
         let request = self.request();
-        Listing::paged(0, move |after| {
+        Listing::paged((0, 0), move |(after, before)| {
             let shared = Arc::clone(&shared);
             let request = request.clone();
             async move {
-                let ask = v1::AccessesRequest { after, ..request.map_err(ListError::from_invalid)? };
+                let ask = v1::AccessesRequest { after, before, ..request.map_err(ListError::from_invalid)? };
                 let attempt = |channel| {
                     let ask = ask.clone();
-                    async move { page(consents(channel).accesses(ask).await?.into_inner(), after) }
+                    async move { page(consents(channel).accesses(ask).await?.into_inner(), (after, before)) }
                 };
                 shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))
             }
@@ -233,21 +273,23 @@ impl Accesses {
     }
 
     fn request(&self) -> Result<v1::AccessesRequest, Invalid> {
-        limit::page(self.page)?;
+        limit::page(self.request.limit)?;
+        limit::outside_id_or_empty("facility", &self.request.facility)?;
+        limit::outside_id_or_empty("application", &self.request.application)?;
         Ok(v1::AccessesRequest {
             actor: Some(self.acting.actor.to_wire()?),
             participant: self.number.reveal().to_owned(),
-            since_ms: self.since_ms,
-            after: 0,
-            limit: self.page,
+            ..self.request.clone()
         })
     }
 }
 
-fn page(reply: v1::AccessesReply, after: u64) -> Result<Page<Access, u64>, Failure> {
+fn page(reply: v1::AccessesReply, (after, before): (u64, u64)) -> Result<Page<Access, (u64, u64)>, Failure> {
     if reply.more && reply.last == after {
         return Err(Failure::broken("a page that does not tell where the next begins"));
     }
+    // The list ends where it began to be asked for, though each page adds an entry.
+    let before = if before == 0 { reply.journal_position.saturating_add(1) } else { before };
     let items = reply.accesses.into_iter().map(Access::from_wire).collect::<Result<_, _>>()?;
-    Ok(Page { items, next: reply.more.then_some(reply.last) })
+    Ok(Page { items, next: reply.more.then_some((reply.last, before)) })
 }

@@ -10,13 +10,13 @@
 use std::time::Duration;
 
 use kura_proto::v1;
-use tonic::transport::Channel;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Shared;
 use crate::error::Failed;
 use crate::fault::{Again, Failure, Fault};
+use crate::fork::Way;
 use crate::pool::Lease;
 use crate::receipt::Receipt;
 
@@ -98,7 +98,7 @@ impl<'a> Retry<'a> {
     }
 
     /// The channel of the attempt to make now.
-    pub fn channel(&self) -> Channel {
+    pub fn channel(&self) -> Way {
         self.lease.channel.clone()
     }
 
@@ -185,7 +185,7 @@ impl<'a> Retry<'a> {
 
 impl Shared {
     /// Makes a call until it succeeds, fails for good or its deadline passes.
-    pub async fn call<R, F>(&self, patience: Option<Duration>, attempt: impl Fn(Channel) -> F) -> Result<R, Failed>
+    pub async fn call<R, F>(&self, patience: Option<Duration>, attempt: impl Fn(Way) -> F) -> Result<R, Failed>
     where
         F: Future<Output = Result<R, Failure>>,
     {

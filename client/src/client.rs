@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use kura_proto::v1;
 use kura_proto::v1::audit_client::AuditClient;
@@ -13,8 +14,6 @@ use kura_proto::v1::operations_client::OperationsClient;
 use kura_proto::v1::records_client::RecordsClient;
 use kura_proto::v1::registry_client::RegistryClient;
 use tokio::sync::Mutex;
-use tonic::transport::Channel;
-use tower::ServiceExt;
 
 use crate::actor::{Actor, Stated};
 use crate::call::REPLY_BYTES_MAX;
@@ -22,6 +21,7 @@ use crate::config::{Config, Timeouts};
 use crate::erasure::Erasures;
 use crate::error::{ConnectError, Family, OutcomeError, Unreached};
 use crate::fault::Failure;
+use crate::fork::Way;
 use crate::id::{ParticipantNumber, RequestId};
 use crate::journal::Kept;
 use crate::keys::Keys;
@@ -30,6 +30,9 @@ use crate::pool::{Pool, TlsDial};
 use crate::receipt::Outcome;
 use crate::registry::Registry;
 use crate::tls::{self, ChannelOptions, ClientTls, TlsFiles};
+
+/// How long a client that connects waits for the endpoints that it does not need.
+const OTHERS_LIMIT: Duration = Duration::from_millis(250);
 
 pub(crate) struct Shared {
     pub pool: Pool,
@@ -56,31 +59,31 @@ impl Shared {
     }
 }
 
-pub(crate) fn records(channel: Channel) -> RecordsClient<Channel> {
+pub(crate) fn records(channel: Way) -> RecordsClient<Way> {
     RecordsClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
-pub(crate) fn consents(channel: Channel) -> ConsentsClient<Channel> {
+pub(crate) fn consents(channel: Way) -> ConsentsClient<Way> {
     ConsentsClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
-pub(crate) fn registry(channel: Channel) -> RegistryClient<Channel> {
+pub(crate) fn registry(channel: Way) -> RegistryClient<Way> {
     RegistryClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
-pub(crate) fn erasures(channel: Channel) -> ErasuresClient<Channel> {
+pub(crate) fn erasures(channel: Way) -> ErasuresClient<Way> {
     ErasuresClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
-pub(crate) fn operations(channel: Channel) -> OperationsClient<Channel> {
+pub(crate) fn operations(channel: Way) -> OperationsClient<Way> {
     OperationsClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
-pub(crate) fn keys(channel: Channel) -> KeysClient<Channel> {
+pub(crate) fn keys(channel: Way) -> KeysClient<Way> {
     KeysClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
-pub(crate) fn audit(channel: Channel) -> AuditClient<Channel> {
+pub(crate) fn audit(channel: Way) -> AuditClient<Way> {
     AuditClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
@@ -106,6 +109,8 @@ impl Client {
     pub async fn connect(config: Config) -> Result<Self, ConnectError> {
         let client = Self::connect_lazily(config).await?;
         client.reach().await?;
+        // Two clusters of one id, if there are, are to be noticed before anything is asked of one of them.
+        let _ = tokio::time::timeout(OTHERS_LIMIT, client.shared.pool.greet_others()).await;
         Ok(client)
     }
 
@@ -225,23 +230,14 @@ impl Client {
     }
 }
 
-/// Asks for nothing, to see whether the node answers at all. Any HTTP response will do: it proves
-/// that a connection came about and that each side accepted the other's certificate.
-async fn greet(channel: Channel, limit: std::time::Duration) -> Result<(), (String, bool)> {
-    let request = http::Request::post("/grpc.health.v1.Health/Check")
-        .header(http::header::CONTENT_TYPE, "application/grpc")
-        .header(http::header::TE, "trailers")
-        .body(tonic::body::Body::empty())
-        .map_err(|error| (error.to_string(), false))?;
-    match tokio::time::timeout(limit, channel.oneshot(request)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => {
-            let status = tonic::Status::from_error(Box::new(error));
-            Err(match tls::connect_error(&status) {
-                Some(error) => (error.to_string(), error.may_retry()),
-                None => (status.message().to_owned(), true),
-            })
-        }
+/// [`Way::greet`], within a limit; else why not, and whether it may be tried again.
+async fn greet(way: Way, limit: Duration) -> Result<(), (String, bool)> {
+    match tokio::time::timeout(limit, way.greet()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(status)) => Err(match tls::connect_error(&status) {
+            Some(error) => (error.to_string(), error.may_retry()),
+            None => (status.message().to_owned(), true),
+        }),
         Err(_) => Err(("no answer within the connect time limit".into(), true)),
     }
 }

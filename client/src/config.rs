@@ -84,7 +84,7 @@ impl Timeouts {
 /// As a file:
 ///
 /// ```toml
-/// application = "karte"            # optional: what the certificate is expected to be for
+/// application = "karte"            # optional: what the application calls itself
 /// ca = "ca.pem"                    # CA certificates; paths are relative to this file
 /// certificate = "karte.pem"
 /// key = "karte.key"
@@ -101,7 +101,8 @@ impl Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The application that the certificate is for; only told back by [`crate::Client::application`].
+    /// What the application calls itself; only told back by [`crate::Client::application`]. The cluster goes by the
+    /// certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
     /// PEM file of CA certificates, any of which may have signed a node's certificate.
@@ -114,7 +115,8 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revocation_lists: Vec<PathBuf>,
     /// File in which the last head of the journal that this client has seen is kept from run to run (see
-    /// [`crate::Journal::head`]); made when there is one. One file for each cluster and process.
+    /// [`crate::Journal::head`]); made when there is one. One file for each cluster; several processes
+    /// may share it: it never goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_head: Option<PathBuf>,
     /// The nodes to talk to: any voters, the more the better. 1 to [`ENDPOINTS_MAX`].

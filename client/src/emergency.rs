@@ -15,7 +15,7 @@ use crate::id::{EmergencyId, ParticipantNumber, RecordId, RequestId};
 use crate::limit::{self, PAGE_ITEMS_MAX};
 use crate::list::List;
 use crate::receipt::Receipt;
-use crate::record::Summary;
+use crate::record::Listed;
 
 impl ActingClient {
     /// Opens an emergency: the actor, a physician of a facility flagged for it, reads the participant's
@@ -29,11 +29,14 @@ impl ActingClient {
     /// # async fn example(doctor: kura_client::ActingClient, number: kura_client::ParticipantNumber) -> Result<(), Box<dyn std::error::Error>> {
     /// // Opened, and the records listed, allergies first.
     /// let (emergency, records) = doctor.open_emergency(&number, "unconscious, ambulance 3").and_list().await?;
-    /// for record in &records {
-    ///     println!("{} of {}", record.class, record.clinical_date);
+    /// for listed in &records {
+    ///     match listed {
+    ///         kura_client::Listed::Record(record) => println!("{} of {}", record.class, record.clinical_date),
+    ///         kura_client::Listed::Damaged(damaged) => println!("{damaged:?} is stored and does not open"),
+    ///     }
     /// }
     /// if let Some(first) = records.first() {
-    ///     println!("{} bytes", emergency.get(first.record).await?.bytes().await?.len());
+    ///     println!("{} bytes", emergency.get(first.record()).await?.bytes().await?.len());
     /// }
     /// # Ok(())
     /// # }
@@ -75,7 +78,7 @@ impl OpenEmergency {
     ///
     /// # Errors
     /// [`EmergencyError`]; [`EmergencyError::NotListed`] if it is open but could not be listed.
-    pub async fn and_list(self) -> Result<(Emergency, Vec<Summary>), EmergencyError> {
+    pub async fn and_list(self) -> Result<(Emergency, Vec<Listed>), EmergencyError> {
         let emergency = self.run().await?;
         match emergency.list().stream().take(PAGE_ITEMS_MAX as usize).await {
             Ok(records) => Ok((emergency, records)),
@@ -184,7 +187,7 @@ impl Emergency {
     ///
     /// # Errors
     /// [`ListError`].
-    pub async fn history(&self, record: RecordId) -> Result<Vec<Summary>, ListError> {
+    pub async fn history(&self, record: RecordId) -> Result<Vec<Listed>, ListError> {
         self.acting.history_under(&self.number, record, self.id).await
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
-use crate::fault::{Broken, Committed, Conflict, Denial, Fault, Invalid, Later, Missing, Unfit};
+use crate::fault::{Broken, Committed, Conflict, Damage, Denial, Fault, Invalid, Later, Missing, Unfit};
 use crate::id::{EmergencyId, RequestId};
 use crate::journal::JournalRewritten;
 use crate::tls;
@@ -59,6 +59,9 @@ macro_rules! error_family {
             /// The cluster cannot do it now.
             #[error("not now: {0}")]
             Later(Later),
+            /// What was asked for is stored, and does not open, as every node says that could be asked.
+            #[error("damaged: {0}")]
+            Damaged(Damage),
             /// A node answered what the protocol does not allow, or failed inside.
             #[error("a node failed: {0}")]
             Broken(Broken),
@@ -106,6 +109,7 @@ macro_rules! read_family {
                     Fault::Missing(missing) => Self::NotFound(missing),
                     Fault::Unfit(unfit) => Self::Unfit(unfit),
                     Fault::Later(later) => Self::Later(later),
+                    Fault::Damaged(damage) => Self::Damaged(damage),
                     Fault::Broken(broken) => Self::Broken(broken),
                     Fault::Conflict($conflict) => $taken,
                     Fault::Expired => Self::Broken(Broken("a read cannot expire".into())),
@@ -155,6 +159,7 @@ macro_rules! write_family {
                     Fault::Missing(missing) => Self::NotFound(missing),
                     Fault::Unfit(unfit) => Self::Unfit(unfit),
                     Fault::Later(later) => Self::Later(later),
+                    Fault::Damaged(damage) => Self::Damaged(damage),
                     Fault::Broken(broken) => Self::Broken(broken),
                     Fault::Conflict(conflict) => Self::Conflict { conflict },
                     Fault::Expired => Self::Expired {},

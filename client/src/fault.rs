@@ -12,7 +12,7 @@ use kura_proto::v1;
 use prost::Message;
 use tonic::Code;
 
-use crate::tls;
+use crate::{fork, tls};
 
 /// Whether a write was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,9 @@ pub enum Reason {
     NoLeader,
     /// The node was removed from the cluster: its members have to be asked.
     Removed,
+    /// Two clusters of one id answer on one timeline ([`crate::fork`]): people end one of them, then the client is begun
+    /// anew.
+    Forked,
     /// After a recovery the cluster does not serve this yet: recovery staff opens it step by step.
     NotOpened,
     /// More is asked of the cluster than it takes.
@@ -181,6 +184,9 @@ plain_fault!(
     /// This client's certificate, its role or its settings do not fit: nothing will change by asking again.
     Unfit);
 plain_fault!(
+    /// What is stored does not open. Whoever operates the cluster is told of it, too.
+    Damage);
+plain_fault!(
     /// A node answered what the protocol does not allow, or failed inside. A bug; the message is for its report.
     Broken);
 
@@ -194,6 +200,7 @@ pub(crate) enum Fault {
     Expired,
     Unfit(Unfit),
     Later(Later),
+    Damaged(Damage),
     Broken(Broken),
 }
 
@@ -342,8 +349,11 @@ fn from_detail(detail: v1::ErrorDetail, message: &str) -> Failure {
         "unavailable" | "unknown-outcome" => Failure::later(Reason::Unavailable, message, Again::Soon),
         "no-leader" => Failure::later(Reason::NoLeader, message, Again::Soon),
         "removed" => Failure::later(Reason::Removed, message, Again::Elsewhere),
+        fork::KIND => Failure::later(Reason::Forked, message, Again::Never),
         // People have to open it; the nodes all tell the same.
         "not-opened" => Failure::later(Reason::NotOpened, message, Again::Never),
+        // Another node's copy may be sound.
+        "damaged" => Failure { again: Again::Elsewhere, ..Failure::never(Fault::Damaged(Damage(message))) },
         "low-space" => Failure::later(Reason::LowSpace, message, Again::Elsewhere),
         "clock" => Failure::later(Reason::Clock, message, Again::Elsewhere),
         // Words of later versions: their retry field says what to do.

@@ -310,7 +310,7 @@ impl From<GetError> for std::io::Error {
         let kind = match &error {
             GetError::Denied(_) | GetError::Unfit(_) => ErrorKind::PermissionDenied,
             GetError::EndedEarly { .. } => ErrorKind::UnexpectedEof,
-            GetError::WrongHash { .. } | GetError::Broken(_) => ErrorKind::InvalidData,
+            GetError::WrongHash { .. } | GetError::Damaged(_) | GetError::Broken(_) => ErrorKind::InvalidData,
             GetError::NotFound(_) => ErrorKind::NotFound,
             GetError::Invalid(_) => ErrorKind::InvalidInput,
             GetError::Later(_) => ErrorKind::TimedOut,

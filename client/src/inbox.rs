@@ -36,11 +36,34 @@ impl fmt::Debug for InboxItem {
     }
 }
 
+/// What an inbox tells of one place in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InboxEntry {
+    /// What was addressed to the facility.
+    Record(InboxItem),
+    /// Something was addressed to the facility and does not open: whose record it is, nobody can say. The record itself
+    /// may open, and is in its participant's list then.
+    Damaged {
+        /// Where in the inbox.
+        place: InboxCursor,
+    },
+}
+
+impl InboxEntry {
+    /// What was addressed to the facility, if it opens.
+    pub fn opened(self) -> Option<InboxItem> {
+        match self {
+            InboxEntry::Record(item) => Some(item),
+            InboxEntry::Damaged { .. } => None,
+        }
+    }
+}
+
 /// A page of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxPage {
     /// What came, oldest first.
-    pub items: Vec<InboxItem>,
+    pub items: Vec<InboxEntry>,
     /// Where the next page begins: store it once the items are dealt with. None as long as nothing
     /// was ever addressed to the facility.
     pub cursor: Option<InboxCursor>,
@@ -147,13 +170,18 @@ fn page(reply: v1::InboxReply, since: Option<InboxCursor>) -> Result<InboxPage, 
         return Err(Failure::broken("a page that does not tell where the next begins"));
     }
     let item = |item: v1::InboxItem| {
-        Ok(InboxItem {
+        if !item.damaged_at.is_empty() {
+            let place = InboxCursor::from_wire(&item.damaged_at);
+            let place = place.ok_or_else(|| Failure::broken("a cursor of a wrong length"))?;
+            return Ok(InboxEntry::Damaged { place });
+        }
+        Ok(InboxEntry::Record(InboxItem {
             participant: number(&item.participant)?,
             record: RecordId::from_wire(&item.record_id)
                 .ok_or_else(|| Failure::broken("a record id of a wrong length"))?,
             version: item.version,
             at_ms: item.at_ms,
-        })
+        }))
     };
     let items = reply.items.into_iter().map(item).collect::<Result<_, Failure>>()?;
     Ok(InboxPage { items, cursor, more: reply.more })

@@ -1,55 +1,7 @@
 //! The client of a Kura cluster: consent-checked, journalled reads and writes of records.
 //!
 //! ```no_run
-//! use kura_client::{
-//!     Class, Client, Config, Consent, Date, GetError, Method, NewRecord, Participant, ParticipantNumber, Purpose,
-//!     PutError, User, now_ms,
-//! };
-//!
-//! # async fn front_page() -> Result<(), Box<dyn std::error::Error>> {
-//! let kura = Client::connect(Config::load("client.toml")?).await?; // all endpoints; certificate files reload
-//! let number: ParticipantNumber = "0043001234567890".parse()?;
-//! let (date, now) = ("2026-04-01".parse::<Date>()?, now_ms());
-//!
-//! // Who acts is stated by the application and journalled as stated.
-//! let clerk = kura.act(User::at("F0012", "u-0192").authenticated(Method::Card, now));
-//! clerk.enrol(&number, Consent::signed_on(date).evidence("paper 2026-113")).await?;
-//! clerk.link(&number, "00-123-45").await?;
-//! clerk.grant(&number, "F0300").await?;
-//!
-//! // Any reader, of any length. The document id makes it happen once, even across restarts.
-//! let doctor = kura.act(User::at("F0012", "u-0007").authenticated(Method::Card, now));
-//! let file = tokio::fs::File::open("study.dcm").await?;
-//! let image = NewRecord::new(Class::Image, "application/dicom", date).document_id("1.2.392.200036.1");
-//! let receipt = match doctor.put(&number, image).body(file).await {
-//!     Ok(receipt) => receipt,
-//!     Err(PutError::Unknown { request }) => kura.outcome(request).await?.committed()?,
-//!     Err(error) if error.may_retry() => return Err(format!("later: {error}").into()),
-//!     Err(error) => return Err(error.into()),
-//! };
-//! std::fs::write("receipt.txt", receipt.to_string())?; // receipts are worth storing
-//!
-//! let mut list = doctor.list(&number).class(Class::Image).since(date).stream();
-//! while let Some(summary) = list.next().await {
-//!     println!("{}", summary?.clinical_date);
-//! }
-//!
-//! let mut out = tokio::fs::File::create("beginning.dcm").await?;
-//! match doctor.get(&number, receipt.record()).purpose(Purpose::Care).range(..1 << 20).await {
-//!     Ok(record) => drop(tokio::io::copy_buf(&mut record.into_reader(), &mut out).await?),
-//!     Err(GetError::Denied(denial)) => println!("{denial}"),
-//!     Err(error) => return Err(error.into()),
-//! }
-//!
-//! let person = kura.act(Participant::numbered(number).authenticated(Method::TwoFactor, now));
-//! let mut seen = person.accesses().since(date).stream();
-//! while let Some(access) = seen.next().await {
-//!     let access = access?;
-//!     println!("{} {} {}", access.facility, access.action, access.basis);
-//! }
-//! person.revoke("F0300").await?; // no read of F0300 that starts later succeeds
-//! # Ok(())
-//! # }
+#![doc = include_str!("front_page.rs")]
 //! ```
 //!
 //! What holds
@@ -77,6 +29,7 @@ mod emergency;
 mod erasure;
 mod error;
 mod fault;
+pub mod fork;
 mod get;
 mod hold;
 mod id;
@@ -120,14 +73,14 @@ pub use error::{
     ChangeError, ConnectError, ConsentError, EmergencyError, ErasureError, GetError, JournalError, ListError,
     OperationError, OutcomeError, PutError, RegistryError, ReviewError, Unreached,
 };
-pub use fault::{Broken, Committed, Conflict, Denial, Invalid, Later, Missing, Reason, Unfit};
+pub use fault::{Broken, Committed, Conflict, Damage, Denial, Invalid, Later, Missing, Reason, Unfit};
 pub use get::{GATHERED_BYTES_MAX, Get, GetSeveral, OneOfSeveral, Record, RefusedRecord, Several, SeveralRecord};
 pub use hold::Hold;
 pub use id::{
     ActId, EmergencyId, IdError, InboxCursor, PARTICIPANT_NUMBER_DIGITS, ParticipantNumber, RecordId, RequestId,
     ReviewId,
 };
-pub use inbox::{GrantedParticipant, Inbox, InboxItem, InboxPage};
+pub use inbox::{GrantedParticipant, Inbox, InboxEntry, InboxItem, InboxPage};
 pub use journal::{
     FacilityAccesses, Journal, JournalHead, JournalHeadError, JournalList, JournalRewritten, journal_leaf,
 };
@@ -135,7 +88,7 @@ pub use list::{Change, List};
 pub use pages::Listing;
 pub use put::{BODY_PART, PUT_WHOLE_BYTES_MAX, Put, WHOLE_READ_BYTES_MAX};
 pub use receipt::{NotCommitted, Outcome, Reach, Receipt, ReceiptError};
-pub use record::{Confirmation, NewRecord, Part, Related, SignatureCheck, Summary};
+pub use record::{Confirmation, DamagedRecord, Listed, NewRecord, Part, Related, SignatureCheck, Summary};
 pub use review::{CloseReview, Review, Reviews, Verdict};
 pub use word::{
     AccessLine, ActKind, ActState, Action, ActorKind, Class, ErasureState, FacilityKind, Method, Profession, Purpose,

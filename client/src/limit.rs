@@ -21,6 +21,9 @@ pub const PARTS_MAX: usize = 1024;
 /// Most facilities that one record is narrowed to.
 pub const ADDRESSEES_MAX: usize = 1024;
 
+/// Most former document ids of one record.
+pub const FORMER_DOCUMENT_IDS_MAX: usize = 16;
+
 /// Longest free text (evidence, reason, proxy, names), in bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 4096;
 
@@ -61,6 +64,14 @@ pub(crate) fn addressees(addressees: &[String]) -> Result<(), Invalid> {
         return Err(Invalid::bound("addressees", format!("at most {ADDRESSEES_MAX} facilities"), addressees.len()));
     }
     addressees.iter().try_for_each(|facility| outside_id("addressees", facility))
+}
+
+pub(crate) fn former_document_ids(ids: &[String]) -> Result<(), Invalid> {
+    const FIELD: &str = "former_document_ids";
+    if ids.len() > FORMER_DOCUMENT_IDS_MAX {
+        return Err(Invalid::bound(FIELD, format!("at most {FORMER_DOCUMENT_IDS_MAX} ids"), ids.len()));
+    }
+    ids.iter().try_for_each(|id| outside_id(FIELD, id))
 }
 
 pub(crate) fn record(field: &'static str, record: RecordId) -> Result<(), Invalid> {

@@ -16,7 +16,7 @@ use crate::id::{EmergencyId, ParticipantNumber, RecordId, RequestId};
 use crate::limit::{self, PAGE_ITEMS_MAX};
 use crate::pages::{Listing, Page};
 use crate::receipt::Receipt;
-use crate::record::Summary;
+use crate::record::Listed;
 use crate::word::{Class, Purpose};
 
 /// A list of records, made by [`ActingClient::list`].
@@ -54,7 +54,7 @@ impl ActingClient {
     ///
     /// # Errors
     /// [`ListError`].
-    pub async fn history(&self, number: &ParticipantNumber, record: RecordId) -> Result<Vec<Summary>, ListError> {
+    pub async fn history(&self, number: &ParticipantNumber, record: RecordId) -> Result<Vec<Listed>, ListError> {
         history(self, number, record, Purpose::Care, None).await
     }
 
@@ -63,7 +63,7 @@ impl ActingClient {
         number: &ParticipantNumber,
         record: RecordId,
         emergency: EmergencyId,
-    ) -> Result<Vec<Summary>, ListError> {
+    ) -> Result<Vec<Listed>, ListError> {
         history(self, number, record, Purpose::Care, Some(emergency)).await
     }
 
@@ -99,7 +99,7 @@ impl Person {
     ///
     /// # Errors
     /// [`ListError`].
-    pub async fn history(&self, record: RecordId) -> Result<Vec<Summary>, ListError> {
+    pub async fn history(&self, record: RecordId) -> Result<Vec<Listed>, ListError> {
         history(&self.acting, &self.number, record, Purpose::Own, None).await
     }
 }
@@ -148,7 +148,7 @@ impl List {
     }
 
     /// The records, page by page as they are read.
-    pub fn stream(self) -> Listing<Summary, ListError> {
+    pub fn stream(self) -> Listing<Listed, ListError> {
         let shared = Arc::clone(&self.acting.shared);
         let request = self.request();
         Listing::paged(Bytes::new(), move |after| {
@@ -195,20 +195,20 @@ impl List {
 }
 
 /// One page: the replies of one call, which all belong to one decision.
-async fn list_page(shared: &Shared, ask: v1::ListRequest) -> Result<Page<Summary, Bytes>, Failed> {
+async fn list_page(shared: &Shared, ask: v1::ListRequest) -> Result<Page<Listed, Bytes>, Failed> {
     let attempt = |channel| {
         let ask = ask.clone();
         async move {
             let most = usize::try_from(ask.limit).unwrap_or(usize::MAX);
             let mut replies = records(channel).list(ask).await?.into_inner();
-            let mut items: Vec<Summary> = Vec::new();
+            let mut items: Vec<Listed> = Vec::new();
             let mut next = None;
             while let Some(reply) = replies.message().await? {
                 if items.len() + reply.records.len() > most {
                     return Err(Failure::broken("a page longer than asked for"));
                 }
                 for summary in reply.records {
-                    items.push(Summary::from_wire(summary)?);
+                    items.push(Listed::from_wire(summary)?);
                 }
                 next = reply.more.then_some(reply.last);
             }
@@ -232,7 +232,7 @@ async fn history(
     record: RecordId,
     purpose: Purpose,
     emergency: Option<EmergencyId>,
-) -> Result<Vec<Summary>, ListError> {
+) -> Result<Vec<Listed>, ListError> {
     limit::record("record_id", record).map_err(ListError::from_invalid)?;
     let ask = v1::HistoryRequest {
         actor: Some(acting.actor.to_wire().map_err(ListError::from_invalid)?),
@@ -245,7 +245,7 @@ async fn history(
         let ask = ask.clone();
         async move {
             let reply = records(channel).history(ask).await?.into_inner();
-            reply.versions.into_iter().map(Summary::from_wire).collect::<Result<Vec<_>, _>>()
+            reply.versions.into_iter().map(Listed::from_wire).collect::<Result<Vec<_>, _>>()
         }
     };
     acting.shared.call(None, attempt).await.map_err(|failed| ListError::from_fault(failed.fault))

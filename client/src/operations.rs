@@ -12,12 +12,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use kura_proto::v1;
 use tokio::time::{Instant, timeout};
-use tonic::transport::Channel;
 
 use crate::call::Retry;
 use crate::client::{Client, Shared, operations};
 use crate::error::{Failed, Family, OperationError};
 use crate::fault::{Again, Failure, Invalid};
+use crate::fork::Way;
 use crate::limit;
 use crate::pages::Listing;
 
@@ -270,7 +270,7 @@ impl Operations {
         handed.await
     }
 
-    pub(crate) async fn once<R, F>(&self, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
+    pub(crate) async fn once<R, F>(&self, attempt: impl Fn(Way) -> F) -> Result<R, OperationError>
     where
         F: Future<Output = Result<R, Failure>>,
     {
@@ -279,7 +279,7 @@ impl Operations {
 }
 
 /// Repeats an attempt only while none may have taken effect. One attempt may take the whole call's time.
-pub(crate) async fn once<R, F>(shared: &Arc<Shared>, attempt: impl Fn(Channel) -> F) -> Result<R, OperationError>
+pub(crate) async fn once<R, F>(shared: &Arc<Shared>, attempt: impl Fn(Way) -> F) -> Result<R, OperationError>
 where
     F: Future<Output = Result<R, Failure>>,
 {

@@ -6,17 +6,23 @@
 //! - A way that failed is replaced by a fresh channel once, however many calls it failed under.
 //! - Certificate files are looked at every [`FILES_CHECK_INTERVAL`] while calls are made; new ones
 //!   move every endpoint to a new channel, and calls under way end on their old one.
+//! - The endpoints that are not in use are greeted every [`OTHERS_INTERVAL`] while calls are made ([`crate::fork`]).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tonic::transport::Channel;
 
+use crate::fork::{Seen, Way};
 use crate::tls::{ChannelOptions, ClientTls, Endpoint, EndpointError};
 
 /// How often certificate files are looked at for changes.
 const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How often the endpoints that are not in use are asked which cluster they are of.
+const OTHERS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Where channels come from: TLS in earnest, plain connections in tests.
 pub(crate) trait Dial: Send + Sync + 'static {
@@ -52,8 +58,8 @@ impl Dial for TlsDial {
     }
 }
 
-struct Way {
-    channel: Channel,
+struct Kept {
+    way: Way,
     generation: u64,
     /// Grows with every channel of this endpoint.
     number: u64,
@@ -62,7 +68,7 @@ struct Way {
 /// A channel that was handed out, and which one it was.
 #[derive(Clone)]
 pub(crate) struct Lease {
-    pub channel: Channel,
+    pub channel: Way,
     pub place: usize,
     number: u64,
 }
@@ -70,9 +76,11 @@ pub(crate) struct Lease {
 pub(crate) struct Pool {
     dial: Box<dyn Dial>,
     names: Vec<String>,
-    ways: Vec<Mutex<Way>>,
+    ways: Vec<Mutex<Kept>>,
+    seen: Arc<Seen>,
     current: AtomicUsize,
     looked: Mutex<Instant>,
+    greeted: Mutex<Instant>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,12 +90,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pool {
     /// A pool over at least one endpoint, named in their order. Must be called within a Tokio runtime.
     pub fn new(dial: Box<dyn Dial>, names: Vec<String>) -> Result<Self, EndpointError> {
-        let generation = dial.generation();
+        let (generation, seen) = (dial.generation(), Arc::default());
         let ways = (0..names.len())
-            .map(|place| Ok(Mutex::new(Way { channel: dial.dial(place)?, generation, number: 0 })))
+            .map(|place| Ok(Mutex::new(Kept { way: Way::new(dial.dial(place)?, &seen), generation, number: 0 })))
             .collect::<Result<Vec<_>, EndpointError>>()?;
         let current = AtomicUsize::new(rand::random_range(0..names.len().max(1)));
-        Ok(Self { dial, names, ways, current, looked: Mutex::new(Instant::now()) })
+        let now = Instant::now();
+        Ok(Self { dial, names, ways, seen, current, looked: Mutex::new(now), greeted: Mutex::new(now) })
     }
 
     pub fn len(&self) -> usize {
@@ -111,21 +120,29 @@ impl Pool {
     pub fn lease(&self, place: usize) -> Lease {
         self.look_at_times();
         let place = place % self.len();
-        let mut way = locked(&self.ways[place]);
+        let mut kept = locked(&self.ways[place]);
         let generation = self.dial.generation();
-        if way.generation != generation {
-            self.renew(&mut way, place, generation);
+        if kept.generation != generation {
+            self.renew(&mut kept, place, generation);
         }
-        Lease { channel: way.channel.clone(), place, number: way.number }
+        Lease { channel: kept.way.clone(), place, number: kept.number }
+    }
+
+    /// Greets every endpoint but the current one, at once: what they tell of the cluster's timeline is taken.
+    pub fn greet_others(&self) -> impl Future<Output = ()> + Send + use<> {
+        let current = self.current();
+        let others = self.ways.iter().enumerate().filter(|(place, _)| *place != current);
+        let greetings: Vec<_> = others.map(|(_, kept)| locked(kept).way.clone().greet()).collect();
+        async move { join_all(greetings).await.into_iter().for_each(drop) }
     }
 
     /// Tells that the way to a leased endpoint failed: calls begin elsewhere from now on.
     pub fn failed(&self, lease: &Lease) {
         self.pass_over(lease);
-        let mut way = locked(&self.ways[lease.place]);
-        if way.number == lease.number {
+        let mut kept = locked(&self.ways[lease.place]);
+        if kept.number == lease.number {
             let generation = self.dial.generation();
-            self.renew(&mut way, lease.place, generation);
+            self.renew(&mut kept, lease.place, generation);
         }
     }
 
@@ -135,11 +152,11 @@ impl Pool {
         let _ = self.current.compare_exchange(lease.place, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn renew(&self, way: &mut Way, place: usize, generation: u64) {
+    fn renew(&self, kept: &mut Kept, place: usize, generation: u64) {
         // Name and address were usable once and do not change, so this does not fail; if it did,
         // the former channel would go on dialling.
         if let Ok(channel) = self.dial.dial(place) {
-            *way = Way { channel, generation, number: way.number + 1 };
+            *kept = Kept { way: Way::new(channel, &self.seen), generation, number: kept.number + 1 };
         }
     }
 
@@ -148,6 +165,11 @@ impl Pool {
         if looked.elapsed() >= FILES_CHECK_INTERVAL {
             *looked = Instant::now();
             self.dial.look();
+        }
+        let mut greeted = locked(&self.greeted);
+        if greeted.elapsed() >= OTHERS_INTERVAL {
+            *greeted = Instant::now();
+            tokio::spawn(tokio::time::timeout(OTHERS_INTERVAL, self.greet_others()));
         }
     }
 }

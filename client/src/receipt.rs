@@ -2,7 +2,7 @@
 //!
 //! Format of the text, version 1, stable: nine fields joined by `:`
 //! `kura1 : timeline : leader term : index : request id : record id : version : journal position : reach`,
-//! numbers in decimal, ids in hexadecimal, the reach as its word; `repeated` and `nothing_to_end` are not kept,
+//! numbers in decimal, ids in hexadecimal, the reach as its word; `repeated`, `nothing_to_end` and `granted_before` are not kept,
 //! since they tell of the answer and not of the write. Version 2 (`kura2`) has a tenth field, the leaf of the journal
 //! entry in hexadecimal; a receipt that does not know it is written as version 1.
 
@@ -72,6 +72,7 @@ pub struct Receipt {
     reach: Reach,
     repeated: bool,
     nothing_to_end: bool,
+    granted_before: bool,
     journal_leaf: Option<[u8; 32]>,
 }
 
@@ -132,6 +133,12 @@ impl Receipt {
         self.nothing_to_end
     }
 
+    /// Whether a facility was named that the participant named already: nothing changed, and the grant stands in the
+    /// journal. Told to the participant, and to facilities that the participant names.
+    pub fn granted_before(&self) -> bool {
+        self.granted_before
+    }
+
     pub(crate) fn from_wire(wire: v1::Receipt) -> Option<Self> {
         Some(Self {
             timeline: wire.timeline,
@@ -144,6 +151,7 @@ impl Receipt {
             reach: Reach::from_number(wire.reach)?,
             repeated: wire.repeated,
             nothing_to_end: wire.nothing_to_end,
+            granted_before: wire.granted_before,
             journal_leaf: wire.journal_leaf[..].try_into().ok(),
         })
     }
@@ -212,6 +220,7 @@ impl FromStr for Receipt {
                 .ok_or(ReceiptError { field: "reach" })?,
             repeated: false,
             nothing_to_end: false,
+            granted_before: false,
             journal_leaf: match has_leaf {
                 true => {
                     let leaf = parts.next().and_then(|text| from_hex("journal leaf", text).ok());

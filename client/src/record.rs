@@ -19,6 +19,7 @@ pub struct NewRecord {
     media_type: String,
     clinical_date: Date,
     document_id: String,
+    former_document_ids: Vec<String>,
     addressees: Vec<String>,
     version_of: Option<RecordId>,
     related: Option<Related>,
@@ -45,6 +46,7 @@ impl NewRecord {
             media_type: media_type.into(),
             clinical_date,
             document_id: String::new(),
+            former_document_ids: Vec::new(),
             addressees: Vec::new(),
             version_of: None,
             related: None,
@@ -57,12 +59,30 @@ impl NewRecord {
         }
     }
 
+    /// A further version of a record as a list or history tells of it: of its class, as every version is, and in the
+    /// media type and of the clinical date of the version told of.
+    pub fn version_from(earlier: &Summary) -> Self {
+        Self::new(earlier.class, earlier.media_type.clone(), earlier.clinical_date).version_of(earlier.record)
+    }
+
     /// The author's own identifier of the document (1 to 128 bytes), unique in the facility. It
-    /// makes the put idempotent even across restarts: the same document is written once, and the
-    /// same id with another body is a conflict.
+    /// makes the put idempotent even across restarts: the same document is written once. The same id is
+    /// a conflict with another body, media type, class, clinical date or participant; with a stated relation,
+    /// author, enterer, confirmer (or a time of theirs), signature, timestamp token or result that is not
+    /// the one stored; and where the put leaves out somebody whom the stored record reaches. As a version of
+    /// that record it is written.
     #[must_use]
     pub fn document_id(mut self, id: impl Into<String>) -> Self {
         self.document_id = id.into();
+        self
+    }
+
+    /// Further identifiers under which the same document may be stored already (at most 16): then the put is repeated, as
+    /// under its own. For identifiers that were derived from what has changed since, such as a participant's number that
+    /// became an alias.
+    #[must_use]
+    pub fn former_document_ids<I: IntoIterator<Item = T>, T: Into<String>>(mut self, ids: I) -> Self {
+        self.former_document_ids = ids.into_iter().map(Into::into).collect();
         self
     }
 
@@ -73,7 +93,7 @@ impl NewRecord {
         self
     }
 
-    /// Writes a further version of a record instead of a new one.
+    /// Writes a further version of a record instead of a new one. Another class than the record's is a conflict.
     #[must_use]
     pub fn version_of(mut self, record: RecordId) -> Self {
         self.version_of = Some(record);
@@ -169,6 +189,7 @@ impl NewRecord {
     pub(crate) fn to_wire(&self) -> Result<v1::NewRecord, Invalid> {
         limit::media_type("media_type", &self.media_type)?;
         limit::outside_id_or_empty("document_id", &self.document_id)?;
+        limit::former_document_ids(&self.former_document_ids)?;
         limit::addressees(&self.addressees)?;
         limit::outside_id_or_empty("author_user", &self.author.0)?;
         limit::outside_id_or_empty("enterer_user", &self.enterer.0)?;
@@ -204,6 +225,7 @@ impl NewRecord {
             signature: self.signature.clone(),
             timestamp_token: self.timestamp_token.clone(),
             signature_result: self.signature_result.clone(),
+            former_document_ids: self.former_document_ids.clone(),
         })
     }
 }
@@ -321,6 +343,90 @@ impl Summary {
             bytes: wire.bytes,
             hidden: wire.hidden,
             addressees: wire.addressees,
+        })
+    }
+}
+
+/// What a list, or the history of a record, tells of one record or version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are records")]
+pub enum Listed {
+    /// What it is.
+    Record(Summary),
+    /// It is stored, and does not open. Whoever looks for the participant's records has to know that there is one more
+    /// than they see.
+    Damaged(DamagedRecord),
+}
+
+impl Listed {
+    /// The record's id.
+    pub fn record(&self) -> RecordId {
+        match self {
+            Listed::Record(summary) => summary.record,
+            Listed::Damaged(damaged) => damaged.record,
+        }
+    }
+
+    /// What it is, or that it does not open.
+    ///
+    /// # Errors
+    /// [`DamagedRecord`].
+    pub fn opened(self) -> Result<Summary, DamagedRecord> {
+        match self {
+            Listed::Record(summary) => Ok(summary),
+            Listed::Damaged(damaged) => Err(damaged),
+        }
+    }
+
+    pub(crate) fn from_wire(wire: v1::RecordSummary) -> Result<Self, Failure> {
+        match wire.damaged {
+            Some(_) => DamagedRecord::from_wire(wire).map(Listed::Damaged),
+            None => Summary::from_wire(wire).map(Listed::Record),
+        }
+    }
+}
+
+/// A record, or a version of one, that is stored and does not open: what is known of it. Reading it fails, too; other
+/// versions of it may open ([`crate::ActingClient::history`]). Its author may write it anew.
+#[derive(Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("a record does not open: damaged")]
+pub struct DamagedRecord {
+    /// The record.
+    pub record: RecordId,
+    /// Always `true`: tells it from a [`Summary`] where both are written as JSON.
+    pub damaged: bool,
+    /// The version; none if nothing but the id is known. Then nobody can say either whether the filters of a list
+    /// would take it, or whether the actor would see it if it opened.
+    pub version: Option<u32>,
+    /// What kind of record it is, if that is known.
+    pub class: Option<Class>,
+    /// The clinical date, if that is known.
+    pub clinical_date: Option<Date>,
+    /// The author's facility; empty if it is not known.
+    pub author_facility: String,
+}
+
+impl fmt::Debug for DamagedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DamagedRecord")
+            .field("version", &self.version)
+            .field("class", &self.class)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DamagedRecord {
+    pub(crate) fn from_wire(wire: v1::RecordSummary) -> Result<Self, Failure> {
+        let record = RecordId::from_wire(&wire.record_id);
+        let known = wire.damaged.unwrap_or_default();
+        Ok(Self {
+            record: record.ok_or_else(|| Failure::broken("a record id of a wrong length"))?,
+            damaged: true,
+            version: (known.version != 0).then_some(known.version),
+            class: Class::from_number(known.class).ok(),
+            clinical_date: known.clinical_day.map(Date::from_days),
+            author_facility: known.author_facility,
         })
     }
 }

@@ -4,6 +4,7 @@
 mod calls;
 mod cluster;
 mod downloads;
+mod forks;
 mod journal;
 mod several;
 mod uploads;

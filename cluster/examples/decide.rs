@@ -74,6 +74,7 @@ fn main() {
             clinical_day: 19_500,
             addressees: &application.facilities[FACILITIES - 2..],
             earlier: None,
+            body_day: None,
             related: None,
         },
         ..read.clone()

@@ -132,9 +132,13 @@ impl Command {
         Command { format: COMMAND_FORMAT, at_ms, ..Command::default() }
     }
 
-    /// Adds an expectation.
+    /// Adds an expectation, once. Another revision of the same row is another expectation: both cannot be met, and it
+    /// is decided anew.
     pub fn expect(&mut self, row: &crate::row::RowKey, revision: Revision) {
-        self.expects.push(Expect { row: row.as_bytes().clone(), timeline: revision.timeline, index: revision.index });
+        let expect = Expect { row: row.as_bytes().clone(), timeline: revision.timeline, index: revision.index };
+        if !self.expects.contains(&expect) {
+            self.expects.push(expect);
+        }
     }
 
     /// Adds a put.

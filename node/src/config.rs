@@ -3,11 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use kura_cluster::archive::Sha256Hash;
 use kura_cluster::archive::keep::KeepRules;
 use kura_cluster::id::is_blank;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+use crate::archive::signers;
 use crate::archive::store::is_remote;
 use crate::certificates::check_name;
 
@@ -295,9 +297,19 @@ pub struct ArchiveConfig {
     /// How much such a check reads in a second.
     #[serde(default = "check_mib_per_second")]
     pub check_mib_per_second: u64,
+    /// Keys of former backups whose archive is gone on with: each the SHA-256 of a public key, 64 hexadecimal digits.
+    #[serde(default)]
+    pub signed_by: Vec<String>,
     /// Which generations are kept.
     #[serde(default)]
     pub keep: KeepConfig,
+}
+
+impl ArchiveConfig {
+    /// The keys of `signed_by`.
+    pub fn signed_by(&self) -> Vec<Sha256Hash> {
+        self.signed_by.iter().filter_map(|key| signers::parse(key)).collect()
+    }
 }
 
 fn check_every_hours() -> u64 {
@@ -478,6 +490,9 @@ impl NodeConfig {
                 let why = format!("{} is more than {} (0: no check is made)", archive.check_every_hours, 24 * 366);
                 return Err(("archive.check_every_hours", why));
             }
+            if let Some(key) = archive.signed_by.iter().find(|key| signers::parse(key).is_none()) {
+                return Err(("archive.signed_by", format!("{key:?} is no SHA-256, which has 64 hexadecimal digits")));
+            }
             if archive.keep.last == 0 {
                 return Err(("archive.keep.last", "is 0; at least the newest generation is kept".into()));
             }
@@ -585,6 +600,9 @@ authorities = "ca.pem"
         says(&archive("check_every_hours = 9000\n"), "archive.check_every_hours");
         says(&archive("check_mib_per_second = 0\n"), "archive.check_mib_per_second");
         says(&archive("url = 1\n"), "url");
+        says(&archive("signed_by = [\"ab\"]\n"), "archive.signed_by");
+        let named = load(&archive(&format!("signed_by = [\"{}\"]\n", "0a".repeat(32)))).unwrap().archive.unwrap();
+        assert_eq!(named.signed_by(), [[10; 32]]);
         says(&archive("storage = \"s3.toml\"\n"), "archive.storage");
         let remote = |keys: &str| archive(keys).replace("place = \"archive\"", "place = \"s3://bucket/kura\"");
         says(&remote(""), "archive.storage");

@@ -26,7 +26,7 @@ use crate::identity::{IdentityFileError, NodeIdentity, keep_private};
 use crate::init::{InitError, own_identity, write_recovery_ca};
 use crate::raft::codec;
 use crate::seed::{self, Grounds, SeedError};
-use crate::vault::{VaultError, write_root_key};
+use crate::vault::{VaultError, read_root_key, write_root_key};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -96,6 +96,12 @@ pub enum JoinError {
     /// See [`VaultError`].
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A root key's file is there, of another cluster or of before a rotation.
+    #[error("root_key: {path} is there already and holds another key than this cluster's: it is not overwritten")]
+    OtherRootKey {
+        /// The configured file.
+        path: PathBuf,
+    },
     /// A voter takes its state from voters.
     #[error("only a backup member is seeded from an archive: a voter takes its state from voters")]
     SeededVoter,
@@ -190,9 +196,7 @@ async fn join_through(
         .check_state(Some(&row), reply.timeline)
         .map_err(|source| JoinError::Timeline { peer: endpoint.name.clone(), source })?;
     let membership = codec::decode_stored_membership(&reply.membership).map_err(|_| malformed("membership"))?;
-    if let Some(path) = root_file
-        && !path.exists()
-    {
+    if let Some(path) = root_file {
         let request = v1::RootKeyRequest { name: config.name.clone(), cluster_id: reply.cluster_id.clone() };
         let mut request = tonic::Request::new(request);
         request.set_timeout(CALL_TIMEOUT);
@@ -200,7 +204,12 @@ async fn join_through(
         let mut bytes: [u8; 32] = handed.into_inner().root_key[..].try_into().map_err(|_| malformed("root key"))?;
         let key = kura_cluster::seal::Key::from_bytes(&mut bytes);
         bytes.zeroize();
-        write_root_key(path, &key)?;
+        // Somebody's perhaps only copy is not taken for this cluster's.
+        match read_root_key(path)? {
+            None => write_root_key(path, &key)?,
+            Some(there) if there == key => {}
+            Some(_) => return Err(JoinError::OtherRootKey { path: path.clone() }),
+        }
     }
     let (mut seeded_index, mut seed_signed_by) = (None, BTreeSet::new());
     if let Some(SeedFrom { store, signers, tell }) = seed_from {
@@ -211,6 +220,9 @@ async fn join_through(
         let signers = signers.iter().copied().chain(members).collect();
         let grounds = Grounds { trust: &trust, timeline: reply.timeline, signers };
         let (seed, signed_by) = seed::sow(store, &config.data, &grounds, *tell).await?;
+        // An archive of the same writers may be this member's to go on with.
+        crate::archive::signers::keep(&config.data, &signed_by)
+            .map_err(|source| IdentityFileError::File { path: config.data.clone(), source })?;
         (seeded_index, seed_signed_by) = (Some(seed.index), signed_by);
     }
     let identity = NodeIdentity {

@@ -49,6 +49,11 @@ pub fn text(node: &Node) -> String {
             "What people have to do about shares of the root key and rotations",
             Known::read(&node.store.database()).map_or(1, |known| known.alarms().len() as i64),
         ),
+        (
+            "kura_data_keys_closed",
+            "Participants' data keys that did not open when they were to be re-wrapped; the leader's",
+            number(own.closed_data_keys),
+        ),
         ("kura_disk_bytes", "Bytes of state and log", number(own.disk_bytes)),
         ("kura_disk_free_bytes", "Bytes free", number(own.disk_free_bytes)),
         (
@@ -74,6 +79,12 @@ pub fn text(node: &Node) -> String {
         ("kura_journal_entries", "Entries in the journal", number(published.summary.journal.size())),
         ("kura_log_syncs", "Syncs of the Raft log since the start", number(node.log.wal_syncs())),
     ];
+    let unopened = node.gateway.unopened.count(&node.store.database()).values().sum::<usize>();
+    let unopened = [(
+        "kura_rows_unopened",
+        "Stored rows that are whole and did not open when they were read since the start, 100 and more as 100",
+        unopened as i64,
+    )];
     let agreements = heads::agreements(node);
     let count = |is: fn(&Agreement) -> bool| agreements.values().filter(|agreement| is(agreement)).count() as i64;
     let compared = [
@@ -112,6 +123,11 @@ pub fn text(node: &Node) -> String {
             ),
             ("kura_archive_trouble", "1 if the archive cannot be written", i64::from(archive.trouble().is_some())),
             (
+                "kura_archive_foreign",
+                "1 if what is there was written by nobody whom the cluster knows",
+                i64::from(archive.foreign().is_some()),
+            ),
+            (
                 "kura_archive_unchecked_since_ms",
                 "Since when a check has not found the archive whole, ms since 1970: the last such check, or the first start",
                 number(check.unchecked_since_ms),
@@ -130,6 +146,11 @@ pub fn text(node: &Node) -> String {
         [
             ("kura_lag_alarms", "Lags beyond their limits or unknown", points.alarms.len() as i64),
             ("kura_replication_known", "1 if it is known how far the backup is behind", i64::from(known)),
+            (
+                "kura_replication_index",
+                "Log index up to which the backup is known to have everything: the replication point",
+                if known { number(point.index) } else { 0 },
+            ),
             ("kura_replication_behind_entries", "Entries that the backup lacks", number(point.entries_behind)),
             ("kura_replication_behind_bytes", "Bytes of commands that it lacks", number(point.bytes_behind)),
             (
@@ -166,7 +187,7 @@ pub fn text(node: &Node) -> String {
             i64::from(!scrub.overdue.is_empty()),
         ),
     ];
-    let compared = compared.into_iter().chain(files).chain(overdue).chain(lag.into_iter().flatten());
+    let compared = compared.into_iter().chain(unopened).chain(files).chain(overdue).chain(lag.into_iter().flatten());
     let mut registry = Registry::default();
     for (name, help, value) in gauges.into_iter().chain(compared).chain(archive.into_iter().flatten()) {
         let gauge: Gauge = Gauge::default();

@@ -8,6 +8,8 @@
 //!   their middle, alters one, or puts an old file back, is told of in the journal. (Whoever takes away the last ones
 //!   before the member serves is not; and whoever has the root key and the files can open them with programs that
 //!   write nothing. No program here can prevent that.)
+//! - Whoever writes notes, or takes away what is journalled, holds the lock of the data directory (`flock`): commands and the
+//!   member are processes apart, and none may lose what another has just written.
 //! - A note is journalled at least once; after a power cut, or a lost answer, perhaps twice.
 //! - Damaged notes are told of in the journal, and set aside, never cut off: `openings-damaged-<n>`.
 
@@ -15,6 +17,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
@@ -35,6 +38,10 @@ const WHAT_BYTES_MAX: usize = 512;
 const NOTE_BYTES_MAX: usize = WHAT_BYTES_MAX + 128;
 /// A file of notes that are all in the journal begins anew beyond this.
 const KEPT_BYTES_MAX: u64 = 64 << 10;
+/// How long somebody else's note or look is waited for: both take moments.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// Between two tries to have the lock.
+const LOCK_LOOK: Duration = Duration::from_millis(5);
 
 /// Why an opening could not be noted.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +108,7 @@ enum Step {
 pub fn note(data: &Path, what: &str, at_ms: u64) -> Result<(), OpeningError> {
     let shown = || data.display().to_string();
     let failed = |source| OpeningError::File { data: shown(), source };
+    let _locked = lock(data).map_err(failed)?;
     let notes = read(data).map_err(failed)?;
     if notes.whole_bytes > BYTES_MAX {
         return Err(OpeningError::Full { data: shown() });
@@ -134,6 +142,24 @@ pub fn note(data: &Path, what: &str, at_ms: u64) -> Result<(), OpeningError> {
         fs::File::open(data)?.sync_all()
     };
     written().map_err(failed)
+}
+
+/// Locks the notes of a data directory, as long as the answer lives; for nobody who holds the lock already.
+fn lock(data: &Path) -> io::Result<fs::File> {
+    let directory = fs::File::open(data)?;
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(directory),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() >= until => {
+                let words =
+                    format!("its notes of openings are locked by another process for {} s", LOCK_WAIT.as_secs());
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, words));
+            }
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_LOOK),
+        }
+    }
 }
 
 fn cut(what: &str) -> &str {
@@ -194,6 +220,12 @@ fn journalled(data: &Path) -> io::Result<Option<[u8; 32]>> {
 /// # Errors
 /// The file system's.
 pub fn pending(data: &Path) -> io::Result<Vec<Pending>> {
+    let _locked = lock(data)?;
+    waiting(data)
+}
+
+/// The same for who holds the lock.
+fn waiting(data: &Path) -> io::Result<Vec<Pending>> {
     let notes = read(data)?;
     let before = journalled(data)?;
     let known = notes.openings.iter().position(|one| Some(sha256(one)) == before);
@@ -224,13 +256,16 @@ fn in_words(opening: &Opening) -> String {
 /// # Errors
 /// The file system's: it is journalled again.
 pub fn done(data: &Path, pending: &Pending) -> io::Result<()> {
+    let _locked = lock(data)?;
     let last = match pending.step {
         Step::Note(hash) => hash,
+        // Whoever noted something since has set it aside, and begun a file anew.
+        Step::Damage if !read(data)?.is_damaged => return Ok(()),
         Step::Damage => return set_aside(data),
     };
     crate::serve::checks::write(&data.join(JOURNALLED), &last)?;
     let path = data.join(FILE);
-    if fs::metadata(&path)?.len() > KEPT_BYTES_MAX && self::pending(data)?.is_empty() {
+    if fs::metadata(&path)?.len() > KEPT_BYTES_MAX && waiting(data)?.is_empty() {
         fs::remove_file(&path)?;
     }
     Ok(())
@@ -309,6 +344,61 @@ mod tests {
             assert_eq!(pending(data).unwrap(), []);
             assert_eq!(fs::read(data.join("openings-damaged-1")).unwrap(), bytes, "the evidence");
         }
+    }
+
+    /// More than a file of notes holds before it begins anew.
+    const BESIDE: u64 = 100;
+    const COMMANDS: u64 = 3;
+
+    #[test]
+    fn commands_beside_a_member_that_journals_their_notes_lose_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let mut told = Vec::new();
+        std::thread::scope(|scope| {
+            let command = |number: u64| {
+                move || {
+                    for nth in 0..BESIDE {
+                        let name = format!("command {number} note {nth} ");
+                        let what = format!("{name}{}", "x".repeat(WHAT_BYTES_MAX - name.len()));
+                        note(data, &what, number * BESIDE + nth).unwrap();
+                    }
+                }
+            };
+            let commands: Vec<_> = (0..COMMANDS).map(|number| scope.spawn(command(number))).collect();
+            loop {
+                let all_ended = commands.iter().all(|one| one.is_finished());
+                let waits = pending(data).unwrap();
+                if all_ended && waits.is_empty() {
+                    break;
+                }
+                for one in waits {
+                    done(data, &one).unwrap();
+                    told.push(one.words);
+                }
+            }
+        });
+        assert_eq!(told.len() as u64, COMMANDS * BESIDE, "each once");
+        for number in 0..COMMANDS {
+            for nth in 0..BESIDE {
+                let name = format!(": command {number} note {nth} ");
+                assert!(told.iter().any(|words| words.contains(&name)), "{name} was lost");
+            }
+        }
+        assert!(told.iter().all(|words| !words.contains("taken out")), "and none seems to be missing");
+        assert!(!data.join("openings-damaged-1").exists());
+    }
+
+    #[test]
+    fn what_is_noted_after_damage_was_seen_is_not_set_aside_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        fs::write(data.join(FILE), vec![0xff; 600]).unwrap();
+        let seen = pending(data).unwrap();
+        note(data, "meanwhile", 1).unwrap();
+        done(data, &seen[0]).unwrap();
+        let told = words(data);
+        assert!(told.len() == 1 && told[0].contains("meanwhile"), "{told:?}");
     }
 
     #[test]

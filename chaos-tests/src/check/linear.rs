@@ -194,12 +194,14 @@ fn steps(known: &Known<'_>, operations: &[&Operation], fates: &HashMap<u64, Fate
                         _ => Answer::Consent { facility, named: matches!(action, Action::Grant { .. }) },
                     }
                 }
-                (_, Outcome::Denied { .. }) if matches!(action, Action::Put { .. }) => Answer::Denied { facility },
+                // One that was only counted rests on what one gateway knew: see the rules of consent.
+                (_, Outcome::Denied { entry: Some(_) }) if matches!(action, Action::Put { .. }) => {
+                    Answer::Denied { facility }
+                }
                 _ => continue,
             },
             (Action::Get { record }, Outcome::Read { .. }) => Answer::Read { facility, record: place(record) },
             (Action::Get { record }, Outcome::Missing) => Answer::Missing { record: place(record) },
-            // One that was only counted rests on what one gateway knew: see the rules of consent.
             (Action::Get { .. } | Action::List, Outcome::Denied { entry: Some(_) }) => Answer::Denied { facility },
             (Action::List, Outcome::Listed { records: listed }) if listed.len() < PAGE => {
                 let mut state = State::default();

@@ -37,7 +37,7 @@ impl Cluster {
     }
 
     /// A command that may have to wait until the node listens, or until somebody leads.
-    async fn retried(&mut self, command: &'static str, arguments: &[&str]) -> Result<(), ClusterError> {
+    pub(super) async fn retried(&mut self, command: &'static str, arguments: &[&str]) -> Result<(), ClusterError> {
         let end = Instant::now() + COMMAND;
         loop {
             self.check()?;

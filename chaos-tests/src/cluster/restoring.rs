@@ -20,16 +20,15 @@ pub struct Restore {
     config: String,
 }
 
+/// How the members of before are known to be down.
+const REHEARSED: [&str; 2] = ["--not-fenced", "a rehearsal that is never served"];
+const KILLED: [&str; 4] = ["--fenced", "all of them were killed", "--open", "writes"];
+
 impl Restore {
-    fn apply(&self) -> Vec<&str> {
+    fn apply<'a>(&'a self, fence: &[&'a str]) -> Vec<&'a str> {
         let [without, why] = ["--without-head", "none was kept in this run"];
-        let [waived, rehearsal] = ["--not-fenced", "a rehearsal that is never served"];
-        [
-            ["--from", &self.from, "--into", &self.into],
-            ["--config", &self.config, without, why],
-            [waived, rehearsal, "--reason", "a rehearsal"],
-        ]
-        .concat()
+        let place = ["--from", &self.from, "--into", &self.into, "--config", &self.config];
+        [&place[..], &[without, why, "--reason", "a rehearsal"], fence].concat()
     }
 }
 
@@ -71,7 +70,7 @@ impl Cluster {
     /// [`ClusterError::File`].
     pub fn begin_restore(&self, restore: &Restore) -> Result<Child, ClusterError> {
         let mut command = Command::new(self.command_line());
-        command.args(["restore", "apply"]).args(restore.apply()).current_dir(&self.directory);
+        command.args(["restore", "apply"]).args(restore.apply(&REHEARSED)).current_dir(&self.directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         command.spawn().map_err(file(self.command_line()))
     }
@@ -83,11 +82,28 @@ impl Cluster {
     pub async fn finish_restore(&mut self, restore: Restore) -> Result<(), ClusterError> {
         let report = self.directory.join(&restore.into).join("restore-report.json");
         if !report.exists() {
-            self.kura("restore apply", &restore.apply()).await?;
+            self.kura("restore apply", &restore.apply(&REHEARSED)).await?;
         }
         self.kura("restore verify", &["--into", &restore.into, "--root-key", &restore.root_key]).await?;
         let site = self.site_mut()?;
         site.clear(&restore.place).await?;
         Ok(())
+    }
+
+    /// Kills every member for good, restores what the archive has, and serves it: a cluster of one voter, on a new
+    /// timeline, that takes writes.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub async fn serve_restored(&mut self, restore: Restore) -> Result<(), ClusterError> {
+        let members = self.nodes();
+        self.kill(&members).await?;
+        self.kura("restore apply", &restore.apply(&KILLED)).await?;
+        self.kura("restore verify", &["--into", &restore.into, "--root-key", &restore.root_key]).await?;
+        self.backups.clear();
+        self.voters = vec![restore.place.clone()];
+        self.write_clients()?;
+        self.start_node(&restore.place)?;
+        self.retried("status", &["--client", "clients/operator.toml", "--wait"]).await
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kura_client::{
-    Class, Client, ConsentError, Denial, GetError, ListError, NewRecord, Outcome as Found, OutcomeError, PutError,
-    Receipt, Record, RecordId, RequestId,
+    Class, Client, ConsentError, Denial, GetError, ListError, Listed, NewRecord, Outcome as Found, OutcomeError,
+    PutError, Receipt, Record, RecordId, RequestId,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -130,11 +130,14 @@ impl Session {
         let mut records = Vec::new();
         let outcome = loop {
             match stream.next().await {
-                Some(Ok(summary)) => records.push(ListedRecord {
+                Some(Ok(Listed::Record(summary))) => records.push(ListedRecord {
                     record: summary.record.to_string(),
                     version: summary.version,
                     document: summary.document_id,
                 }),
+                Some(Ok(Listed::Damaged(damaged))) => {
+                    break Outcome::Failed { passing: false, error: damaged.to_string() };
+                }
                 Some(Err(error)) => break of_list(error),
                 None => break Outcome::Listed { records },
             }
@@ -246,7 +249,7 @@ fn of_get(error: GetError) -> Outcome {
         GetError::Denied(denial) => denied(&denial),
         GetError::NotFound(_) => Outcome::Missing,
         // Reading again may help, but a node sent something else than it said.
-        damaged @ (GetError::WrongHash { .. } | GetError::EndedEarly { .. }) => {
+        damaged @ (GetError::WrongHash { .. } | GetError::EndedEarly { .. } | GetError::Damaged(_)) => {
             Outcome::Failed { passing: false, error: damaged.to_string() }
         }
         other => Outcome::Failed { passing: other.may_retry(), error: other.to_string() },

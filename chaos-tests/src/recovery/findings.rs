@@ -126,7 +126,8 @@ async fn read_all(session: &Session, notes: &Notes, found: &mut Findings) {
         let mut list = session.home().list(session.cast.number(place)).stream();
         while let Some(listed) = list.next().await {
             match listed {
-                Ok(summary) => drop(wanted.insert((place, summary.record.to_string()), summary.record)),
+                // Reading one that does not open tells so below.
+                Ok(listed) => drop(wanted.insert((place, listed.record().to_string()), listed.record())),
                 Err(kura_client::ListError::Denied(_) | kura_client::ListError::NotFound(_)) => break,
                 Err(error) => {
                     found.unasked.push(format!("the list of participant {place}: {error}"));

@@ -1,7 +1,8 @@
 //! Reading several records under one decision and one journal entry.
 //!
 //! Invariants
-//! - Records come in the order asked for, each one once: shown or refused.
+//! - Records come in the order asked for, each one once: shown, refused, or told not to open.
+//! - A record that does not open, or not to its end, keeps no other from being read.
 //! - A body is complete or an error, and its parts' hashes are checked, as for a read of one.
 //! - After a cut, the record that was cut goes on as a read of its own, pinned to its version, and what is
 //!   left as one further read of several; each is decided and journalled anew.
@@ -26,11 +27,11 @@ use super::{GATHERED_BYTES_MAX, Header};
 use crate::call::Retry;
 use crate::client::{ActingClient, Person, Shared, records};
 use crate::error::{Family, GetError};
-use crate::fault::{Failure, Invalid};
+use crate::fault::{Damage, Failure, Invalid};
 use crate::id::{EmergencyId, ParticipantNumber, RecordId};
 use crate::limit::{self, SEVERAL_RECORDS_MAX};
 use crate::pool::Lease;
-use crate::record::{Part, SignatureCheck, Summary};
+use crate::record::{DamagedRecord, Part, SignatureCheck, Summary};
 use crate::word::Purpose;
 
 /// A read of several records of one participant, made by [`ActingClient::get_several`]; `.await` begins it.
@@ -144,6 +145,8 @@ struct Current {
     verifier: Verifier,
     /// The rest of it, after a cut.
     rest: Option<Body>,
+    /// What was still to come of it does not open.
+    is_damaged: bool,
 }
 
 /// One of several records.
@@ -153,6 +156,14 @@ pub enum OneOfSeveral<'s> {
     Record(SeveralRecord<'s>),
     /// It may not, or is not there.
     Refused(RefusedRecord),
+    /// It is stored, and does not open.
+    Damaged(DamagedRecord),
+}
+
+/// In the place of a record.
+enum Instead {
+    Refused(RefusedRecord),
+    Damaged(DamagedRecord),
 }
 
 /// A record that was refused where others were not.
@@ -177,7 +188,8 @@ impl Several {
     /// [`GetError`]; the read is over then.
     pub async fn next(&mut self) -> Option<Result<OneOfSeveral<'_>, GetError>> {
         match self.advance().await {
-            Ok(Some(Some(refused))) => Some(Ok(OneOfSeveral::Refused(refused))),
+            Ok(Some(Some(Instead::Refused(refused)))) => Some(Ok(OneOfSeveral::Refused(refused))),
+            Ok(Some(Some(Instead::Damaged(damaged)))) => Some(Ok(OneOfSeveral::Damaged(damaged))),
             Ok(Some(None)) => Some(Ok(OneOfSeveral::Record(SeveralRecord { several: self }))),
             Ok(None) => None,
             Err(error) => {
@@ -188,9 +200,17 @@ impl Several {
         }
     }
 
-    /// Goes on to the next record: a refusal, or (none) one that is current now.
-    async fn advance(&mut self) -> Result<Option<Option<RefusedRecord>>, GetError> {
-        while self.chunk().await?.is_some() {}
+    /// Goes on to the next record: what comes in its place, or (none) one that is current now.
+    async fn advance(&mut self) -> Result<Option<Option<Instead>>, GetError> {
+        loop {
+            match self.chunk().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // One that does not open to its end keeps no other from being read.
+                Err(GetError::Damaged(_)) if self.current.as_ref().is_some_and(|current| current.is_damaged) => break,
+                Err(error) => return Err(error),
+            }
+        }
         self.current = None;
         let Some(expected) = self.left.front().copied() else {
             self.hear_out().await;
@@ -206,7 +226,7 @@ impl Several {
                     return Err(other());
                 }
                 let verifier = Verifier::new(&header.parts, 0);
-                let mut current = Current { header, ahead, position: 0, verifier, rest: None };
+                let mut current = Current { header, ahead, position: 0, verifier, rest: None, is_damaged: false };
                 // A body without bytes has a hash, too.
                 current.take(&Bytes::new())?;
                 self.left.pop_front();
@@ -219,7 +239,16 @@ impl Several {
                 }
                 self.left.pop_front();
                 let reason = (!refused.reason.is_empty()).then_some(refused.reason);
-                Ok(Some(Some(RefusedRecord { record: expected, reason })))
+                Ok(Some(Some(Instead::Refused(RefusedRecord { record: expected, reason }))))
+            }
+            Step::Damaged(wire) => {
+                let damaged = DamagedRecord::from_wire(wire);
+                let damaged = damaged.map_err(|failure| GetError::from_fault(failure.fault))?;
+                if damaged.record != expected {
+                    return Err(other());
+                }
+                self.left.pop_front();
+                Ok(Some(Some(Instead::Damaged(damaged))))
             }
             Step::Data(_) => Err(GetError::from_fault(Failure::broken("more bytes than announced").fault)),
         }
@@ -227,7 +256,19 @@ impl Several {
 
     /// The next bytes of the current record, verified; nothing after the last.
     async fn chunk(&mut self) -> Result<Option<Bytes>, GetError> {
+        let chunk = self.chunk_or_damage().await;
+        if let (Err(GetError::Damaged(_)), Some(current)) = (&chunk, &mut self.current) {
+            current.is_damaged = true;
+        }
+        chunk
+    }
+
+    async fn chunk_or_damage(&mut self) -> Result<Option<Bytes>, GetError> {
+        const DAMAGED: &str = "the rest of the record does not open";
         let Some(current) = &mut self.current else { return Ok(None) };
+        if current.is_damaged {
+            return Err(GetError::Damaged(Damage(DAMAGED.into())));
+        }
         let bytes = current.header.summary.bytes;
         if !current.ahead.is_empty() {
             let ahead = std::mem::take(&mut current.ahead);
@@ -252,6 +293,7 @@ impl Several {
                     }
                     return Ok(Some(data));
                 }
+                Ok(Some(Step::Damaged(_))) => return Err(GetError::Damaged(Damage(DAMAGED.into()))),
                 // The node says that this is all, and it is not: going on would hide it.
                 Ok(_) => return Err(GetError::EndedEarly { bytes: current_position(&self.current), expected: bytes }),
                 Err(failure) => failure,
@@ -407,7 +449,7 @@ impl SeveralRecord<'_> {
     /// The next bytes of the body, at most 4 MiB; nothing after the last.
     ///
     /// # Errors
-    /// [`GetError`].
+    /// [`GetError`]; after [`GetError::Damaged`] the next record can still be read.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, GetError> {
         self.several.chunk().await
     }

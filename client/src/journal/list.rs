@@ -164,7 +164,7 @@ fn paged<R, F>(
     shared: Arc<Shared>,
     stretch: v1::JournalPage,
     request: Result<R, Invalid>,
-    ask: impl Fn(tonic::transport::Channel, R, v1::JournalPage) -> F + Clone + Send + Sync + 'static,
+    ask: impl Fn(crate::fork::Way, R, v1::JournalPage) -> F + Clone + Send + Sync + 'static,
 ) -> Listing<Access, ListError>
 where
     R: Clone + Send + Sync + 'static,

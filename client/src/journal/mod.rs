@@ -166,7 +166,7 @@ impl Journal {
         let file = |source| JournalError::File { path: path.clone(), source };
         let known = kept.newest().map_err(file)?;
         let shared = &self.shared;
-        let attempt = |channel: tonic::transport::Channel| async move {
+        let attempt = |channel: crate::fork::Way| async move {
             let told = told(shared, audit(channel.clone()).head(v1::HeadRequest {}).await?.into_inner())?;
             let least = known.map_or(least, |known| least.max(known.size));
             if known.is_some_and(|known| is_cut(&known, &told.head)) {
@@ -292,7 +292,7 @@ fn told(shared: &Shared, reply: v1::HeadReply) -> Result<Told, Failure> {
 }
 
 async fn consistency(
-    channel: tonic::transport::Channel,
+    channel: crate::fork::Way,
     older: &JournalHead,
     newer: &JournalHead,
 ) -> Result<v1::ConsistencyReply, Failure> {

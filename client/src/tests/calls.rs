@@ -8,7 +8,9 @@ use super::cluster::{Cluster, EPISODE, RECORD, Whim, brisk};
 use super::{NUMBER, doctor, image, number};
 use crate::config::Timeouts;
 use crate::word::Method;
-use crate::{Class, ConnectError, Consent, Date, EmergencyError, GetError, Participant, PutError, Reason, RecordId};
+use crate::{
+    Class, ConnectError, Consent, Date, EmergencyError, GetError, Listed, Participant, PutError, Reason, RecordId,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_fails_over_and_later_calls_begin_where_it_succeeded() {
@@ -150,7 +152,8 @@ async fn lists_come_page_by_page() {
     let since = Date::from_days(100);
     let list = doctor(&cluster.client).list(&number()).class(Class::Image).since(since).page(2);
     let records = list.stream().take(100).await.unwrap();
-    assert_eq!(records.iter().map(|summary| summary.version).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    let versions: Vec<u32> = records.into_iter().map(|listed| listed.opened().unwrap().version).collect();
+    assert_eq!(versions, [1, 2, 3, 4, 5]);
     let lists = std::mem::take(&mut cluster.store().lists);
     let afters: Vec<_> = lists.iter().map(|list| list.after.first().copied()).collect();
     assert_eq!(afters, [None, Some(2), Some(4)]);
@@ -162,6 +165,33 @@ async fn lists_come_page_by_page() {
     assert_eq!(cluster.store().lists.len(), 1);
     let error = doctor(&cluster.client).list(&number()).page(0).stream().next().await.unwrap().unwrap_err();
     assert_eq!(error.field(), Some("limit"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_does_not_open_is_told_in_its_place() {
+    let cluster = Cluster::start(1, brisk()).await;
+    cluster.store().damages = Some(3);
+    let records = doctor(&cluster.client).list(&number()).page(2).stream().take(100).await.unwrap();
+    let told: Vec<_> = records.iter().map(|listed| (listed.record(), matches!(listed, Listed::Record(_)))).collect();
+    let id = |n: u8| RecordId::from_bytes([n; 16]);
+    assert_eq!(told, [(id(1), true), (id(2), true), (id(3), false), (id(4), true), (id(5), true)]);
+    let json = serde_json::to_value(&records[2]).unwrap();
+    assert_eq!((json["damaged"].as_bool(), json["record"].as_str()), (Some(true), Some(&*id(3).to_string())));
+    assert!(serde_json::to_value(&records[1]).unwrap()["damaged"].is_null());
+    assert_eq!(records[2].clone().opened().unwrap_err().version, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_open_at_one_node_is_asked_of_each_once() {
+    let cluster = Cluster::start(3, brisk()).await;
+    cluster.store().record = vec![b"sound".to_vec()];
+    let damaged = || Whim::Fails(crate::fault::tests::status("damaged", 1, 1));
+    cluster.whims(0, [damaged()]);
+    let get = || doctor(&cluster.client).get(&number(), RecordId::from_bytes(RECORD));
+    assert_eq!(get().await.unwrap().bytes().await.unwrap(), "sound", "another node's copy is");
+    (0..3).for_each(|place| cluster.whims(place, [damaged()]));
+    let error = get().await.unwrap_err();
+    assert!(matches!(error, GetError::Damaged(_)) && !error.may_retry(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,9 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
+use tower::util::MapResponseLayer;
 
 use crate::client::{Client, Shared};
 use crate::config::Timeouts;
+use crate::fork::HEADER;
 use crate::pool::{Dial, Pool};
 use crate::tls::EndpointError;
 
@@ -74,6 +76,8 @@ pub struct Store {
     /// The record that is read, part by part.
     pub record: Vec<Vec<u8>>,
     pub denies: bool,
+    /// The record of lists that does not open.
+    pub damages: Option<u8>,
 }
 
 impl Store {
@@ -93,9 +97,16 @@ pub struct Node {
     store: Arc<Mutex<Store>>,
     down: AtomicBool,
     cut: watch::Sender<u32>,
+    /// What its answers name of the timeline.
+    timeline: Mutex<Option<&'static str>>,
 }
 
 impl Node {
+    /// Answers name a timeline from now on, as [`crate::fork`] has it.
+    pub fn is_on(&self, timeline: &'static str) {
+        *self.timeline.lock().unwrap() = Some(timeline);
+    }
+
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap()
     }
@@ -121,6 +132,7 @@ impl Node {
             reach: 4,
             repeated: false,
             nothing_to_end: false,
+            granted_before: false,
             journal_leaf: Bytes::new(),
         }
     }
@@ -226,17 +238,28 @@ impl Records for Served {
             _ => {}
         }
         let whole = Bytes::from(whole);
-        // Each record has the same body; one whose id begins with 0xff is refused.
+        // Each record has the same body; one whose id begins with 0xff is refused, with 0xdd does not open, with 0xde
+        // not beyond its first bytes.
         let steps = request.record_ids.into_iter().flat_map(move |record_id| {
             if record_id[0] == 0xff {
                 let refused = v1::RefusedRecord { record_id, reason: String::new() };
                 return vec![Step::Refused(refused)];
             }
+            let first = record_id[0];
+            let damaged = Some(v1::DamagedRecord { version: 5, ..Default::default() });
+            let damaged = v1::RecordSummary { record_id: record_id.clone(), damaged, ..Default::default() };
+            if first == 0xdd {
+                return vec![Step::Damaged(damaged)];
+            }
             let summary = v1::RecordSummary { record_id, version: 5, class: 6, bytes, ..Default::default() };
             let header = v1::RecordHeader { summary: Some(summary), parts: parts.clone(), ..Default::default() };
             let data = (0..whole.len()).step_by(64 * 1024);
             let data = data.map(|from| Step::Data(whole.slice(from..whole.len().min(from + 64 * 1024))));
-            std::iter::once(Step::Header(header)).chain(data).collect()
+            let steps = std::iter::once(Step::Header(header)).chain(data);
+            match first {
+                0xde => steps.take(2).chain([Step::Damaged(damaged)]).collect(),
+                _ => steps.collect(),
+            }
         });
         let replies = stream::iter(steps.map(|step| Ok(v1::GetSeveralReply { step: Some(step) })));
         Ok(Response::new(replies.boxed()))
@@ -248,11 +271,19 @@ impl Records for Served {
         // Records 1 to 5, known by the last byte of their ids.
         let after = request.after.last().copied().unwrap_or(0);
         let last = after.saturating_add(u8::try_from(request.limit).unwrap_or(u8::MAX)).min(5);
-        let summary = |n: u8| v1::RecordSummary {
-            record_id: Bytes::copy_from_slice(&[n; 16]),
-            version: u32::from(n),
-            class: 6,
-            ..Default::default()
+        let damages = self.0.store().damages;
+        let summary = |n: u8| match damages == Some(n) {
+            true => v1::RecordSummary {
+                record_id: Bytes::copy_from_slice(&[n; 16]),
+                damaged: Some(v1::DamagedRecord::default()),
+                ..Default::default()
+            },
+            false => v1::RecordSummary {
+                record_id: Bytes::copy_from_slice(&[n; 16]),
+                version: u32::from(n),
+                class: 6,
+                ..Default::default()
+            },
         };
         // One page in two replies, as long pages come.
         let reply = |from: u8, to: u8, more: bool| v1::ListReply {
@@ -433,7 +464,13 @@ impl Cluster {
         let (mut started, mut addresses) = (Vec::new(), Vec::new());
         for place in 0..nodes {
             let (cut, _) = watch::channel(0);
-            let node = Arc::new(Node { place, store: Arc::clone(&store), down: AtomicBool::new(false), cut });
+            let node = Arc::new(Node {
+                place,
+                store: Arc::clone(&store),
+                down: AtomicBool::new(false),
+                cut,
+                timeline: Mutex::default(),
+            });
             addresses.push(serve(Arc::clone(&node)).await);
             started.push(node);
         }
@@ -479,7 +516,14 @@ async fn serve(node: Arc<Node>) -> String {
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (inside, outside) = (inner.local_addr().unwrap(), door.local_addr().unwrap());
     let service = RecordsServer::new(Served(Arc::clone(&node))).max_decoding_message_size(8 * 1024 * 1024);
-    let server = tonic::transport::Server::builder().add_service(service);
+    let of_timeline = Arc::clone(&node);
+    let naming = MapResponseLayer::new(move |mut answer: http::Response<tonic::body::Body>| {
+        if let Some(named) = *of_timeline.timeline.lock().unwrap() {
+            answer.headers_mut().insert(HEADER, http::HeaderValue::from_static(named));
+        }
+        answer
+    });
+    let server = tonic::transport::Server::builder().layer(naming).add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(inner)));
     tokio::spawn(async move {
         loop {

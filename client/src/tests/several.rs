@@ -22,6 +22,7 @@ async fn several_records_come_in_the_order_asked_for() {
                 assert_eq!(refused.reason, None);
                 seen.push((refused.record, 0));
             }
+            OneOfSeveral::Damaged(damaged) => panic!("{damaged}"),
             // What is not taken is passed over.
             OneOfSeveral::Record(record) if record.summary().record == id(1) => seen.push((id(1), 1)),
             OneOfSeveral::Record(record) => {
@@ -40,6 +41,43 @@ async fn several_records_come_in_the_order_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_does_not_open_keeps_no_other_from_being_read() {
+    let cluster = Cluster::start(1, brisk()).await;
+    let whole = body(200_000);
+    cluster.store().record = vec![whole.clone()];
+    for takes in [true, false] {
+        let records = [0xdd, 1, 0xde, 2].map(id);
+        let mut several = doctor(&cluster.client).get_several(&number(), records).await.unwrap();
+        let mut seen = Vec::new();
+        while let Some(one) = several.next().await {
+            match one.unwrap() {
+                OneOfSeveral::Damaged(damaged) => seen.push((damaged.record, "damaged")),
+                OneOfSeveral::Refused(refused) => panic!("{refused:?}"),
+                OneOfSeveral::Record(record) if !takes => seen.push((record.summary().record, "passed over")),
+                OneOfSeveral::Record(record) => {
+                    let record_id = record.summary().record;
+                    seen.push(match record.bytes().await {
+                        Ok(bytes) => {
+                            assert!(bytes == whole);
+                            (record_id, "whole")
+                        }
+                        Err(GetError::Damaged(_)) => (record_id, "ends early"),
+                        Err(other) => panic!("{other}"),
+                    });
+                }
+            }
+        }
+        let expected = if takes {
+            ["damaged", "whole", "ends early", "whole"]
+        } else {
+            ["damaged", "passed over", "passed over", "passed over"]
+        };
+        assert_eq!(seen, records.into_iter().zip(expected).collect::<Vec<_>>());
+    }
+    assert_eq!(cluster.store().severals.len(), 2, "one call each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_read_of_several_goes_on_with_what_is_left() {
     let cluster = Cluster::start(3, brisk()).await;
     let whole = body(24 * BLOCK_BYTES + 17);
@@ -50,6 +88,7 @@ async fn a_cut_read_of_several_goes_on_with_what_is_left() {
     while let Some(one) = several.next().await {
         match one.unwrap() {
             OneOfSeveral::Refused(one) => refused.push(one.record),
+            OneOfSeveral::Damaged(damaged) => panic!("{damaged}"),
             OneOfSeveral::Record(mut record) => {
                 let mut bytes = Vec::new();
                 while let Some(chunk) = record.chunk().await.unwrap() {

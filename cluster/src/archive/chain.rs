@@ -166,9 +166,22 @@ pub enum Fault {
         /// What is wrong.
         why: String,
     },
-    /// The archive ends before what somebody has witnessed.
+    /// The archive does not reach yet what somebody has witnessed a short while ago: it cannot be told from lag.
     #[error(
-        "the archive ends at entry {found} (journal of {journal} entries); {witness} is beyond it: its end was cut off, or it lags"
+        "the archive ends at entry {found} (journal of {journal} entries), behind {witness}, kept a short while ago"
+    )]
+    Behind {
+        /// Last log index in it.
+        found: u64,
+        /// Entries of the journal in it.
+        journal: u64,
+        /// What was witnessed, in words.
+        witness: String,
+    },
+    /// The archive ends before what somebody has witnessed long enough ago for it to have got there.
+    #[error(
+        "the archive ends at entry {found} (journal of {journal} entries), before {witness}, kept longer ago than an archive is \
+         behind: its end was cut off, or its writer stands still, or this is an older copy of it"
     )]
     Short {
         /// Last log index in it.
@@ -194,6 +207,13 @@ pub enum Fault {
         /// The table's word.
         table: &'static str,
     },
+}
+
+impl Fault {
+    /// Whether it is one that ends by itself, once the archive has caught up.
+    pub fn is_lag(&self) -> bool {
+        matches!(self, Fault::Behind { .. })
+    }
 }
 
 /// What the next manifest is held against.

@@ -177,6 +177,8 @@ pub enum Act<'a> {
         addressees: &'a [String],
         /// For a further version the record of which it is one, if there is such a record.
         earlier: Option<Option<RecordFacts<'a>>>,
+        /// For a further version the earliest clinical day under which that record has had the same body, if it has.
+        body_day: Option<i32>,
         /// Another record that it refers to.
         related: Option<Related<'a>>,
     },

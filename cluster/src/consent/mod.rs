@@ -31,7 +31,7 @@ pub use participant::{
 };
 pub use reason::{Basis, Denial};
 pub use record::visible;
-pub use registry::{Change, is_same_person};
+pub use registry::{Change, approval_counts, is_same_person};
 pub use settings::{Settings, SettingsError};
 
 use crate::word::Purpose;
@@ -122,9 +122,9 @@ fn facility_user(facts: &Facts<'_>) -> Ruling {
         }
         Act::Withdraw { evidence } => participant::withdraw_by_facility(facts, evidence),
         Act::ShowConsent => participant::granted(facts, facility).map(|_| Basis::Grant.into()),
-        Act::Write { class, clinical_day, addressees, earlier, related } => {
+        Act::Write { class, clinical_day, addressees, earlier, body_day, related } => {
             record::write(facts, facility, class, clinical_day, addressees)?;
-            record::version(facts, facility, clinical_day, addressees, earlier)?;
+            record::version(facts, facility, (clinical_day, body_day), addressees, earlier)?;
             record::relate(facts, facility, addressees, related)?;
             Ok(Basis::Grant.into())
         }
@@ -163,7 +163,11 @@ fn participant(facts: &Facts<'_>) -> Ruling {
             visible(facts, record).map(Ground::from)
         }
         Act::AskErasure { erasure, .. } => erasure::ask(facts, erasure).map(|()| Basis::Own.into()),
-        Act::StopErasure { erasure } => erasure::stop(facts, erasure).map(|()| Basis::Own.into()),
+        Act::StopErasure { erasure } => {
+            // First: else whoever asks about another number learns whether anybody is enrolled under it.
+            participant::enrolled(facts)?;
+            erasure::stop(facts, erasure).map(|()| Basis::Own.into())
+        }
         _ => Err(Denial::ActorMayNot),
     }
 }

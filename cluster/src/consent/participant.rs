@@ -124,6 +124,11 @@ pub fn taking_part<'a>(facts: &Facts<'a>) -> Result<&'a PresentConsent, Denial> 
     present_consent(enrolled(facts)?).ok_or(Denial::Withdrawn)
 }
 
+/// The consent under which the participant takes part, or took part last.
+pub fn last_consent<'a>(facts: &Facts<'a>) -> Result<&'a PresentConsent, Denial> {
+    enrolled(facts)?.consent.as_ref().ok_or(Denial::NotEnrolled)
+}
+
 /// That consent, if the participant names the facility.
 pub fn granted<'a>(facts: &Facts<'a>, facility: &Facility) -> Result<&'a PresentConsent, Denial> {
     let consent = taking_part(facts)?;

@@ -1,6 +1,6 @@
 //! Records: entering a participant's records, what is shown of them, writing, hiding, narrowing, holds.
 
-use super::participant::{enrolled, granted, has_evidence, is_granted, taking_part};
+use super::participant::{enrolled, granted, has_evidence, is_granted, last_consent, taking_part};
 use super::registry::is_same_person;
 use super::{Actor, Basis, Denial, Facts, RecordFacts, Related, Ruling, caller, emergency, japan_day};
 use crate::row::{Facility, PresentConsent, RecordControl, User};
@@ -23,19 +23,23 @@ pub fn may_read_own(facts: &Facts<'_>) -> Result<(), Denial> {
     caller::purpose(facts)
 }
 
-/// Whether the participant may look for records of their own.
+/// Whether the participant may look for records of their own: also one who has left, as long as the records are kept.
 pub fn enter_own(facts: &Facts<'_>) -> Ruling {
-    taking_part(facts).map(|_| Basis::Own.into())
+    last_consent(facts).map(|_| Basis::Own.into())
 }
 
 /// Whether an actor may see a record: what a read asks once and a listing of every row. Only for one
 /// whom [`super::decide`] has let in (`List`, `Read`, `ReadSeveral`) on the same facts.
 pub fn visible(facts: &Facts<'_>, record: Option<RecordFacts<'_>>) -> Result<Basis, Denial> {
-    let consent = taking_part(facts)?;
-    let record = record.ok_or(Denial::NoSuchRecord)?;
     match (facts.actor, facts.facility) {
-        (Actor::FacilityUser, Some(facility)) => visible_to_facility(facts, facility, consent, &record),
-        (Actor::Participant, _) => visible_to_participant(consent, &record),
+        (Actor::FacilityUser, Some(facility)) => {
+            let consent = taking_part(facts)?;
+            visible_to_facility(facts, facility, consent, &record.ok_or(Denial::NoSuchRecord)?)
+        }
+        (Actor::Participant, _) => {
+            let consent = last_consent(facts)?;
+            visible_to_participant(consent, &record.ok_or(Denial::NoSuchRecord)?)
+        }
         _ => Err(Denial::ActorMayNot),
     }
 }
@@ -70,7 +74,8 @@ fn visible_to_facility(
     })
 }
 
-/// Addressees and professions are about facilities: a participant sees all but what is hidden.
+/// Addressees and professions are about facilities: a participant sees all but what is hidden. Whoever has left sees
+/// what they saw last.
 fn visible_to_participant(consent: &PresentConsent, record: &RecordFacts<'_>) -> Result<Basis, Denial> {
     if record.control.hidden {
         return Err(Denial::Hidden);
@@ -115,18 +120,23 @@ pub fn write(
 }
 
 /// A further version is its author's, and reaches nobody whom the record did not. It lies where the record does, so
-/// that the consent that held there bounds it, too.
+/// that the consent that held there bounds it, too. What the record has told of a day before the consent it does not
+/// tell of a later one: the same body under another day is decided on by both.
 pub fn version(
     facts: &Facts<'_>,
     facility: &Facility,
-    clinical_day: i32,
+    (clinical_day, body_day): (i32, Option<i32>),
     addressees: &[String],
     earlier: Option<Option<RecordFacts<'_>>>,
 ) -> Result<(), Denial> {
     let Some(record) = earlier else { return Ok(()) };
     let control = authored(facts, facility, record)?;
     if let Some(record) = &record {
-        since_consent(taking_part(facts)?, record, clinical_day)?;
+        let consent = taking_part(facts)?;
+        since_consent(consent, record, clinical_day)?;
+        if let Some(body_day) = body_day {
+            since_consent(consent, record, body_day)?;
+        }
     }
     narrows(control, addressees)
 }

@@ -2,7 +2,7 @@
 
 use super::emergency::{is_open, names_facility};
 use super::{Basis, Confirmation, Denial, Facts, Ground, Ruling, Settings};
-use crate::row::{ActRow, ActorRow, Application, Facility, ReviewRow};
+use crate::row::{ActRow, ActorRow, Application, Approval, Facility, ReviewRow};
 use crate::word::{AccessLine, ActState, ReviewState, Status};
 
 /// A change of the registry or the settings.
@@ -77,6 +77,15 @@ pub fn is_same_person(one: &ActorRow, other: &ActorRow) -> bool {
     let credential = !one.credential_sha256.is_empty() && one.credential_sha256 == other.credential_sha256;
     let key = !one.key_sha256.is_empty() && one.key_sha256 == other.key_sha256;
     name || credential || key
+}
+
+/// Whether an approval of one of two people still counts: on the timeline on which it was given, for as long as an act
+/// waits, and only if it says whose key it came with. Without that nobody is known to be another person.
+pub fn approval_counts(approval: Option<&Approval>, timeline: u64, now_ms: u64, act_ms: u64) -> bool {
+    approval.is_some_and(|approval| {
+        let has_key = approval.by.as_ref().is_some_and(|by| !by.key_sha256.is_empty());
+        has_key && approval.timeline == timeline && now_ms < approval.at_ms.saturating_add(act_ms)
+    })
 }
 
 /// A change by one registrar.

@@ -8,6 +8,7 @@
 //!   that nothing is put back that it has just deleted.
 //! - A check that could not be carried through is an error, never whole.
 //! - What expires while it is looked at is no finding.
+//! - The newest manifest's signer is one whom the cluster knows, and vouches for all before it; else that is the finding.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::catalog::{self, CatalogError};
+use super::signers::Signers;
 use super::store::{ArchiveStore, StoreError};
 
 /// The object in which the writer leaves what it found last: in the form of the file beside its data, and not signed.
@@ -151,18 +153,32 @@ struct Check<'a, 't> {
 ///
 /// # Errors
 /// [`CheckError`]; what is wrong with the archive stands in what was found.
-pub async fn check(store: &ArchiveStore, mends: &Mends, pace: Pace<'_>) -> Result<Found, CheckError> {
-    let newest = match catalog::newest(store).await {
-        Ok(found) => found.ok_or(CheckError::Empty)?.signed.manifest.index(),
+pub async fn check(
+    store: &ArchiveStore,
+    signers: &Signers,
+    mends: &Mends,
+    pace: Pace<'_>,
+) -> Result<Found, CheckError> {
+    let (newest, unknown) = match catalog::newest(store).await {
+        Ok(found) => {
+            let signed = found.ok_or(CheckError::Empty)?.signed;
+            (signed.manifest.index(), signers.check(&signed).err())
+        }
         Err(CatalogError::Store(error)) => return Err(error.into()),
         // The chain tells.
-        Err(_) => 0,
+        Err(_) => (0, None),
     };
     let found = Found { index: newest, ..Found::default() };
     let mut check = Check { store, mends, pace, found, mended: Vec::new(), unreadable: 0, gave_up: false };
-    check.chain().await?;
-    check.contents().await?;
-    check.ledger().await?;
+    match unknown {
+        None => {
+            check.chain().await?;
+            check.contents().await?;
+            check.ledger().await?;
+        }
+        // What it names is nobody's whom the cluster knows: nothing of it is made again.
+        Some(unknown) => check.fault(format!("{unknown}. What the archive holds was not looked at")),
+    }
     let Check { mut found, mended, pace, .. } = check;
     found.bytes = pace.done;
     found.words.extend(mended);

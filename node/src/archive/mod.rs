@@ -5,15 +5,18 @@
 //! - [`catalog`]: generations and manifests
 //! - [`writer`], with [`base`], [`ledger`] and [`expire`]: what the backup does
 //! - [`check`]: the writer's own check, on a timer; what is damaged is made again
+//! - [`signers`]: whose manifests it goes on from
 //! - [`told`]: how far it is
-//! - [`verify`], [`replay`] and [`open`]: the checks, offline
+//! - [`verify`], [`replay`], [`scrub`] and [`open`]: the checks, offline
 //! - [`export`]: a copy on another medium
 //!
 //! Invariants
 //! - How far the archive is stands in the archive alone: a writer that starts reads it there.
-//! - A manifest is published after everything that it names, and only where none of its number is.
+//! - A manifest is published after everything that it names, only where none of its number is, and only after one whose
+//!   signer the cluster approved.
 //! - Nothing here holds up the cluster: what fails is told, and tried again.
 
+mod ahead;
 pub mod base;
 pub mod catalog;
 pub mod check;
@@ -22,6 +25,8 @@ pub mod export;
 pub mod ledger;
 pub mod open;
 pub mod replay;
+pub mod scrub;
+pub mod signers;
 pub mod storage;
 pub mod store;
 pub mod told;

@@ -4,9 +4,10 @@
 //!
 //! Invariants
 //! - Nothing is used of an object before its hash was compared.
-//! - Memory holds one segment and one batch, however large the archive is.
+//! - Memory holds a few segments and one batch, however large the archive is.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -14,14 +15,14 @@ use futures_util::TryStreamExt;
 use kura_cluster::apply::{Batch, Summary};
 use kura_cluster::archive::keys::{BUCKET_BYTES_MAX, Bucket, KeyHeaders, KeySums, LEDGER_BYTES_MAX, Ledger};
 use kura_cluster::archive::manifest::Base;
-use kura_cluster::archive::segment::SEGMENT_BYTES_MAX;
 use kura_cluster::archive::{ArchivedEntry, Fault, Manifest, ObjectName, Payload, Segment, Sha256Hash};
 use kura_cluster::digest::Digest as RowDigest;
 use kura_cluster::head::{Comparison, Head};
 use kura_cluster::row::{RowHeader, StoredRow, Table};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 
+use super::ahead::Ahead;
+use super::scrub::scrub;
 use super::store::{ArchiveStore, StoreError};
 use crate::raft::codec::{self, CodecError};
 use crate::raft::types::{LogId, StoredMembership, log_id};
@@ -94,6 +95,7 @@ pub struct Replayed {
     membership: StoredMembership,
     /// Entries replayed since the base.
     pub entries: u64,
+    ahead: Ahead,
 }
 
 /// Reads an object whole and compares its hash.
@@ -103,12 +105,22 @@ pub async fn get(
     bytes_max: u64,
     tell: Tell<'_>,
 ) -> Result<Bytes, ReplayError> {
+    let bytes = get_silently(store, name, bytes_max).await?;
+    tell(Event::Bytes(bytes.len() as u64));
+    Ok(bytes)
+}
+
+/// The same, and nobody is told.
+pub(super) async fn get_silently(
+    store: &ArchiveStore,
+    name: &ObjectName,
+    bytes_max: u64,
+) -> Result<Bytes, ReplayError> {
     let missing = |error: StoreError| match error.is_missing() {
         true => ReplayError::from(Fault::Missing { name: *name }),
         false => error.into(),
     };
     let bytes = store.get(&name.to_string(), bytes_max).await.map_err(missing)?;
-    tell(Event::Bytes(bytes.len() as u64));
     match name.sha256() {
         Some(sha256) if <Sha256Hash>::from(Sha256::digest(&bytes)) != sha256 => {
             Err(Fault::Altered { name: *name }.into())
@@ -129,19 +141,30 @@ pub(crate) async fn fetch(
         Err(error) if error.is_missing() => return Err(Fault::Missing { name: *name }.into()),
         found => found?,
     };
-    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
-    let mut hash = Sha256::new();
+    let create = path.to_owned();
+    let mut work = on_a_thread(move || Ok((std::fs::File::create(create)?, Sha256::new()))).await.map_err(failed)?;
     while let Some(piece) = pieces.try_next().await? {
-        hash.update(&piece);
-        file.write_all(&piece).await.map_err(failed)?;
-        tell(Event::Bytes(piece.len() as u64));
+        let bytes = piece.len() as u64;
+        let step = move || {
+            let (mut file, mut hash) = work;
+            hash.update(&piece);
+            file.write_all(&piece)?;
+            Ok((file, hash))
+        };
+        work = on_a_thread(step).await.map_err(failed)?;
+        tell(Event::Bytes(bytes));
     }
-    file.flush().await.map_err(failed)?;
-    file.sync_data().await.map_err(failed)?;
+    let (file, hash) = work;
+    on_a_thread(move || file.sync_data()).await.map_err(failed)?;
     match Some(<Sha256Hash>::from(hash.finalize())) == name.sha256() {
         true => Ok(()),
         false => Err(Fault::Altered { name: *name }.into()),
     }
+}
+
+/// Hashing and writing of several files at the same time keeps several cores busy.
+async fn on_a_thread<T: Send + 'static>(step: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(step).await.map_err(io::Error::other)?
 }
 
 impl Replayed {
@@ -182,7 +205,7 @@ impl Replayed {
         put_key_headers(store, &database, manifest, base, tell).await?;
         let progress = tokio::task::block_in_place(|| database.progress());
         let (applied, membership, summary) = progress.map_err(|error| Fault::Base { name, why: error.to_string() })?;
-        let replayed = Replayed { database, applied, summary, membership, entries: 0 };
+        let replayed = Replayed { database, applied, summary, membership, entries: 0, ahead: Ahead::default() };
         if replayed.applied.map(|id| id.index) != Some(manifest.index()) {
             return Err(Fault::Base { name, why: "it is the state at another entry".into() }.into());
         }
@@ -197,7 +220,12 @@ impl Replayed {
     pub fn reopen(directory: &Path) -> Result<Replayed, ReplayError> {
         let database = Database::open(directory)?;
         let (applied, membership, summary) = database.progress()?;
-        Ok(Replayed { database, applied, summary, membership, entries: 0 })
+        Ok(Replayed { database, applied, summary, membership, entries: 0, ahead: Ahead::default() })
+    }
+
+    /// Begins to read a segment that will be wanted soon, beside what is replayed until then.
+    pub fn fetch_ahead(&mut self, store: &ArchiveStore, segment: &ObjectName) {
+        self.ahead.begin(store, segment);
     }
 
     /// Replays the segments of the manifest that follows, up to `upto` at most, and holds the state against the
@@ -212,7 +240,8 @@ impl Replayed {
         upto: u64,
         tell: Tell<'_>,
     ) -> Result<bool, ReplayError> {
-        for reference in manifest.segments() {
+        let segments = manifest.segments();
+        for (place, reference) in segments.iter().enumerate() {
             let next = self.applied.map_or(0, |id| id.index + 1);
             if next > upto {
                 return Ok(false);
@@ -224,7 +253,11 @@ impl Replayed {
             }
             let name = reference.name();
             tell(Event::Doing(format!("entries {} to {}", reference.first, reference.last)));
-            let bytes = get(store, &name, SEGMENT_BYTES_MAX, tell).await?;
+            let bytes = self.ahead.take(store, &name).await?;
+            tell(Event::Bytes(bytes.len() as u64));
+            if let Some(following) = segments.get(place + 1).filter(|following| following.first <= upto) {
+                self.fetch_ahead(store, &following.name());
+            }
             let segment = Segment::open(&bytes).map_err(|source| Fault::Segment { name, source })?;
             let (first, last) = (segment.first, segment.last_index());
             if (first, last) != (reference.first, reference.last) || segment.timeline != manifest.head.timeline {
@@ -327,32 +360,6 @@ impl Replayed {
         let progress = Progress { applied: self.applied, membership: None, summary: &self.summary };
         self.database.write(rows.iter(), &progress)
     }
-}
-
-/// Reads every row of a state: whether values have their hashes (those of key rows are elsewhere), and rows add up to their tables' digests. Answers
-/// the tables that do not.
-///
-/// # Errors
-/// The database's.
-pub fn scrub(database: &Database, summary: &Summary) -> Result<Vec<&'static str>, DatabaseError> {
-    let view = database.snapshot();
-    let mut wrong = Vec::new();
-    for table in Table::ALL {
-        let (mut rows, mut digest, mut values) = (0_u64, RowDigest::default(), true);
-        let number = table.number();
-        view.walk::<DatabaseError>(&[number], &[number + 1], |key, row| {
-            rows += 1;
-            digest.add(RowDigest::of_row(key, &row.header));
-            let is_key = table.holds_keys() && row.is_stripped();
-            values &= is_key || <[u8; 32]>::from(Sha256::digest(&row.value)) == row.header.value_sha256;
-            Ok(())
-        })?;
-        let expected = summary.table(table);
-        if (rows, digest, values) != (expected.rows, expected.digest, true) {
-            wrong.push(table.word());
-        }
-    }
-    Ok(wrong)
 }
 
 /// Puts the rows without values in whose headers a base holds.
@@ -519,37 +526,4 @@ pub async fn put_keys(
     .await?;
     let held = [Table::Keyring, Table::ParticipantKey].map(|table| replayed.summary.table(table).rows);
     Ok(held.iter().sum::<u64>().saturating_sub(put))
-}
-
-#[cfg(test)]
-mod tests {
-    use kura_cluster::Command;
-    use kura_cluster::apply::Batch;
-    use kura_cluster::row::RowKey;
-    use prost::Message;
-
-    use super::*;
-
-    /// Headers alone add up to the digests that members sign: a forged base could leave every body out.
-    #[test]
-    fn only_rows_of_keys_may_lack_their_values() {
-        for (table, is_whole) in [(Table::Facility, false), (Table::ParticipantKey, true)] {
-            let directory = tempfile::tempdir().unwrap();
-            let database = Database::open(directory.path()).unwrap();
-            let mut command = Command::new(1);
-            command.put(&RowKey::hashed(table, &[7; 32]), b"a value".to_vec());
-            let mut batch = Batch::new(&database, Summary::default());
-            batch.apply(1, &Bytes::from(command.encode_to_vec())).unwrap();
-            let (summary, mut rows) = batch.finish();
-            let progress = Progress { applied: None, membership: None, summary: &summary };
-            database.write(rows.iter(), &progress).unwrap();
-            assert_eq!(scrub(&database, &summary).unwrap(), Vec::<&str>::new());
-            for row in rows.values_mut().flatten() {
-                let header = row.header;
-                *row = StoredRow::stripped(header.revision, header.replaced, header.value_sha256);
-            }
-            database.write(rows.iter(), &progress).unwrap();
-            assert_eq!(scrub(&database, &summary).unwrap().is_empty(), is_whole, "{}", table.word());
-        }
-    }
 }

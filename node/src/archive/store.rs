@@ -16,8 +16,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use kura_cluster::archive::ObjectName;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
 use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
 
 use super::storage::{StorageConfig, StorageError};
 
@@ -333,7 +334,18 @@ impl ArchiveStore {
         let found = self.objects.get(&self.path(name)).await.map_err(self.failed(name))?;
         let bytes = found.meta.size;
         let (this, name) = (self.clone(), name.to_owned());
-        Ok((bytes, found.into_stream().map_err(move |error| this.failed(&name)(error)).boxed()))
+        let pieces = match found.payload {
+            // The crate would read it in pieces of 8 KiB, each on a thread of its own.
+            GetResultPayload::File(file, _) => {
+                let mut file = tokio::fs::File::from_std(file);
+                file.set_max_buf_size(READ_BYTES);
+                let failed =
+                    |source: std::io::Error| object_store::Error::Generic { store: "file", source: source.into() };
+                ReaderStream::with_capacity(file.take(bytes), READ_BYTES).map_err(failed).boxed()
+            }
+            GetResultPayload::Stream(pieces) => pieces,
+        };
+        Ok((bytes, pieces.map_err(move |error| this.failed(&name)(error)).boxed()))
     }
 
     /// Everything in a folder and below it: names relative to the archive's root, and lengths. In no order.

@@ -18,6 +18,8 @@ struct State {
     ledger_index: u64,
     generations: Vec<(u64, u64)>,
     trouble: Option<String>,
+    /// Whether that takes people: the chain that is there is somebody else's.
+    is_foreign: bool,
 }
 
 /// What the writer says, and others read.
@@ -57,6 +59,7 @@ impl ArchiveTold {
         (state.at_ms, state.manifests, state.ledger_index) = (point.at_ms, point.manifests, point.ledger_index);
         state.worked = Some(Instant::now());
         state.trouble = None;
+        state.is_foreign = false;
     }
 
     /// Its generations, as they were just read or written: number and base's log index, ascending.
@@ -71,7 +74,20 @@ impl ArchiveTold {
 
     /// Something does not work; `why` says what.
     pub fn fails(&self, why: String) {
-        self.state().trouble = Some(why);
+        let mut state = self.state();
+        (state.trouble, state.is_foreign) = (Some(why), false);
+    }
+
+    /// What is there is not what the cluster's members wrote: an alarm.
+    pub fn fails_as_foreign(&self, why: String) {
+        let mut state = self.state();
+        (state.trouble, state.is_foreign) = (Some(why), true);
+    }
+
+    /// What people have to judge: that the chain which is there is somebody else's.
+    pub fn foreign(&self) -> Option<String> {
+        let state = self.state();
+        state.trouble.clone().filter(|_| state.is_foreign)
     }
 
     /// Where the archive ends. `None` if it was not read yet, or has not worked for a while.
@@ -113,6 +129,11 @@ mod tests {
         assert_eq!((told.point(), told.needs_after(), told.trouble()), (Some(point), 7, None));
         told.fails("unreachable".into());
         assert_eq!((told.point(), told.needs_after()), (Some(point), 7), "for a moment");
+        assert_eq!(told.foreign(), None);
+        told.fails_as_foreign("another key".into());
+        assert_eq!((told.foreign(), told.trouble()), (Some("another key".into()), Some("another key".into())));
+        told.fails("unreachable".into());
+        assert_eq!(told.foreign(), None);
         told.has(vec![(1, 4), (9, 40)]);
         assert_eq!(told.generations(), [(1, 4), (9, 40)]);
         told.state().worked = Instant::now().checked_sub(AGE_MAX);

@@ -59,12 +59,76 @@ pub struct Witness {
     pub size: u64,
     /// Its root.
     pub root: Hash,
+    /// Whether it was kept so short a while ago that an archive which does not reach it may only be behind.
+    pub is_fresh: bool,
+}
+
+/// How an archive stands to a kept head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadFit {
+    /// Its journal begins with the one of the head.
+    Begins,
+    /// It reaches as far; whether it is the same journal was not compared.
+    Reaches,
+    /// It does not reach it.
+    Beyond,
+    /// It is another journal.
+    Other,
+}
+
+impl HeadFit {
+    /// For programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            HeadFit::Begins => "begins-with",
+            HeadFit::Reaches => "reaches",
+            HeadFit::Beyond => "beyond",
+            HeadFit::Other => "another-journal",
+        }
+    }
+
+    /// For people; `size` is the head's.
+    pub fn words(self, size: u64) -> String {
+        match self {
+            HeadFit::Begins => format!("the archived journal begins with the {size} entries of the kept head"),
+            HeadFit::Reaches => format!(
+                "the archive reaches its {size} entries; that they are the same ones a replay compares (--level replay, or a restore)"
+            ),
+            HeadFit::Beyond => format!("the archive does not reach its {size} entries"),
+            HeadFit::Other => format!("the archived journal does NOT begin with its {size} entries"),
+        }
+    }
 }
 
 impl Witness {
-    /// What a kept head says.
-    pub fn of(head: &JournalHead) -> Witness {
-        Witness { index: head.index(), size: head.size(), root: head.root() }
+    /// What a kept head says; see [`Witness::is_fresh`].
+    pub fn of(head: &JournalHead, is_fresh: bool) -> Witness {
+        Witness { index: head.index(), size: head.size(), root: head.root(), is_fresh }
+    }
+
+    /// How an archive stands to it by its manifests alone, the newest last; and what is wrong with that.
+    pub fn look<'m>(
+        &self,
+        manifests: impl Iterator<Item = &'m Manifest>,
+        newest: &Manifest,
+    ) -> (HeadFit, Option<Fault>) {
+        let mut same_size = manifests.filter(|manifest| manifest.head.journal_size == self.size).peekable();
+        if same_size.peek().is_some() {
+            return match same_size.all(|manifest| manifest.head.journal_root == self.root) {
+                true => (HeadFit::Begins, None),
+                false => (HeadFit::Other, Some(Fault::Journal { size: self.size })),
+            };
+        }
+        let (found, journal) = (newest.index(), newest.head.journal_size);
+        if found >= self.index && journal >= self.size {
+            return (HeadFit::Reaches, None);
+        }
+        let witness = format!("a journal of {} entries at entry {}", self.size, self.index);
+        let fault = match self.is_fresh {
+            true => Fault::Behind { found, journal, witness },
+            false => Fault::Short { found, journal, witness },
+        };
+        (HeadFit::Beyond, Some(fault))
     }
 }
 
@@ -109,6 +173,8 @@ pub struct Report {
     pub opened: BTreeMap<&'static str, Opened>,
     /// Key rows of the state that the ledger does not hold.
     pub keys_gone: u64,
+    /// How it stands to the head that it must reach.
+    pub head: Option<HeadFit>,
     /// What is wrong.
     pub faults: Vec<Fault>,
 }
@@ -157,6 +223,7 @@ pub async fn verify(
     let mut looked: HashSet<ObjectName> = HashSet::new();
     let mut newest: Option<Manifest> = None;
     let mut to_replay: Vec<Manifest> = Vec::new();
+    let mut of_head: Vec<Manifest> = Vec::new();
     for generation in generations {
         tell(Event::Doing(format!("generation {generation}")));
         let mut manifests = Vec::new();
@@ -181,6 +248,8 @@ pub async fn verify(
             }
         }
         newest = manifests.last().cloned().or(newest);
+        let size = request.witness.map(|witness| witness.size);
+        of_head.extend(manifests.iter().filter(|one| Some(one.head.journal_size) == size).take(1).cloned());
         if generation == replayed_generation {
             to_replay = manifests;
         }
@@ -188,14 +257,10 @@ pub async fn verify(
     report.keys = chain.keys().clone();
     let Some(newest) = newest else { return Ok((report, None)) };
     (report.index, report.journal_size, report.at_ms) = (newest.index(), newest.head.journal_size, newest.at_ms);
-    if let Some(witness) = &request.witness
-        && (newest.index() < witness.index || newest.head.journal_size < witness.size)
-    {
-        report.faults.push(Fault::Short {
-            found: newest.index(),
-            journal: newest.head.journal_size,
-            witness: format!("a journal of {} entries at entry {}", witness.size, witness.index),
-        });
+    if let Some(witness) = &request.witness {
+        let (fit, fault) = witness.look(of_head.iter(), &newest);
+        report.head = Some(fit);
+        report.faults.extend(fault);
     }
     let newest = check_others(store, newest, request.level, &mut report, tell).await?;
     let mut to_open = None;
@@ -411,9 +476,13 @@ async fn replay(
     report.replayed = replayed.entries;
     if let Some(witness) = &request.witness
         && replayed.summary.journal.size() >= witness.size
-        && !tokio::task::block_in_place(|| goes_on_from(&replayed, witness))
     {
-        report.faults.push(Fault::Journal { size: witness.size });
+        let fits = tokio::task::block_in_place(|| goes_on_from(&replayed, witness));
+        report.head = Some(if fits { HeadFit::Begins } else { HeadFit::Other });
+        let fault = Fault::Journal { size: witness.size };
+        if !fits && !report.faults.contains(&fault) {
+            report.faults.push(fault);
+        }
     }
     if request.level < Level::Open {
         return Ok(None);

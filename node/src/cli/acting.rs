@@ -121,6 +121,9 @@ impl ActingOptions {
         if self.user.is_some() || self.as_registrar.is_some() {
             return Ok(None);
         }
+        if !self.as_participant {
+            return Err(nobody());
+        }
         let mut participant = Participant::numbered(*number).authenticated(self.method, now_ms());
         if let Some(path) = &self.credential {
             participant = participant.credential(fingerprint(path)?);
@@ -151,8 +154,7 @@ impl ActingOptions {
             (None, true, Some(number)) => Participant::numbered(*number).authenticated(self.method, now).into(),
             (None, true, None) => return Err(Failure::usage("--as-participant has no participant here")),
             (None, false, _) => {
-                return Err(Failure::usage("for whom? Nothing is done without an actor")
-                    .next("add --as FACILITY/USER or --as-participant"));
+                return Err(nobody());
             }
         };
         if let Some(path) = &self.credential {
@@ -160,6 +162,11 @@ impl ActingOptions {
         }
         Ok(actor)
     }
+}
+
+/// What is done in somebody's name is journalled as theirs: it is never guessed whose.
+fn nobody() -> Failure {
+    Failure::usage("for whom? Nothing is done without an actor").next("add --as FACILITY/USER or --as-participant")
 }
 
 /// SHA-256 of the DER of the certificate that `--credential` names.

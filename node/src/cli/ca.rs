@@ -1,6 +1,7 @@
 //! `kura ca …`: the cluster's own certificate authority. Works offline, on files alone.
 
-use std::collections::BTreeMap;
+mod signed;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -12,6 +13,7 @@ use super::given;
 use super::output::{Output, hexadecimal, moment, note};
 use super::request::{self, ClientRequestArguments};
 use crate::certificates::{Approval, Authority, AuthorityError, AuthorityFiles, Identity, Role};
+use crate::clock::now_ms;
 
 /// The CA's certificate in its folder: also the bundle that nodes and clients need.
 pub const CERTIFICATE_FILE: &str = "ca.pem";
@@ -25,10 +27,11 @@ pub enum Command {
     Create(CreateArguments),
     /// Make a private key and a request for it, for an application or a person, on their machine.
     Request(ClientRequestArguments),
-    /// Show what a request states, and the fingerprint to compare by telephone.
+    /// Show what a request states, and the fingerprint to compare by telephone; or whose a certificate is, its serial
+    /// number and how long it is valid.
     Inspect {
-        /// The request.
-        request: PathBuf,
+        /// The request, or the certificate.
+        file: PathBuf,
     },
     /// Sign a request.
     Sign(SignArguments),
@@ -85,11 +88,18 @@ pub struct RevokeArguments {
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
     /// A certificate to revoke.
-    #[arg(long, value_name = "FILE", required_unless_present = "serial")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["serial", "name"])]
     certificate: Vec<PathBuf>,
     /// The serial number of a certificate to revoke, in hexadecimal.
     #[arg(long, value_name = "HEX")]
     serial: Vec<String>,
+    /// Every certificate that this CA has signed for this holder and that has not expired, as the CA's folder has them
+    /// noted: for a machine whose files are gone.
+    #[arg(long, value_name = "NAME", value_parser = given::name)]
+    name: Option<String>,
+    /// The role of the holder, where several roles have the name.
+    #[arg(long, requires = "name")]
+    role: Option<Role>,
     /// The revocation list; copy it to every node and client that names it.
     #[arg(long, value_name = "FILE")]
     list: PathBuf,
@@ -101,9 +111,9 @@ pub struct RevokeArguments {
     days: u32,
 }
 
-/// A certificate, as it is told after signing.
+/// A certificate as it is told.
 #[derive(Debug, Serialize)]
-struct Signed {
+struct Told {
     role: &'static str,
     name: String,
     cluster: Option<String>,
@@ -112,6 +122,38 @@ struct Signed {
     key_sha256: String,
     not_after_ms: u64,
     file: PathBuf,
+}
+
+impl Told {
+    fn new(identity: Identity, file: &Path) -> Self {
+        let Identity { role, name, cluster, fingerprint, key_sha256, not_after, serial } = identity;
+        Self {
+            role: role.word(),
+            name,
+            cluster,
+            serial: serial.to_string(),
+            certificate_sha256: hexadecimal(&fingerprint),
+            key_sha256: hexadecimal(&key_sha256),
+            not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
+            file: file.to_owned(),
+        }
+    }
+
+    fn print(&self, output: Output) -> Result<(), Failure> {
+        let expired = if self.not_after_ms <= now_ms() { ": it has EXPIRED" } else { "" };
+        output.thing(
+            self,
+            &[
+                ("role", self.role.to_owned()),
+                ("name", self.name.clone()),
+                ("serial", self.serial.clone()),
+                ("sha256", self.certificate_sha256.clone()),
+                ("key sha256", self.key_sha256.clone()),
+                ("valid until", format!("{}{expired}", moment(self.not_after_ms))),
+                ("file", self.file.display().to_string()),
+            ],
+        )
+    }
 }
 
 /// The files of a CA's folder.
@@ -124,7 +166,7 @@ pub fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Create(arguments) => create(&arguments, output),
         Command::Request(arguments) => request::run_client(&arguments, output),
-        Command::Inspect { request } => request::inspect(&request, output),
+        Command::Inspect { file } => inspect(&file, output),
         Command::Sign(arguments) => sign(&arguments, output),
         Command::Revoke(arguments) => revoke(&arguments, output),
     }
@@ -180,20 +222,18 @@ fn create(arguments: &CreateArguments, output: Output) -> Result<(), Failure> {
     )
 }
 
-/// Certificates that this CA has signed, by role and name: the SHA-256 of the last one's key, in hexadecimal.
-const SIGNED_FILE: &str = "signed.json";
-
-/// Notes the key of a certificate just signed. Answers the key that was signed for the same holder before, if it
-/// is another. The notes only serve this warning: a file that is lost or unreadable begins anew.
-fn note_key(directory: &Path, holder: &str, key_sha256: &str) -> std::io::Result<Option<String>> {
-    let path = directory.join(SIGNED_FILE);
-    let mut known: BTreeMap<String, String> =
-        std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let before = known.insert(holder.to_owned(), key_sha256.to_owned()).filter(|before| before != key_sha256);
-    let fresh = directory.join(format!("{SIGNED_FILE}.new"));
-    std::fs::write(&fresh, serde_json::to_vec_pretty(&known)?)?;
-    std::fs::rename(&fresh, &path)?;
-    Ok(before)
+/// Shows a request, or a certificate.
+fn inspect(file: &Path, output: Output) -> Result<(), Failure> {
+    let bytes = super::files::read("FILE", file)?;
+    let Some(der) = given::read_certificate(&bytes) else { return request::inspect(file, output) };
+    let identity = Identity::from_der(&der).map_err(|error| {
+        Failure::usage(format!(
+            "{}: a certificate, but none of a member, an application or a person: {error}",
+            file.display()
+        ))
+        .next("name a certificate that `kura ca sign` or another CA of the cluster has signed")
+    })?;
+    Told::new(identity, file).print(output)
 }
 
 /// What follows from a certificate with another key than the last one of the same holder.
@@ -225,38 +265,32 @@ fn sign(arguments: &SignArguments, output: Output) -> Result<(), Failure> {
     let issued =
         authority.issue(&arguments.request, &approval, OffsetDateTime::now_utc()).map_err(|error| refused(&error))?;
     issued.create_file(&arguments.out).map_err(|error| not_made(&error).of("--out"))?;
-    let Identity { role, name, cluster, fingerprint, key_sha256, not_after, serial } = issued.identity;
-    let signed = Signed {
-        role: role.word(),
-        name,
-        cluster,
-        serial: serial.to_string(),
-        certificate_sha256: hexadecimal(&fingerprint),
-        key_sha256: hexadecimal(&key_sha256),
-        not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
-        file: arguments.out.clone(),
+    let told = Told::new(issued.identity, &arguments.out);
+    let certificate = signed::Certificate {
+        serial: told.serial.clone(),
+        key_sha256: told.key_sha256.clone(),
+        not_after_ms: told.not_after_ms,
     };
-    let holder = format!("{} {}", signed.role, signed.name);
-    match note_key(&arguments.directory, &holder, &signed.key_sha256) {
-        Ok(Some(before)) => note(&another_key(arguments.role, &signed.name, &before)),
-        Ok(None) => {}
+    match signed::note(&arguments.directory, arguments.role, &told.name, certificate, now_ms()) {
+        Ok(noted) => {
+            if let Some(before) = noted.other_key {
+                note(&another_key(arguments.role, &told.name, &before));
+            }
+            if let Some(aside) = noted.put_aside {
+                note(&format!(
+                    "warning: the CA's notes of what it signed cannot be read and are put aside in {}: `kura ca revoke --name` \
+                     finds what is signed from now on",
+                    aside.display()
+                ));
+            }
+        }
         Err(error) => note(&format!(
-            "warning: {} cannot be written ({error}): another key for the same name will not be noticed",
-            arguments.directory.join(SIGNED_FILE).display()
+            "warning: {} cannot be written ({error}): another key for the same name will not be noticed, and `kura ca revoke \
+             --name` will not find this certificate: keep its serial number",
+            arguments.directory.join(signed::FILE).display()
         )),
     }
-    output.thing(
-        &signed,
-        &[
-            ("role", signed.role.to_owned()),
-            ("name", signed.name.clone()),
-            ("serial", signed.serial.clone()),
-            ("sha256", signed.certificate_sha256.clone()),
-            ("key sha256", signed.key_sha256.clone()),
-            ("valid until", moment(signed.not_after_ms)),
-            ("file", signed.file.display().to_string()),
-        ],
-    )
+    told.print(output)
 }
 
 fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
@@ -272,12 +306,18 @@ fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
     for text in &arguments.serial {
         numbers.push(serial(text)?);
     }
+    if let Some(name) = &arguments.name {
+        for certificate in signed::certificates(&arguments.directory, arguments.role, name, now_ms())? {
+            numbers.push(serial(&certificate.serial)?);
+        }
+    }
     let revoked = authority
         .update_revocation_list(&arguments.list, &numbers, arguments.days, OffsetDateTime::now_utc())
         .map_err(|error| refused(&error).of("--list"))?;
-    let told = serde_json::json!({ "list": arguments.list, "revoked": revoked });
+    let serials: Vec<String> = numbers.iter().map(|number| hexadecimal(number)).collect();
+    let told = serde_json::json!({ "list": arguments.list, "revoked": revoked, "serials": serials });
     let list = arguments.list.display().to_string();
-    output.thing(&told, &[("list", list), ("certificates in it", revoked.to_string())])
+    output.thing(&told, &[("list", list), ("serial", serials.join(", ")), ("certificates in it", revoked.to_string())])
 }
 
 /// A list that was mistyped would be a new one, that no node looks at: beginning one is said.
@@ -317,18 +357,9 @@ mod tests {
     }
 
     #[test]
-    fn another_key_for_the_same_holder_is_noticed_and_what_follows_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let note = |holder, key| note_key(folder.path(), holder, key).unwrap();
-        assert_eq!(note("voter voter-1", "aa"), None);
-        assert_eq!(note("voter voter-1", "aa"), None, "a renewal");
-        assert_eq!(note("backup voter-1", "bb"), None, "another role");
-        assert_eq!(note("voter voter-1", "cc"), Some("aa".into()));
-        assert_eq!(note("voter voter-1", "cc"), None);
+    fn what_follows_from_another_key_is_said() {
         let words = another_key(Role::Voter, "voter-1", "aa");
         assert!(words.contains("--renew-key") && words.contains("next: "), "{words}");
         assert!(another_key(Role::Operator, "abe", "aa").contains("kura ca revoke"));
-        std::fs::write(folder.path().join(SIGNED_FILE), "damaged").unwrap();
-        assert_eq!(note("voter voter-1", "dd"), None, "notes that are lost begin anew");
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use kura_cluster::seal::Key;
 
 use super::acting::ClientOption;
-use super::archive::{StorageOption, open};
+use super::archive::{StorageOption, is_fresh, open};
 use super::exit::{Exit, Failure, chain};
 use super::files;
 use super::given::{configuration, head, sha256};
@@ -166,7 +166,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let wanted = Wanted {
         store: &store,
         trusted: arguments.signed_by.clone(),
-        witness: head.as_ref().map(Witness::of),
+        witness: head.as_ref().zip(arguments.head.as_deref()).map(|(head, path)| Witness::of(head, is_fresh(path))),
         scratch: scratch.path(),
         key,
     };

@@ -1,7 +1,7 @@
 //! `kura emergency …`: a physician reads a participant's records without being named by them.
 
 use clap::{Args, Subcommand};
-use kura_client::{EmergencyId, Receipt, Summary};
+use kura_client::{EmergencyId, Listed, Receipt};
 use serde::Serialize;
 
 use super::acting::ActingOptions;
@@ -36,7 +36,7 @@ struct Told<'a> {
     emergency: EmergencyId,
     expires_ms: Option<u64>,
     receipt: Option<&'a Receipt>,
-    records: &'a [Summary],
+    records: &'a [Listed],
 }
 
 /// Runs it.
@@ -48,10 +48,10 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
     let told = Told { emergency: emergency.id(), expires_ms, receipt, records: &records };
     let until = expires_ms.map_or_else(String::new, moment);
     output.thing(&told, &[("emergency", told.emergency.to_string()), ("until", until)])?;
-    if output.json {
-        return Ok(());
+    if !output.json {
+        record::print(&records, output)?;
+        note(&format!("go on with --emergency {}: kura record get, show, list, history", told.emergency));
     }
-    record::print(&records, output)?;
-    note(&format!("go on with --emergency {}: kura record get, show, list, history", told.emergency));
-    Ok(())
+    let (damaged, all) = record::count(&records);
+    record::whole(damaged, all, "record")
 }

@@ -63,6 +63,10 @@ pub enum Exit {
     Proposed = 10,
     /// 11: the backup or the archive is further behind than asked, or nobody knows how far.
     Behind = 11,
+    /// 12: the cluster's status shows what somebody has to look at.
+    Unwell = 12,
+    /// 141: whoever read standard output has gone; as shells tell of a program that SIGPIPE ended. Nothing is said.
+    Unread = 141,
 }
 
 impl Exit {
@@ -81,11 +85,13 @@ Exit codes:
   9  the rest was done, but something was refused or set aside: see the report
   10  proposed: it is not done before another registrar confirms it
   11  the backup or the archive is further behind than the given limit, or how far is UNKNOWN
+  12  the cluster is not well (kura status --fail)
+  141 whoever read the output has gone; what was not done yet is not done
 
 Times are shown as Japan reads them, with their offset (+09:00), and the days on which something was entered are
 Japan's; clinical days are as they were given. With --json times are milliseconds since 1970 (UTC), and so are errors
-JSON. Tables fit the terminal, or 120 columns; a digest that ends in … goes on, --json has
-all of it.";
+JSON. Tables fit the terminal, or 120 columns: columns without content are left out, and a table that does not fit
+becomes a block for each row. Programs use --json, which has everything: also all of a digest that ends in ….";
 }
 
 impl From<Exit> for ExitCode {
@@ -195,6 +201,9 @@ fn is_of_the_place(kind: ErrorKind) -> bool {
 }
 
 const ASK_OUTCOME: &str = "ask what became of it with the same --client: kura record outcome";
+/// What to do about what does not open.
+pub(in crate::cli) const DAMAGED: &str = "tell whoever operates the cluster, and ask the author for it (docs/operations.md, \"Records that do not \
+                                open\")";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
 const CLIENT_FILES: &str = "check certificate, CA and node names in the client configuration (--client)";
 /// What to do about something that is there already.
@@ -203,6 +212,10 @@ fn in_the_way(field: Option<&str>) -> &'static str {
         Some("document_id") => {
             "what is there stays as it is (`kura record list`): write a further version of it with --version-of RECORD, or \
              another document under another --document-id"
+        }
+        Some("local_id") => {
+            "this id of the facility names another participant: check both; if it was linked by mistake, put it right with \
+             `kura participant relink NUMBER ID --reason WHY`"
         }
         Some("request") => "write it anew, without --request: this one was another write's",
         _ => {
@@ -258,6 +271,10 @@ fn when(reason: Reason) -> &'static str {
             "ask the members: take it out of the client configuration (--client). Stop it, and delete its data \
              directory; or join it anew under another name (docs/operations.md, \"Removed members\")"
         }
+        Reason::Forked => {
+            "stop asking: people decide which of the two goes on and end the other (docs/recovery.md, \"Two clusters on one \
+             timeline\"); then take the ended one's endpoints out of the client configuration"
+        }
         Reason::NotOpened => {
             "recovery staff opens the next step (`kura recover open`); `kura status` tells how far it is opened"
         }
@@ -276,11 +293,12 @@ macro_rules! from_family {
             fn from(error: $name) -> Self {
                 let $failure = |exit| Failure::new(exit, chain(&error));
                 match &error {
-                    $name::Denied(denial) => refusal::failure(denial),
+                    $name::Denied(denial) => refusal::failure(denial, <$name as refusal::Uniform>::NEXT),
                     $name::Unfit(words) => $failure(Exit::Denied).next(unfit(&words.to_string())),
                     $name::Invalid(invalid) => Failure::usage(given::named(invalid.field(), chain(&error))),
                     $name::NotFound(what) => $failure(Exit::NotFound).next(missing(&what.to_string())),
                     $name::Later(later) => $failure(Exit::Unavailable).next(when(later.reason())),
+                    $name::Damaged(_) => $failure(Exit::Damaged).next(DAMAGED),
                     $name::Broken(_) => $failure(Exit::Failed).next("this is a bug: report it with the node's log"),
                     $($extra)*
                     _ => $failure(Exit::Failed),
@@ -401,10 +419,12 @@ mod tests {
             (Exit::Partly, 9),
             (Exit::Proposed, 10),
             (Exit::Behind, 11),
+            (Exit::Unwell, 12),
+            (Exit::Unread, 141),
         ];
         for (exit, code) in table {
             assert_eq!(exit as u8, code);
-            assert!(Exit::HELP.contains(&format!("\n  {code}  ")), "{code} is not in the help");
+            assert!(Exit::HELP.contains(&format!("\n  {code:<2} ")), "{code} is not in the help");
         }
     }
 

@@ -9,6 +9,7 @@ use super::exit::Failure;
 use super::files;
 use super::number::NumberArgument;
 use super::output::{Output, Progress, bytes};
+use super::record::{self, DOES_NOT_OPEN};
 use crate::export::{Export, Reader, run as make};
 
 /// Options of `kura export`.
@@ -20,7 +21,6 @@ pub struct Arguments {
     /// copy that was cut. It holds records in the clear.
     #[arg(long, value_name = "DIRECTORY")]
     out: PathBuf,
-    /// For the participant, unless `--as` names a facility's user: then what that user may see.
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -33,21 +33,28 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let reader = match acting.person(&number).await? {
         Some(person) => Reader::Participant(person),
         None if acting.user.is_some() => Reader::FacilityUser(acting.act(None).await?),
-        None => return Err(Failure::usage("a copy is made for the participant or for a user of a facility")),
+        None => {
+            return Err(Failure::usage(
+                "--as-registrar: a copy is made for the participant or for a user of a facility",
+            )
+            .next("add --as-participant or --as FACILITY/USER"));
+        }
     };
     let progress = Progress::bytes();
     let manifest = make(&Export { reader, number, directory: out.clone() }, &progress).await?;
     drop(progress);
-    let journal = manifest.journal_entries.map_or("not open to this actor".into(), |count| count.to_string());
-    output.thing(
-        &manifest,
-        &[
-            ("copy", out.display().to_string()),
-            ("records", manifest.records.to_string()),
-            ("versions", manifest.versions.to_string()),
-            ("size", bytes(manifest.bytes)),
-            ("journal entries", journal),
-            ("sha256 of SHA256SUMS", manifest.sums_sha256.clone()),
-        ],
-    )
+    let told = |count: Option<u64>| count.map_or("not open to this actor".into(), |count| count.to_string());
+    let mut fields = vec![
+        ("copy", out.display().to_string()),
+        ("records", told(manifest.records)),
+        ("versions", manifest.versions.to_string()),
+        ("size", bytes(manifest.bytes)),
+        ("journal entries", told(manifest.journal_entries)),
+        ("sha256 of SHA256SUMS", manifest.sums_sha256.clone()),
+    ];
+    if manifest.damaged > 0 {
+        fields.insert(3, (DOES_NOT_OPEN, manifest.damaged.to_string()));
+    }
+    output.thing(&manifest, &fields)?;
+    record::whole(manifest.damaged, manifest.versions + manifest.damaged, "version")
 }

@@ -120,12 +120,16 @@ pub fn in_order(since: Option<Date>, until: Option<Date>) -> Result<(), Failure>
 /// The file cannot be read, or is no certificate.
 pub fn certificate(option: &str, path: &Path) -> Result<CertificateDer<'static>, Failure> {
     let bytes = files::read(option, path)?;
-    let der = CertificateDer::from_pem_slice(&bytes).unwrap_or_else(|_| bytes.into());
-    match X509Certificate::from_der(&der) {
-        Ok(([], _)) => Ok(der),
-        _ => Err(Failure::usage(format!("{option}: {} is no certificate (PEM or DER)", path.display()))
-            .next("name the file with the certificate of the card, not its key or a request")),
-    }
+    read_certificate(&bytes).ok_or_else(|| {
+        Failure::usage(format!("{option}: {} is no certificate (PEM or DER)", path.display()))
+            .next("name the file with the certificate of the card, not its key or a request")
+    })
+}
+
+/// The certificate that a file's content is (PEM or DER), if it is one.
+pub fn read_certificate(bytes: &[u8]) -> Option<CertificateDer<'static>> {
+    let der = CertificateDer::from_pem_slice(bytes).unwrap_or_else(|_| bytes.to_vec().into());
+    matches!(X509Certificate::from_der(&der), Ok(([], _))).then_some(der)
 }
 
 /// A node's configuration.

@@ -137,7 +137,8 @@ fn finish(
 /// Nothing is well unless something was taken and nothing was refused.
 fn taken(totals: &Totals, told_to: Option<&Path>) -> Result<(), Failure> {
     if totals.needs_a_look() {
-        return Err(Failure::new(Exit::Partly, "something was refused or set aside").next(look_at(told_to)));
+        return Err(Failure::new(Exit::Partly, "something was refused or set aside")
+            .next(format!("{}; mend the cause and run the same again", look_at(told_to))));
     }
     if totals.files == 0 {
         return Err(Failure::new(Exit::NotFound, "DIRECTORY holds no files: nothing was imported")
@@ -147,7 +148,7 @@ fn taken(totals: &Totals, told_to: Option<&Path>) -> Result<(), Failure> {
         let words = format!("nothing was imported: {} skipped", counted_are(totals.files));
         return Err(Failure::new(Exit::Partly, words).next(format!(
             "see that DIRECTORY is the storage's own folder (of ssmix2 the one above the patients' first three digits), \
-             neither one above nor one below; {}",
+             neither one above nor one below: {}",
             look_at(told_to)
         )));
     }
@@ -161,17 +162,11 @@ fn counted_are(files: u64) -> String {
     }
 }
 
-/// What to do about files that were refused or set aside.
+/// Where it stands what became of each file.
 fn look_at(told_to: Option<&Path>) -> String {
     match told_to {
-        Some(path) => {
-            format!("{} tells of each file what became of it; mend the cause and run the same again", path.display())
-        }
-        None => {
-            "run the same with --report FILE, which tells of each file what became of it; mend the cause and run it \
-                 again"
-                .into()
-        }
+        Some(path) => format!("{} tells of each file what became of it", path.display()),
+        None => "run the same with --report FILE, which tells of each file what became of it".into(),
     }
 }
 
@@ -206,12 +201,18 @@ mod tests {
         let exit = |lines: &[Line]| {
             let mut report = Report::to(None).unwrap();
             lines.iter().for_each(|line| report.add(line).unwrap());
-            taken(&report.finish().unwrap(), None).map_err(|failure| failure.exit)
+            let ended = taken(&report.finish().unwrap(), None);
+            ended.map_err(|failure| (failure.exit, failure.next.unwrap().contains("mend the cause")))
         };
         let skipped = Line::because("a", Outcome::Skipped, reason::OUTSIDE_LAYOUT, 1);
-        assert_eq!(exit(&[]), Err(Exit::NotFound));
-        assert_eq!(exit(&[skipped.clone(), skipped.clone()]), Err(Exit::Partly));
-        assert_eq!(exit(&[skipped.clone(), Line::because("b", Outcome::Refused, reason::EMPTY, 0)]), Err(Exit::Partly));
+        assert_eq!(exit(&[]), Err((Exit::NotFound, false)));
+        assert_eq!(
+            exit(&[skipped.clone(), skipped.clone()]),
+            Err((Exit::Partly, false)),
+            "another folder is to be named"
+        );
+        let refused = Line::because("b", Outcome::Refused, reason::EMPTY, 0);
+        assert_eq!(exit(&[skipped.clone(), refused]), Err((Exit::Partly, true)));
         for taken in [Outcome::Stored, Outcome::Repeated] {
             assert_eq!(exit(&[skipped.clone(), Line::new("b", taken, 1)]), Ok(()));
         }

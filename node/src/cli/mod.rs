@@ -242,6 +242,10 @@ pub fn run() -> ExitCode {
 }
 
 fn report(failure: &Failure, json: bool) -> ExitCode {
+    // Nobody asked for more than was read.
+    if failure.exit == Exit::Unread {
+        return failure.exit.into();
+    }
     if json {
         let words = serde_json::json!({
             "error": failure.message, "next": failure.next, "exit": failure.exit as u8,
@@ -322,6 +326,7 @@ mod tests {
             "kura ca sign voter-1.csr --directory ca --role voter --name voter-1 --out voter-1.pem --accept-names",
             "kura ca revoke --directory ca --serial ab01 --list revoked.pem",
             "kura ca revoke --directory ca --serial ab01 --list revoked.pem --new-list",
+            "kura ca revoke --directory ca --name voter-3 --role voter --list revoked.pem",
             "kura node request --role voter --name voter-1 --key node.key --request node.csr --also 10.0.0.1",
             "kura init --config node.toml --cluster kita",
             "kura join --config node.toml",
@@ -342,6 +347,7 @@ mod tests {
             "kura key rotate --root --without-shares",
             "kura key status",
             "kura status --wait --json",
+            "kura status --fail --fail-if-lag 30s",
             "kura facility add F0012 --name Minato --kind hospital --access-line ip-vpn",
             "kura facility add F0012 --name Minato --kind hospital --emergency --reason form-7",
             "kura facility change F0012 --status suspended --institution-code 1311001232 --emergency false",
@@ -417,6 +423,7 @@ mod tests {
             "kura record inbox --since 00112233445566778899aabb --as F0012/u-7",
             "kura record outcome 00112233445566778899aabbccddeeff --client app.toml",
             "kura audit list - --as-participant --since 2026-04-01",
+            "kura audit list - --as-participant --until 2026-04-01 --denied --oldest-first --facility F0300 --action get",
             "kura archive status archive --fail-if-older 60",
             "kura recover plan data other archive --out plan.json --published 184467",
             "kura recover apply --plan plan.json --config node.toml --cluster-name kita --not-fenced nobody-knows --ca ca",
@@ -437,7 +444,7 @@ mod tests {
             "kura archive release archive 7",
             "kura import ssmix2 storage --as F0012/u-7 --participants who.csv --report report.ndjson --at-once 4",
             "kura import files folder --as F0012/u-7 --date 2026-04-01 --json",
-            "kura export - --out copy",
+            "kura export - --out copy --as-participant",
             "kura export - --out copy --as F0012/u-7",
             "kura audit list --all --facility F0012 --actor u-7 --denied --since 2026-04-01 --until 2026-04-30",
             "kura audit list - --all --application karte --action get --action list --limit 10 --oldest-first",

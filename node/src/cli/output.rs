@@ -3,7 +3,7 @@
 //! Invariants
 //! - Data goes to standard output and nothing else does; progress and notes go to standard error.
 //! - With `--json` a thing is one JSON object on one line, and a list is one line for each item.
-//! - A reader that has gone away (`kura … | head`) is an error like any other, never a panic.
+//! - A reader that has gone away (`kura … | head`) ends the command without a word ([`Exit::Unread`]), never a panic.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 pub use crate::clock::in_japan as moment;
 
 /// Where data goes, and in which form.
@@ -112,9 +112,8 @@ pub fn shown(table: Table) -> String {
 }
 
 /// Makes a table fit into so many columns: without the columns that are empty in every row, and as long as it does
-/// not fit, its widest column goes on in the next line. Nothing else is left out, and no word, number or id is broken,
-/// a moment only between its day and its time: a table that cannot fit that way becomes a block for each row, its
-/// fields one below the other.
+/// not fit, its widest column goes on in the next line. Nothing else is left out, and no word, number, id or moment is
+/// broken: a table that cannot fit that way becomes a block for each row, its fields one below the other.
 fn fit(table: Table, columns: u16) -> String {
     let cells = |row: &Row| row.cell_iter().map(Cell::content).collect::<Vec<String>>();
     let heading = table.header().map(cells).unwrap_or_default();
@@ -124,16 +123,12 @@ fn fit(table: Table, columns: u16) -> String {
     let column = |at: usize| std::iter::once(&heading).chain(&rows).filter_map(move |row| row.get(at));
     let lines = |at: usize| column(at).flat_map(|cell| cell.lines());
     let widths: Vec<usize> = kept.iter().map(|at| lines(*at).map(str::width).max().unwrap_or(0)).collect();
-    // Days and their times part only where nothing else helps.
-    let narrowed = [pieces as fn(&str) -> Vec<String>, words].into_iter().find_map(|cut| {
-        let longest = |at: &usize| lines(*at).flat_map(cut).map(|piece| piece.width()).max().unwrap_or(0);
-        let least: Vec<usize> = kept.iter().map(longest).collect();
-        Some((narrowed(&widths, &least, columns)?, cut))
-    });
-    let Some((widths, cut)) = narrowed else { return blocks(&heading, &rows, &kept) };
+    let longest = |at: &usize| lines(*at).flat_map(pieces).map(|piece| piece.width()).max().unwrap_or(0);
+    let least: Vec<usize> = kept.iter().map(longest).collect();
+    let Some(widths) = narrowed(&widths, &least, columns) else { return blocks(&heading, &rows, &kept) };
     let row = |cells: &[String]| -> Vec<String> {
         let cell = |at: usize| cells.get(at).map_or("", String::as_str);
-        kept.iter().zip(&widths).map(|(at, width)| wrapped(cell(*at), *width, cut)).collect()
+        kept.iter().zip(&widths).map(|(at, width)| wrapped(cell(*at), *width)).collect()
     };
     let mut fitted = self::table(&[]);
     fitted.set_header(row(&heading));
@@ -183,11 +178,6 @@ fn pieces(line: &str) -> Vec<String> {
     pieces
 }
 
-/// The words of a line.
-fn words(line: &str) -> Vec<String> {
-    line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
-}
-
 /// Whether it ends with YYYY-MM-DD.
 fn ends_with_day(word: &str) -> bool {
     let Some(at) = word.len().checked_sub("YYYY-MM-DD".len()) else { return false };
@@ -198,7 +188,7 @@ fn ends_with_day(word: &str) -> bool {
 }
 
 /// A text over lines of a width into which each of its pieces fits.
-fn wrapped(text: &str, width: usize, cut: fn(&str) -> Vec<String>) -> String {
+fn wrapped(text: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         if line.width() <= width {
@@ -206,7 +196,7 @@ fn wrapped(text: &str, width: usize, cut: fn(&str) -> Vec<String>) -> String {
             continue;
         }
         let mut filling = String::new();
-        for piece in cut(line) {
+        for piece in pieces(line) {
             if !filling.is_empty() && filling.width() + 1 + piece.width() > width {
                 lines.push(std::mem::take(&mut filling));
             }
@@ -228,7 +218,15 @@ fn columns() -> u16 {
 fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{text}").and_then(|()| out.flush());
-    written.map_err(|error| Failure::failed(format!("cannot write to standard output: {error}")))
+    written.map_err(|error| unwritten("cannot write to standard output", &error))
+}
+
+/// Output that could not be written: whoever read it has gone, or the disk is full, say.
+pub fn unwritten(what: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(Exit::Unread, "whoever read the output has gone"),
+        _ => Failure::failed(format!("{what}: {error}")),
+    }
 }
 
 /// A note for a person, on standard error.
@@ -414,15 +412,16 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_parts_between_day_and_time_before_a_table_becomes_blocks() {
-        let mut wide = table(&["act", "expires", "ended"]);
-        wide.add_row([ID, MOMENT, MOMENT]);
-        let columns = 70;
-        let shown = fit(wide, columns);
-        assert_eq!(shown.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["act", "expires", "ended"]);
-        assert!(shown.lines().all(|line| line.width() <= usize::from(columns)), "{shown}");
-        let cells: Vec<&str> = shown.lines().skip(2).flat_map(str::split_whitespace).collect();
-        assert_eq!(cells, [ID, "2026-04-01", "2026-04-01", "09:30:00+09:00", "09:30:00+09:00"]);
+    fn a_moment_stays_whole_while_other_columns_go_on_in_the_next_line() {
+        let mut wide = table(&["when", "who", "until", "why"]);
+        wide.add_row([MOMENT, "F0012/u-7", &format!("sent {MOMENT}"), "asked by telephone, in writing later"]);
+        for columns in [75, 80, 90, 100] {
+            let shown = fit(wide.clone(), columns);
+            assert!(shown.lines().all(|line| line.width() <= usize::from(columns)), "{columns}:\n{shown}");
+            assert_eq!(shown.matches(MOMENT).count(), 2, "{columns}:\n{shown}");
+            assert!(shown.starts_with("when"), "no blocks yet at {columns}:\n{shown}");
+        }
+        assert!(fit(wide, 60).starts_with(" when "), "blocks");
     }
 
     #[test]

@@ -21,6 +21,8 @@ struct Told {
     repeated: bool,
     #[serde(skip_serializing_if = "is_false")]
     nothing_to_end: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    granted_before: bool,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -40,6 +42,7 @@ pub fn print(receipt: &Receipt, output: Output) -> Result<(), Failure> {
         reach: receipt.reach().word(),
         repeated: receipt.repeated(),
         nothing_to_end: receipt.nothing_to_end(),
+        granted_before: receipt.granted_before(),
     };
     let mut fields = Vec::new();
     if let (Some(record), Some(version)) = (&told.record, told.version) {
@@ -48,6 +51,9 @@ pub fn print(receipt: &Receipt, output: Output) -> Result<(), Failure> {
     }
     if told.nothing_to_end {
         fields.push(("note", "nothing was granted to this facility: there was nothing to revoke".into()));
+    }
+    if told.granted_before {
+        fields.push(("note", "the participant named this facility already: nothing was changed".into()));
     }
     fields.push(("committed", words(receipt)));
     fields.push(("receipt", receipt.to_string()));

@@ -2,9 +2,13 @@
 //!
 //! Invariants
 //! - Every word that is told to callers has a row here and in docs/operations.md, "Refusals".
-//! - What concerns a participant is one refusal without a word; its advice tells nothing of the participant.
+//! - What concerns a participant is one refusal without a word; its advice tells nothing of the participant: it follows
+//!   what was asked for ([`Uniform`]).
 
-use kura_client::Denial;
+use kura_client::{
+    ChangeError, ConsentError, Denial, EmergencyError, ErasureError, GetError, JournalError, ListError, OperationError,
+    OutcomeError, PutError, RegistryError, ReviewError,
+};
 
 use super::exit::{Exit, Failure};
 
@@ -21,11 +25,52 @@ pub struct Word {
     pub exit: Exit,
 }
 
-/// The refusal that has no word.
-const UNIFORM_NEXT: &str = "check the number and, if they were given, the record's id and version (`kura record history`): what is not there is refused the \
-    same way. A facility's user sees and writes what the participant opened to the facility (`kura consent grant`; their \
-    own list of accesses has the reason), the participant what is consented to (`kura consent show NUMBER \
-    --as-participant`), an office the number and id that it was given";
+/// What to do about the refusal that has no word, by what was asked for. It never follows from the reason.
+pub trait Uniform {
+    /// What to do.
+    const NEXT: &'static str = "check what was named: what is not there is refused the same way";
+}
+
+impl Uniform for GetError {
+    const NEXT: &'static str = "check the number, the record's id and the version (`kura record list`, `kura record history`): what \
+        is not there is refused the same way. Else it is not opened to whoever asks: the participant's own list of \
+        accesses has the reason";
+}
+
+impl Uniform for ListError {
+    const NEXT: &'static str = "check the number, and the record's id if one was given: what is not there is refused the same way. Else \
+        the participant opens it (`kura consent grant`); their own list of accesses has the reason";
+}
+
+impl Uniform for PutError {
+    const NEXT: &'static str = "check the number, and the record's id if one was given: what is not there is refused the same way. A \
+        facility writes for participants who name it (`kura consent grant`)";
+}
+
+impl Uniform for ChangeError {
+    const NEXT: &'static str = "check the number and the record's id (`kura record list`): what is not there is refused the same way. \
+        Else it is not for whoever asks to change";
+}
+
+impl Uniform for ConsentError {
+    const NEXT: &'static str = "check the number: one that nobody has is refused the same way, and so is one whose participant has \
+        left, or does not name the facility that asks";
+}
+
+impl Uniform for EmergencyError {
+    const NEXT: &'static str =
+        "check the number: one that nobody has is refused the same way, and so is one whose participant has left";
+}
+
+impl Uniform for ErasureError {
+    const NEXT: &'static str = "check the number: one that nobody has is refused the same way";
+}
+
+impl Uniform for RegistryError {}
+impl Uniform for ReviewError {}
+impl Uniform for OutcomeError {}
+impl Uniform for JournalError {}
+impl Uniform for OperationError {}
 
 const fn word(word: &'static str, exit: Exit, means: &'static str, next: &'static str) -> Word {
     Word { word, means, next, exit }
@@ -278,9 +323,9 @@ pub const WORDS: &[Word] = &[
 ];
 
 /// What a command says of a refusal, and how it ends.
-pub fn failure(denial: &Denial) -> Failure {
+pub fn failure(denial: &Denial, uniform_next: &'static str) -> Failure {
     let Some(reason) = denial.reason() else {
-        return Failure::new(Exit::Denied, denial).next(UNIFORM_NEXT);
+        return Failure::new(Exit::Denied, denial).next(uniform_next);
     };
     match WORDS.iter().find(|word| word.word == reason) {
         Some(word) => Failure::new(word.exit, format!("{denial}: {}", word.means)).next(word.next),

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kura_cluster::ClusterId;
+use kura_cluster::archive::Fault;
 use kura_cluster::word::ServiceLevel;
 
-use super::archive::{StorageOption, signers, witness};
+use super::archive::{StorageOption, behind, signers, witness};
 use super::exit::{Exit, Failure, chain, check_clock, not_made};
 use super::fencing::{Fencing, fits};
 use super::files::readable_folder;
@@ -27,7 +28,7 @@ use crate::custody::Provider;
 use crate::identity::IdentityFileError;
 use crate::init::own_identity;
 use crate::openings;
-use crate::restore::apply::{ApplyError, Restorer, Vouched, check_root, replay};
+use crate::restore::apply::{ApplyError, Restorer, Vouched, follow};
 use crate::restore::plan::{Plan, PlanError, Target, Wanted, plan};
 use crate::restore::verify::{VerifyError, verify};
 use crate::restore::work::WorkError;
@@ -193,12 +194,11 @@ async fn plan_only(arguments: PlanArguments, output: Output) -> Result<(), Failu
     let store = arguments.what.storage.open("--from", &arguments.what.from)?;
     let (plan, _) = arguments.what.plan(&store).await?;
     let usable = arguments.into.as_deref().map(|into| (into, crate::restore::work::usable(into)));
-    show::plan(&plan, !arguments.what.signed_by.is_empty(), usable.as_ref(), output)?;
-    if arguments.what.head.is_none() && !output.json {
-        note("without a kept head (--head) nobody can tell whether the newest part was cut off");
-    }
+    let (is_held, has_head) = (!arguments.what.signed_by.is_empty(), arguments.what.head.is_some());
+    show::plan(&plan, is_held, has_head, usable.as_ref(), output)?;
     match plan.faults.len() {
         0 => Ok(()),
+        _ if plan.faults.iter().all(Fault::is_lag) => Err(behind(&plan.faults)),
         count => Err(Failure::new(
             Exit::Damaged,
             format!("the archive has {}: nothing can be restored", counted(count as u64, "fault")),
@@ -248,18 +248,13 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
         Event::Bytes(count) => progress.add(count),
     };
     let given = provider.read().map_err(|error| Failure::usage(chain(&error)).of("--config: root_key"))?.map(Arc::new);
-    if let Some(root) = &given
-        && plan.faults.is_empty()
-    {
-        check_root(&store, &plan, root, &tell).await?;
-    }
-    let replays = replay(&store, &plan, &into, vouched, &tell).await?;
+    let replays = follow(&store, (plan, &wanted), given.as_deref(), &into, &vouched, &tell).await?;
     let root = match &given {
         Some(root) => root.clone(),
         None => {
             progress.keep("the root key is not on this machine: it takes shares");
             let root = gather(&replays.known().map_err(Failure::failed)?, &replays.cluster_id()).await?;
-            check_root(&store, &plan, &root, &tell).await?;
+            tokio::task::block_in_place(|| replays.check_root(&root))?;
             Arc::new(root)
         }
     };
@@ -344,6 +339,7 @@ fn replay_failure(error: ReplayError) -> Failure {
 impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         match error {
+            ApplyError::Faults(faults) if faults.iter().all(Fault::is_lag) => behind(&faults),
             ApplyError::Faults(_) => Failure::new(Exit::Damaged, error)
                 .next("nothing was written; `kura restore plan` names all of them, another copy may be whole"),
             ApplyError::Replay(error) => replay_failure(error),

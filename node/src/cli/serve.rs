@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure, chain};
 use super::given::{configuration, misconfigured};
 use crate::identity::IdentityFileError;
 use crate::raft::open::OpenError;
-use crate::serve::{Former, ServeError};
+use crate::serve::{Said, ServeError};
 use crate::state::DatabaseError;
 
 /// How often a child looks whether its parent still lives.
@@ -30,6 +30,10 @@ pub struct Arguments {
     /// of its voters may be alive. Without this the node does not start where they answer.
     #[arg(long)]
     end_former_cluster: bool,
+    /// After a fork (two clusters of one id on one timeline): people have ended the other one and keep it from starting. This
+    /// node serves again, unless the other still answers.
+    #[arg(long)]
+    other_cluster_is_ended: bool,
     /// Stop when the process with this id is no longer the parent of this one (`kura dev` does so).
     #[arg(long, value_name = "PID", hide = true)]
     exit_with_parent: Option<i32>,
@@ -42,14 +46,26 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(parent) = arguments.exit_with_parent {
         watch_parent(parent);
     }
-    let former = if arguments.end_former_cluster { Former::Ended } else { Former::Spared };
-    crate::serve::serve(config, former).await.map_err(|error| match &error {
+    let said = Said { end_former: arguments.end_former_cluster, other_is_ended: arguments.other_cluster_is_ended };
+    crate::serve::serve(config, said).await.map_err(|error| match &error {
         ServeError::FormerLives { .. } => Failure::new(Exit::Conflict, chain(&error)).next(
             "a rehearsal: only on a machine that has no way to the cluster. A cluster that is to be given up: stop and \
              fence its members, then run the same again, or end it knowingly with --end-former-cluster",
         ),
+        ServeError::OtherLives { .. } => Failure::new(Exit::Conflict, chain(&error)).next(
+            "if that one is to go on: do not start this one, keep its directory apart. If this one is: stop the other's nodes, \
+             move their data directories away, then run the same again (docs/recovery.md, \"Two clusters on one timeline\")",
+        ),
+        ServeError::Forked(_) => Failure::new(Exit::Conflict, chain(&error)).next(
+            "decide which of the two goes on; move the data directories of the other's nodes away, so that none is started \
+             again; then start each node of the one that goes on with --other-cluster-is-ended (docs/recovery.md, \"Two \
+             clusters on one timeline\")",
+        ),
+        // A restart changes nothing about it: a supervisor is to leave it.
+        ServeError::Fenced(_) => Failure::new(Exit::Conflict, chain(&error)),
         // Starting again mends nothing.
         ServeError::Damaged(_)
+        | ServeError::Earlier(_)
         | ServeError::Seed(_)
         | ServeError::State(DatabaseError::Damaged { .. } | DatabaseError::Form { .. })
         | ServeError::Log(

@@ -103,6 +103,10 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
             config.advertised(),
         )),
         JoinError::Seed(error) => not_seeded(error),
+        JoinError::OtherRootKey { .. } => Failure::new(Exit::Conflict, chain(&error)).next(
+            "find out whose key it is: it may be another cluster's only copy. Name another file for the root key in the \
+             configuration, or move this one away; then run the same again",
+        ),
         JoinError::SeededVoter => Failure::usage(error).of("--seed-from"),
         JoinError::NoPeers
         | JoinError::Peer(_)

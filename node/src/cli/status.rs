@@ -6,6 +6,7 @@
 mod json;
 mod lag;
 pub(super) mod scrub;
+mod well;
 
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct Arguments {
     /// Ask this member alone: one of the client configuration, or NAME=HOST:PORT.
     #[arg(long, value_name = "MEMBER", conflicts_with = "wait")]
     at: Option<String>,
+    /// End with code 12 if there is no leader, a member does not answer, differs or is in TROUBLE, or there is an ALARM.
+    #[arg(long)]
+    fail: bool,
     /// End with code 11 if the backup is further behind than this (as 30s, 5m, 1h), if nobody knows how far, or
     /// if there is none.
     #[arg(long, value_name = "TIME", value_parser = lag::time)]
@@ -66,7 +70,8 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let reply = ask(&arguments).await?;
     print(&reply, arguments.tables, output)?;
-    lag::judge(&reply, arguments.fail_if_lag, arguments.fail_if_archive_lag)
+    lag::judge(&reply, arguments.fail_if_lag, arguments.fail_if_archive_lag)?;
+    if arguments.fail { well::judge(&reply) } else { Ok(()) }
 }
 
 async fn ask(arguments: &Arguments) -> Result<wire::StatusReply, Failure> {
@@ -234,8 +239,19 @@ fn own(reply: &wire::StatusReply) -> String {
 /// What was heard of a member that does not answer now.
 fn last_contact(member: &wire::MemberStatus, started_ms: u64) -> String {
     match member.last_heard_ms {
-        0 => format!("none since {}", in_japan(started_ms)),
-        at_ms => format!("{}, at index {}", in_japan(at_ms), member.last_applied_index),
+        0 => format!("{UNKNOWN}: none since {}, and of before nothing is kept", in_japan(started_ms)),
+        at_ms => {
+            let before = match member.last_heard_before_start {
+                true => format!(", before the start of who tells this at {}", in_japan(started_ms)),
+                false => String::new(),
+            };
+            format!(
+                "{}, at index {} of {}{before}",
+                in_japan(at_ms),
+                member.last_applied_index,
+                in_japan(member.last_applied_at_ms)
+            )
+        }
     }
 }
 
@@ -263,7 +279,9 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
     if output.json {
         return reply.members.iter().try_for_each(|one| output.line(&Member::of(one, reply.started_ms)));
     }
-    let known = |member: &wire::MemberStatus, text: String| if member.reachable { text } else { UNKNOWN.into() };
+    let known = |member: &wire::MemberStatus, text: String| {
+        if member.reachable && !member.withheld { text } else { UNKNOWN.into() }
+    };
     let mut following = table(&["member", "id", "role", "state", "applied", "lag", "digest", "agrees"]);
     let mut machines = table(&["member", "address", "disk", "free", "certificate", "clock", "version", "files"]);
     for member in &reply.members {
@@ -323,6 +341,7 @@ fn role(number: u32) -> &'static str {
 
 fn state(member: &wire::MemberStatus) -> &'static str {
     match (member.reachable, member.leader, member.unsealed) {
+        (true, false, _) if member.withheld => "answers",
         (false, ..) => "no answer",
         (true, true, _) => "leads",
         (true, false, true) => "follows",

@@ -6,6 +6,7 @@
 //!   forgotten after a while.
 //! - A next root key is durable here before anybody is told that it is: wrapped by the present one, so that it
 //!   is no more open than the keyring itself.
+//! - A file's key that is not known to be this cluster's is never destroyed: it may be another's only copy.
 //! - The root key that a file holds is replaced only after the state that it opens is durable: whatever a
 //!   restart finds, the provider's key or the next one opens it.
 
@@ -14,13 +15,13 @@ mod provider;
 mod recovery;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kura_cluster::seal::Key;
-use kura_cluster::share::{Fingerprint, Gathered, Gathering, Share, hexadecimal};
+use kura_cluster::share::{CheckValue, Fingerprint, Gathered, Gathering, Share, hexadecimal};
 use kura_cluster::{ClusterId, Revision};
 use tokio::sync::Notify;
 
@@ -90,6 +91,8 @@ struct Held {
     next: Option<Next>,
     /// The keyring's revision that is opened.
     opened: Option<Revision>,
+    /// Check values of keys that were this cluster's root key.
+    own: BTreeSet<CheckValue>,
     trouble: Option<&'static str>,
 }
 
@@ -132,9 +135,10 @@ impl Custody {
         self.held().opened
     }
 
-    /// Notes which revision of the keyring is opened; what was gathered is not needed any more.
-    pub fn note_opened(&self, revision: Revision) {
+    /// Notes which revision of the keyring is opened, and by which key; what was gathered is not needed any more.
+    pub fn note_opened(&self, revision: Revision, key: &Key) {
         let mut held = self.held();
+        held.own.insert(key.check_value());
         held.opened = Some(revision);
         held.gathering.clear();
     }
@@ -223,8 +227,17 @@ impl Custody {
             // The keyring has just changed: first it is opened.
             return Ok(());
         }
-        if provider.is_file() && provider.read()?.as_ref() != Some(present) {
+        let there = provider.read()?;
+        if provider.is_file() && there.as_ref() != Some(present) {
             database.flush()?;
+            if let Some(there) = there.filter(|there| !self.was_own(there)) {
+                let kept = provider.keep_aside(&there)?;
+                tracing::warn!(
+                    path = %kept.display(),
+                    "the root key's file held a key that never opened this cluster's keyring here: it is kept in this file. Put \
+                     it back where it belongs if it is another cluster's; delete it if it is a former one of this cluster"
+                );
+            }
             provider.replace(present)?;
             tracing::info!("the root key's file holds the present root key");
         }
@@ -246,6 +259,12 @@ impl Custody {
                 .map_err(|error| VaultError::RootKeyFile { path: self.next_file.clone(), why: error.to_string() })?;
         }
         Ok(())
+    }
+
+    /// Whether a key was this cluster's root key, as far as this node has seen: it opened the keyring, or it wraps the next
+    /// key.
+    fn was_own(&self, key: &Key) -> bool {
+        self.held().own.contains(&key.check_value()) || matches!(self.next_under(key), Ok(Some(_)))
     }
 
     /// Takes a share that a holder submitted, by the name of the certificate. Answers how far it has come.

@@ -6,7 +6,7 @@ use kura_cluster::seal::Key;
 
 use super::Known;
 use crate::config::RootKeyConfig;
-use crate::vault::{VaultError, read_root_key, replace_root_key};
+use crate::vault::{VaultError, read_root_key, replace_root_key, write_root_key};
 
 /// systemd's variable: the directory of the service's credentials. It names a place, not a secret.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
@@ -70,6 +70,22 @@ impl Provider {
             Provider::File(path) => replace_root_key(path, key),
             Provider::Credential(_) | Provider::Shares => Ok(()),
         }
+    }
+
+    /// Keeps a file's key, which is to be replaced, in another file beside it, and answers where.
+    ///
+    /// # Errors
+    /// [`VaultError::RootKeyFile`].
+    pub fn keep_aside(&self, key: &Key) -> Result<PathBuf, VaultError> {
+        let Provider::File(path) = self else { return Ok(PathBuf::new()) };
+        let check: String = key.check_value().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".kept-{check}"));
+        let kept = PathBuf::from(name);
+        if read_root_key(&kept)?.as_ref() != Some(key) {
+            write_root_key(&kept, key)?;
+        }
+        Ok(kept)
     }
 
     /// Whether a restart would find this key: the file or credential holds it, or confirmed shares restore it.

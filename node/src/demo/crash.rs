@@ -194,8 +194,9 @@ async fn check_lists(clients: &Clients, cast: &Cast, there: &[Written], absent: 
     let doctor = clients.author(&cast.places[HOSPITAL]);
     for one in &cast.people {
         let mut list = doctor.list(&one.number).stream();
-        while let Some(summary) = list.next().await {
-            *listed.entry(summary?.document_id).or_default() += 1;
+        while let Some(one) = list.next().await {
+            let summary = one?.opened().map_err(|damaged| Failure::new(Exit::Damaged, damaged))?;
+            *listed.entry(summary.document_id).or_default() += 1;
         }
     }
     let times = |one: &Written| listed.get(&one.document_id).copied().unwrap_or(0);

@@ -6,7 +6,7 @@
 //!   SHA256SUMS         every other file, as `sha256sum --check` reads it
 //!   consents.json      what the participant has consented to
 //!   journal.ndjson     who accessed what, one entry a line, newest first
-//!   index.ndjson       every version of every record, one a line
+//!   index.ndjson       every version of every record, one a line; what does not open with `damaged`, and no folder
 //!   records/2024-04-01_laboratory-result_<record>_v1/
 //!     record.json      what the record is, and of each of its files length and SHA-256
 //!     1-body.json      its parts, in their order
@@ -19,7 +19,9 @@
 //! - A target that holds anything else is refused. While a copy is made a marker lies in it; the
 //!   manifest comes last, and then the marker goes: what has a manifest is complete.
 //! - A copy that was cut goes on: a record's folder is there only as a whole, and its files are
-//!   hashed again before they are taken over. Another participant's or actor's copy is refused.
+//!   hashed again before they are taken over; what the actor may see no more is removed. Another participant's or
+//!   actor's copy is refused.
+//! - What is stored and does not open is named, counted, and keeps nothing else out of the copy.
 //! - Bodies are streamed; their SHA-256 is compared with what the cluster names.
 
 mod reader;
@@ -29,20 +31,21 @@ mod target;
 
 use std::path::{Path, PathBuf};
 
-use futures_util::{TryStreamExt, stream};
-use kura_client::{ListError, ParticipantNumber, Summary, now_ms};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kura_client::{ListError, Listed, ParticipantNumber, now_ms};
 use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::cli::{AccessRow, ConsentsTold, Failure, Progress};
 pub use reader::Reader;
+use record::Entry;
 pub(crate) use record::{PART_NAME_MAX, ending, safe};
 use sums::Sums;
 use target::Target;
 
 /// Format of the copy; it grows with every change that a reader must know of.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Records that are fetched at the same time.
 const AT_ONCE: usize = 4;
 
@@ -68,10 +71,12 @@ pub struct Manifest {
     pub actor: &'static str,
     /// When it was complete, in milliseconds since 1970-01-01 UTC.
     pub made_ms: u64,
-    /// Records.
-    pub records: u64,
+    /// Records; none if they are not open to the actor.
+    pub records: Option<u64>,
     /// Versions of records.
     pub versions: u64,
+    /// Versions that are stored and do not open: the index names them, with `damaged`.
+    pub damaged: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
     /// Entries of the journal; none if the actor may not list them.
@@ -95,10 +100,14 @@ pub async fn run(export: &Export, progress: &Progress) -> Result<Manifest, Failu
     sums.add("consents.json", &text);
     target.write("consents.json", &text).await?;
 
-    let (records, versions, bytes) = records(export, &target, &mut sums, progress).await?;
+    let counts = records(export, &target, &mut sums, progress).await?;
+    let open = counts.is_some();
+    let Counts { records, versions, damaged, bytes } = counts.unwrap_or_default();
     // Last, so that the reads of this very copy stand in it.
     let journal_entries = journal(export, &target, &mut sums).await?;
 
+    // An earlier run that was cut may have fetched what is hidden by now.
+    target.keep_only(sums.names()).await?;
     let text = sums.text();
     target.write("SHA256SUMS", text.as_bytes()).await?;
     let manifest = Manifest {
@@ -106,8 +115,9 @@ pub async fn run(export: &Export, progress: &Progress) -> Result<Manifest, Failu
         participant: number.reveal().to_owned(),
         actor: reader.word(),
         made_ms: now_ms(),
-        records,
+        records: open.then_some(records),
         versions,
+        damaged,
         bytes,
         journal_entries,
         sums_sha256: sums::hexadecimal_of(text.as_bytes()),
@@ -117,38 +127,65 @@ pub async fn run(export: &Export, progress: &Progress) -> Result<Manifest, Failu
     Ok(manifest)
 }
 
-/// Every version of every record that the actor may see, and the index of them.
+#[derive(Default)]
+struct Counts {
+    records: u64,
+    versions: u64,
+    damaged: u64,
+    bytes: u64,
+}
+
+/// Every version of every record that the actor may see, and the index of them; none if they are not open to the actor:
+/// what else there is, is the participant's all the same.
 async fn records(
     export: &Export,
     target: &Target,
     sums: &mut Sums,
     progress: &Progress,
-) -> Result<(u64, u64, u64), Failure> {
+) -> Result<Option<Counts>, Failure> {
     let Export { reader, number, .. } = export;
-    let listed = reader.list(number).map_err(Failure::from);
+    let mut listed = reader.list(number);
+    let first = match listed.next().await {
+        Some(Err(ListError::Denied(_))) => return Ok(None),
+        first => first,
+    };
+    let listed = stream::iter(first).chain(listed).map_err(Failure::from);
     let versions = listed.map_ok(|newest| versions(reader, number, newest)).try_buffered(AT_ONCE);
     let each = versions.map_ok(|versions| stream::iter(versions.into_iter().map(Ok))).try_flatten();
-    let saved = each.map_ok(|summary| record::save(reader, number, target, summary, progress));
+    let saved = each.map_ok(|listed| record::save_listed(reader, number, target, listed, progress));
     let mut saved = std::pin::pin!(saved.try_buffered(AT_ONCE));
-    let (mut index, mut counts, mut last) = (Lines::create(target, "index.ndjson").await?, (0, 0, 0), None);
-    while let Some(record) = saved.try_next().await? {
-        let summary = &record.summary;
-        counts.0 += u64::from(last.replace(summary.record) != Some(summary.record));
-        counts.1 += 1;
-        counts.2 += summary.bytes;
-        index.add(&record).await?;
-        sums.extend(record.sums());
+    let (mut index, mut counts, mut last) = (Lines::create(target, "index.ndjson").await?, Counts::default(), None);
+    while let Some(entry) = saved.try_next().await? {
+        let record = match &entry {
+            Entry::Saved(saved) => {
+                counts.versions += 1;
+                counts.bytes += saved.summary.bytes;
+                sums.extend(saved.sums());
+                saved.summary.record
+            }
+            Entry::Damaged(damaged) => {
+                counts.damaged += 1;
+                damaged.record
+            }
+        };
+        counts.records += u64::from(last.replace(record) != Some(record));
+        index.add(&entry).await?;
     }
     index.finish(sums).await?;
-    Ok(counts)
+    Ok(Some(counts))
 }
 
 /// All versions of a record, oldest first, from its newest one.
-async fn versions(reader: &Reader, number: &ParticipantNumber, newest: Summary) -> Result<Vec<Summary>, Failure> {
-    if newest.version == 1 {
-        return Ok(vec![newest]);
+async fn versions(reader: &Reader, number: &ParticipantNumber, newest: Listed) -> Result<Vec<Listed>, Failure> {
+    let highest = match &newest {
+        Listed::Record(summary) => Some(summary.version),
+        Listed::Damaged(damaged) => damaged.version,
+    };
+    match highest {
+        // Of one whose versions nobody knows a history tells no more.
+        None | Some(1) => Ok(vec![newest]),
+        Some(_) => Ok(reader.history(number, newest.record()).await?),
     }
-    Ok(reader.history(number, newest.record).await?)
 }
 
 /// The participant's list of accesses; none if the actor may not list them.

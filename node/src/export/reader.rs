@@ -4,7 +4,7 @@
 use std::fmt;
 
 use kura_client::{
-    Access, ActingClient, Consents, Get, ListError, Listing, ParticipantNumber, Person, Purpose, RecordId, Summary,
+    Access, ActingClient, Consents, Get, ListError, Listed, Listing, ParticipantNumber, Person, Purpose, RecordId,
 };
 
 /// Who reads.
@@ -44,7 +44,7 @@ impl Reader {
     }
 
     /// The newest versions of the records.
-    pub fn list(&self, number: &ParticipantNumber) -> Listing<Summary, ListError> {
+    pub fn list(&self, number: &ParticipantNumber) -> Listing<Listed, ListError> {
         match self {
             Reader::Participant(person) => person.list().stream(),
             Reader::FacilityUser(user) => user.list(number).purpose(Purpose::Care).stream(),
@@ -52,7 +52,7 @@ impl Reader {
     }
 
     /// The versions of a record, oldest first.
-    pub async fn history(&self, number: &ParticipantNumber, record: RecordId) -> Result<Vec<Summary>, ListError> {
+    pub async fn history(&self, number: &ParticipantNumber, record: RecordId) -> Result<Vec<Listed>, ListError> {
         match self {
             Reader::Participant(person) => person.history(record).await,
             Reader::FacilityUser(user) => user.history(number, record).await,

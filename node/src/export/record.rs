@@ -3,7 +3,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use kura_client::{Part, ParticipantNumber, Record, Summary};
+use kura_client::{DamagedRecord, GetError, Listed, Part, ParticipantNumber, Record, Summary};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt};
@@ -54,6 +54,50 @@ pub struct Described {
     pub sha256: String,
 }
 
+/// What the index tells of a version.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are in the copy")]
+pub enum Entry {
+    /// It is in the copy.
+    Saved(Saved),
+    /// It does not open, so that the copy has its name alone.
+    Damaged(DamagedRecord),
+}
+
+/// Why a version was not saved.
+enum Unsaved {
+    /// It does not open, or not to its end.
+    Damaged,
+    /// The copy cannot be made.
+    Failed(Failure),
+}
+
+impl From<Failure> for Unsaved {
+    fn from(failure: Failure) -> Self {
+        Unsaved::Failed(failure)
+    }
+}
+
+impl From<GetError> for Unsaved {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Damaged(_) => Unsaved::Damaged,
+            other => Unsaved::Failed(other.into()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Unsaved {
+    fn from(error: std::io::Error) -> Self {
+        // A read through the client hands its own error on.
+        match error.downcast::<GetError>() {
+            Ok(read) => read.into(),
+            Err(error) => Unsaved::Failed(error.into()),
+        }
+    }
+}
+
 impl Saved {
     /// Its files and their hashes, by their names below the copy.
     pub fn sums(&self) -> Vec<(String, String)> {
@@ -62,14 +106,41 @@ impl Saved {
     }
 }
 
+/// Saves a version that a list or history tells of, or tells that it does not open.
+pub async fn save_listed(
+    reader: &Reader,
+    number: &ParticipantNumber,
+    target: &Target,
+    listed: Listed,
+    progress: &Progress,
+) -> Result<Entry, Failure> {
+    let summary = match listed {
+        Listed::Record(summary) => summary,
+        Listed::Damaged(damaged) => return Ok(Entry::Damaged(damaged)),
+    };
+    let damaged = DamagedRecord {
+        record: summary.record,
+        damaged: true,
+        version: Some(summary.version),
+        class: Some(summary.class),
+        clinical_date: Some(summary.clinical_date),
+        author_facility: summary.author_facility.clone(),
+    };
+    match save(reader, number, target, summary, progress).await {
+        Ok(saved) => Ok(Entry::Saved(saved)),
+        Err(Unsaved::Damaged) => Ok(Entry::Damaged(damaged)),
+        Err(Unsaved::Failed(failure)) => Err(failure),
+    }
+}
+
 /// Saves a version, or takes it over from a run that was cut.
-pub async fn save(
+async fn save(
     reader: &Reader,
     number: &ParticipantNumber,
     target: &Target,
     summary: Summary,
     progress: &Progress,
-) -> Result<Saved, Failure> {
+) -> Result<Saved, Unsaved> {
     let Summary { clinical_date, class, record, version, .. } = &summary;
     let folder = format!("records/{clinical_date}_{class}_{record}_v{version}");
     if let Some(saved) = taken_over(&target.path(&folder), &folder, &summary).await {
@@ -84,7 +155,15 @@ pub async fn save(
     }
     std::fs::DirBuilder::new().mode(0o700).create(&temporary).map_err(|error| failed(&temporary, error))?;
     let record = reader.get(number, summary.record, summary.version).await?;
-    let saved = fill(&temporary, folder.clone(), summary, record, progress).await?;
+    let saved = match fill(&temporary, folder.clone(), summary, record, progress).await {
+        Ok(saved) => saved,
+        Err(unsaved) => {
+            if matches!(unsaved, Unsaved::Damaged) {
+                tokio::fs::remove_dir_all(&temporary).await.map_err(|error| failed(&temporary, error))?;
+            }
+            return Err(unsaved);
+        }
+    };
     sync(&temporary).await?;
     target.put_in_place(&temporary, &folder).await?;
     Ok(saved)
@@ -96,7 +175,7 @@ async fn fill(
     summary: Summary,
     record: Record,
     progress: &Progress,
-) -> Result<Saved, Failure> {
+) -> Result<Saved, Unsaved> {
     let parts: Vec<Part> = record.parts().to_vec();
     let tokens = [
         ("signature.p7s", "application/pkcs7-signature", record.signature().clone()),
@@ -112,7 +191,7 @@ async fn fill(
         let sha256 = copy(&mut body, part.bytes, &path.join(&file), progress).await?;
         let expected: String = part.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         if sha256 != expected {
-            return Err(Failure::new(Exit::Damaged, "a part does not have the SHA-256 that the cluster names"));
+            return Err(Failure::new(Exit::Damaged, "a part does not have the SHA-256 that the cluster names").into());
         }
         let (part, media_type) = (part.name.clone(), part.media_type.clone());
         files.push(Described { file, part, media_type, bytes: parts[place].bytes, sha256 });
@@ -120,7 +199,7 @@ async fn fill(
     // The last bytes are handed out only once they were found right; hearing that there are no more
     // ends the read in order.
     if !body.fill_buf().await?.is_empty() {
-        return Err(Failure::new(Exit::Damaged, "more bytes came than the parts have"));
+        return Err(Failure::new(Exit::Damaged, "more bytes came than the parts have").into());
     }
     for (file, media_type, bytes) in tokens.into_iter().filter(|(.., bytes)| !bytes.is_empty()) {
         let (file, media_type) = (file.to_owned(), media_type.to_owned());
@@ -142,13 +221,13 @@ async fn copy(
     bytes: u64,
     path: &Path,
     progress: &Progress,
-) -> Result<String, Failure> {
+) -> Result<String, Unsaved> {
     let failed = |error: std::io::Error| cannot_write(path, &error);
     let (mut file, mut hash, mut left) = (create(path).await?, Running::default(), bytes);
     while left > 0 {
         let chunk = from.fill_buf().await?;
         if chunk.is_empty() {
-            return Err(Failure::new(Exit::Damaged, "fewer bytes came than the parts have"));
+            return Err(Failure::new(Exit::Damaged, "fewer bytes came than the parts have").into());
         }
         let take = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         hash.update(&chunk[..take]);

@@ -40,6 +40,11 @@ impl Sums {
         self.0.extend(files);
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &name[..])
+    }
+
     /// One line a file, in the order of their names.
     pub fn text(&mut self) -> String {
         self.0.sort();

@@ -5,6 +5,7 @@
 //!   cut: the marker says whose it is.
 //! - Only its owner may read it. A file has its name only once it is whole and synced.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::cli::{Exit, Failure};
 
 const MARKER: &str = "INCOMPLETE.json";
 const MANIFEST: &str = "manifest.json";
+/// Folder of the records' folders.
+const RECORDS: &str = "records";
 /// Ending of what is not whole yet.
 const PART: &str = ".part";
 
@@ -65,7 +68,7 @@ impl Target {
             }
             Err(error) => return Err(failed(error)),
         }
-        let records = target.root.join("records");
+        let records = target.root.join(RECORDS);
         match std::fs::DirBuilder::new().mode(0o700).create(&records) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
@@ -83,10 +86,27 @@ impl Target {
             if !entry.file_name().to_string_lossy().ends_with(PART) {
                 continue;
             }
-            let is_folder = entry.file_type().await.map_err(failed)?.is_dir();
-            let removed =
-                if is_folder { fs::remove_dir_all(entry.path()).await } else { fs::remove_file(entry.path()).await };
-            removed.map_err(failed)?;
+            remove(&entry).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that is not of this copy: files by their names below it, and folders of records that hold none of them.
+    pub async fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<(), Failure> {
+        // A record's folder is there as a whole.
+        let kept: HashSet<&'n str> =
+            names.map(|name| name.rsplit_once('/').map_or(name, |(folder, _)| folder)).collect();
+        for (folder, prefix) in [(self.root.clone(), ""), (self.path(RECORDS), "records/")] {
+            let failed = |error: std::io::Error| cannot_write(&folder, &error);
+            let mut entries = fs::read_dir(&folder).await.map_err(failed)?;
+            while let Some(entry) = entries.next_entry().await.map_err(failed)? {
+                let name = entry.file_name().to_str().map(|name| format!("{prefix}{name}"));
+                let is_kept = |name: String| name == MARKER || name == RECORDS || kept.contains(&name[..]);
+                if !name.is_some_and(is_kept) {
+                    remove(&entry).await.map_err(failed)?;
+                }
+            }
+            sync(&folder).await?;
         }
         Ok(())
     }
@@ -125,6 +145,13 @@ impl Target {
         let marker = self.path(MARKER);
         fs::remove_file(&marker).await.map_err(|error| cannot_write(&marker, &error))?;
         sync(&self.root).await
+    }
+}
+
+async fn remove(entry: &fs::DirEntry) -> std::io::Result<()> {
+    match entry.file_type().await?.is_dir() {
+        true => fs::remove_dir_all(entry.path()).await,
+        false => fs::remove_file(entry.path()).await,
     }
 }
 
@@ -176,6 +203,15 @@ mod tests {
         let again = Target::open(&root, &number(1), "participant").await.unwrap();
         assert!(!root.join("records/x.part").exists() && !root.join("index.ndjson.part").exists());
         assert!(root.join("consents.json").exists());
+        // Fetched by the run that was cut: one is in this copy, the other was hidden meanwhile.
+        for record in ["seen", "hidden"] {
+            std::fs::create_dir(root.join("records").join(record)).unwrap();
+            std::fs::write(root.join("records").join(record).join("1-body"), "body").unwrap();
+        }
+        std::fs::write(root.join("index.ndjson"), "of the run that was cut").unwrap();
+        again.keep_only(["consents.json", "records/seen/1-body"].into_iter()).await.unwrap();
+        assert!(root.join("records/seen/1-body").exists() && root.join("consents.json").exists());
+        assert!(!root.join("records/hidden").exists() && !root.join("index.ndjson").exists());
         again.finish(b"{}").await.unwrap();
         assert!(!root.join(MARKER).exists() && root.join(MANIFEST).exists());
         let complete = Target::open(&root, &number(1), "participant").await.unwrap_err();

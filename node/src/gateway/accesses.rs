@@ -8,6 +8,7 @@ use kura_cluster::word::Action;
 use kura_proto::v1;
 
 use super::attempt::Attempt;
+use super::audit::{actions, name};
 use super::caller::CallerRows;
 use super::journal::{Filter, Journal, Stretch, View};
 use super::list::page;
@@ -16,14 +17,23 @@ use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 
 impl Gateway {
-    /// One page of the accesses to a participant's records, newest first.
+    /// One page of the accesses to a participant's records. What narrows it is shown in each entry, so that it tells
+    /// nothing more.
     pub async fn accesses(
         &self,
         caller: &Caller,
         request: v1::AccessesRequest,
     ) -> Result<v1::AccessesReply, GatewayError> {
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
+        let filter = Filter {
+            since_ms: request.since_ms,
+            until_ms: request.until_ms,
+            denied_only: request.denied_only,
+            concerns: name("facility", &request.facility)?,
+            application: name("application", &request.application)?,
+            actions: actions(&request.actions)?,
+            ..Filter::default()
+        };
         let done = self
             .transact(caller, Action::ListAccesses, None, |attempt| {
                 let rows = CallerRows::load(attempt, caller)?;
@@ -40,14 +50,16 @@ impl Gateway {
             .await?;
         let (hashes, view) = done.value.ok_or(GatewayError::Unknown)?;
         let position = done.committed.journal_first;
-        let mut reply = tokio::task::block_in_place(|| self.accesses_of(hashes, view, &request, position + 1))?;
+        let mut reply = tokio::task::block_in_place(|| {
+            self.accesses_of(Filter { index: hashes, ..filter }, view, &request, position + 1)
+        })?;
         reply.journal_position = position;
         Ok(reply)
     }
 
     fn accesses_of(
         &self,
-        index: Vec<[u8; 32]>,
+        filter: Filter,
         view: View,
         request: &v1::AccessesRequest,
         size: u64,
@@ -55,8 +67,9 @@ impl Gateway {
         let attempt = Attempt::begin(self, &JournalEntry::default())?;
         let snapshot = attempt.database.snapshot();
         let journal = Journal::new(&attempt, &snapshot);
-        let filter = Filter { since_ms: request.since_ms, index, ..Filter::default() };
-        let stretch = Stretch { cursor: request.after, limit: page(request.limit), oldest_first: false, before: size };
+        let before = if request.before == 0 { size } else { request.before.min(size) };
+        let (cursor, oldest_first) = (request.after, request.oldest_first);
+        let stretch = Stretch { cursor, limit: page(request.limit), oldest_first, before };
         let mut reply = v1::AccessesReply::default();
         let next = journal.page(&filter, stretch, |position, entry| {
             reply.accesses.push(journal.access(position, entry, view)?);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_cluster::command::JournalAppend;
 use kura_cluster::consent::{Basis, Denial, Settings};
-use kura_cluster::row::{DisasterRow, JournalEntry, RowKey, SettingsRow, Table};
+use kura_cluster::row::{DisasterRow, JournalEntry, RowKey, SettingsRow, StoredRow, Table};
 use kura_cluster::seal::{Domain, Key, Nonce, RowContext, RowName, index_hash, open_row, row, seal_row};
 use kura_cluster::{Command, Pseudonym, Revision};
 use prost::Message;
 
+use super::error::DATABASE;
 use super::rows::Loaded;
 use super::{Gateway, GatewayError};
 use crate::random::Nonces;
@@ -154,7 +155,7 @@ impl<'g> Attempt<'g> {
             open_part_sha256: None,
         };
         let opened = open(self, &context, &stored.value).and_then(|plain| T::decode(&plain[..]).ok());
-        let value = Arc::new(opened.ok_or_else(|| damaged(key))?);
+        let value = Arc::new(opened.ok_or_else(|| self.unopened(key, &stored))?);
         cache.keep(key.as_bytes(), stored.header.revision, value.clone());
         Ok(Loaded { revision: stored.header.revision, value: Some(value) })
     }
@@ -174,11 +175,7 @@ impl<'g> Attempt<'g> {
     }
 
     /// Opens a registry row found by a scan.
-    pub fn open_scanned<T: Message + Default>(
-        &self,
-        key: &RowKey,
-        stored: &kura_cluster::row::StoredRow,
-    ) -> Result<T, GatewayError> {
+    pub fn open_scanned<T: Message + Default>(&self, key: &RowKey, stored: &StoredRow) -> Result<T, GatewayError> {
         let cluster_id = self.vault.cluster_id();
         let name = match key.table() {
             // An appended row's name is its prefix: table and facility.
@@ -188,7 +185,12 @@ impl<'g> Attempt<'g> {
         let context =
             RowContext { cluster_id: &cluster_id, name, supersedes: stored.header.replaced, open_part_sha256: None };
         let plain = self.open_registry(&context, &stored.value);
-        plain.and_then(|plain| T::decode(&plain[..]).ok()).ok_or_else(|| damaged(key))
+        plain.and_then(|plain| T::decode(&plain[..]).ok()).ok_or_else(|| self.unopened(key, stored))
+    }
+
+    /// A row does not open: it is noted for operators.
+    pub fn unopened(&self, key: &RowKey, stored: &StoredRow) -> GatewayError {
+        self.gateway.unopened.note(key, stored.header.revision)
     }
 
     /// Puts a row of the registry in place of the revision that was loaded.
@@ -308,7 +310,7 @@ pub fn open_journal_entry(vault: &Vault, sealed: &[u8]) -> Option<JournalEntry> 
 /// The local state cannot be read: this node is at fault, not the caller.
 pub fn broken(error: DatabaseError) -> GatewayError {
     tracing::error!(%error, "the local state cannot be read");
-    GatewayError::Damaged { what: "database" }
+    GatewayError::Damaged { what: DATABASE }
 }
 
 /// A row does not open.

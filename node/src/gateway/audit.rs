@@ -148,7 +148,7 @@ enum Which {
     Nothing,
 }
 
-fn actions(numbers: &[u32]) -> Result<Vec<u32>, GatewayError> {
+pub(super) fn actions(numbers: &[u32]) -> Result<Vec<u32>, GatewayError> {
     if numbers.len() > ACTIONS_MAX {
         return Err(GatewayError::invalid(
             "actions",
@@ -171,7 +171,7 @@ fn given<T, E: std::fmt::Display>(
 }
 
 /// A name to look for; names of all kinds of actors have the bound of outside ids.
-fn name(field: &'static str, text: &str) -> Result<String, GatewayError> {
+pub(super) fn name(field: &'static str, text: &str) -> Result<String, GatewayError> {
     if text.len() > OUTSIDE_ID_BYTES_MAX {
         return Err(GatewayError::invalid(
             field,

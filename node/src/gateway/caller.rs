@@ -144,16 +144,6 @@ impl Caller {
             _ => None,
         }
     }
-
-    /// A participant may only ask about themselves.
-    pub fn may_concern(&self, asked: &ParticipantNumber) -> Result<(), GatewayError> {
-        match &self.actor {
-            StatedActor::Participant { number, .. } if number != asked => {
-                Err(GatewayError::invalid("participant", "a participant can only act for themselves"))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 fn stated(actor: &v1::Actor) -> Result<StatedActor, GatewayError> {

@@ -11,6 +11,7 @@ use kura_proto::v1;
 use super::attempt::Attempt;
 use super::caller::CallerRows;
 use super::consents::{bounded, decide_on};
+use super::limits::CARDS_MAX;
 use super::participant::{Known, number};
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
@@ -36,6 +37,11 @@ impl Gateway {
                 let act = Act::IssueCard { taken, evidence: &request.evidence };
                 decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
+                    if known.row.cards >= CARDS_MAX {
+                        let why =
+                            format!("would be one more than the {CARDS_MAX} cards that a participant can have had");
+                        return Err(GatewayError::invalid("serial", why));
+                    }
                     replace_cards(attempt, known)?;
                     let row = CardRow {
                         pseudonym: Bytes::copy_from_slice(&known.pseudonym.0),
@@ -48,6 +54,7 @@ impl Gateway {
                     attempt.put(&key, found.revision, &row);
                     let mut row = (*known.row).clone();
                     row.card_serial = serial.reveal().into();
+                    row.cards += 1;
                     attempt.put(&RowKey::participant(&known.pseudonym), known.revision, &row);
                     Ok(())
                 })
@@ -86,7 +93,7 @@ fn serial(text: &str) -> Result<CardSerial, GatewayError> {
     CardSerial::parse(text).map_err(|error| GatewayError::invalid("serial", error))
 }
 
-fn card_key(attempt: &Attempt<'_>, serial: &str) -> RowKey {
+pub(super) fn card_key(attempt: &Attempt<'_>, serial: &str) -> RowKey {
     RowKey::hashed(Table::Number, &attempt.hash(Domain::Card, &[serial]))
 }
 

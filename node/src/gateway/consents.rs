@@ -84,7 +84,6 @@ impl Gateway {
     pub async fn grant(&self, caller: &Caller, request: v1::GrantRequest) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         let named = FacilityId::parse(&request.facility).map_err(|e| GatewayError::invalid("facility", e))?;
         bounded("evidence", &request.evidence)?;
         let done = self
@@ -101,14 +100,20 @@ impl Gateway {
                     returned: counted.as_ref().and_then(EnteredGrants::returned),
                     reviewed: counted.as_ref().is_some_and(EnteredGrants::reviewed),
                 };
-                decide_on(attempt, caller, &number, act, |attempt, subject| {
+                let mut receipt = ReceiptRow::default();
+                let (verdict, _) = decide_on(attempt, caller, &number, act, |attempt, subject| {
                     let known = subject.known()?;
                     match present_grant(&known.row, named.reveal()) {
                         Some(present) if subject.basis == Basis::Own && !present.by_participant => {
                             return known
                                 .change(attempt, |attempt, consents| consents.confirm_grant(attempt, named.reveal()));
                         }
-                        Some(_) => return Ok(()),
+                        Some(_) => {
+                            // Whom the participant names is told to those only who may see it anyway.
+                            receipt.granted_before =
+                                subject.basis == Basis::Own || is_granted(&known.row, subject.facility_id());
+                            return Ok(());
+                        }
                         None => {}
                     }
                     let settings = subject.rows.settings();
@@ -126,7 +131,8 @@ impl Gateway {
                         ..Grant::default()
                     };
                     grant(attempt, known, &named, entered)
-                })
+                })?;
+                Ok((verdict, receipt))
             })
             .await?;
         Ok(self.receipt(&done, &asked, false).await)
@@ -136,7 +142,6 @@ impl Gateway {
     pub async fn revoke(&self, caller: &Caller, request: v1::RevokeRequest) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         let named = FacilityId::parse(&request.facility).map_err(|e| GatewayError::invalid("facility", e))?;
         bounded("evidence", &request.evidence)?;
         let by = caller.asker().facility;
@@ -175,7 +180,6 @@ impl Gateway {
     pub async fn withdraw(&self, caller: &Caller, request: v1::WithdrawRequest) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         bounded("evidence", &request.evidence)?;
         let by = caller.asker().facility;
         let done = self
@@ -194,7 +198,6 @@ impl Gateway {
     /// Shows a participant's consent and a page of the grants, now or as of a time.
     pub async fn show_consent(&self, caller: &Caller, request: v1::ShowRequest) -> Result<v1::ShowReply, GatewayError> {
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         let page = consent_history::Page::parse(&request.after, page(request.limit))?;
         let done = self
             .transact(caller, Action::ShowConsent, None, |attempt| {
@@ -330,9 +333,21 @@ pub(super) fn grant_index_key(attempt: &Attempt<'_>, facility: &FacilityId, pseu
 fn links_shown(attempt: &mut Attempt<'_>, known: &Known, subject: &Subject) -> Result<Vec<v1::Link>, GatewayError> {
     match subject.rows.facility().map(|facility| facility.id.clone()) {
         Some(facility) => links_of(attempt, known, Some(&facility)),
-        None if subject.basis == Basis::Own => links_of(attempt, known, None),
+        None if subject.basis == Basis::Own => {
+            let mut links = links_of(attempt, known, None)?;
+            // As in the list of accesses: the facility always, the person only if a setting says so.
+            if !subject.rows.settings().accesses_show_person {
+                links.iter_mut().for_each(without_people);
+            }
+            Ok(links)
+        }
         None => Ok(Vec::new()),
     }
+}
+
+fn without_people(link: &mut v1::Link) {
+    link.linked_by_user.clear();
+    link.former.iter_mut().for_each(|former| former.relinked_by_user.clear());
 }
 
 fn local_id(link: &v1::Link, subject: &Subject) -> String {

@@ -119,8 +119,7 @@ fn open(
     let decision = decide(&facts);
     Verdict::of(decision, |_| {
         let known = known.ok_or(GatewayError::Damaged { what: "participant" })?;
-        // The consent may have been entered by a gateway whose clock is a little ahead of this one.
-        let entered_ms = present_consent(&known.row).map_or(0, |consent| consent.entered_ms);
+        let consent_number = present_consent(&known.row).map(|consent| consent.history_number);
         counters.count(attempt, rows.settings().emergency_window_ms);
         let (id, actor) = (episode_of(attempt, caller, asked), caller.journalled());
         let id = Bytes::copy_from_slice(&id.0);
@@ -144,9 +143,10 @@ fn open(
             user: actor.name,
             application: actor.application,
             reason: reason.into(),
-            opened_ms: attempt.now_ms.max(entered_ms),
+            opened_ms: attempt.now_ms,
             expires_ms: attempt.now_ms.saturating_add(rows.settings().emergency_ms),
             review_id,
+            consent_number,
         };
         let key = RowKey::episode(&episode_of(attempt, caller, asked));
         attempt.put(&key, Revision::ABSENT, &episode);

@@ -4,15 +4,18 @@
 //! Invariants
 //! - How far an erasure has come is read from rows alone, at each step anew: a gateway that is cut off at any
 //!   point is followed by another that goes on there.
-//! - Keys, numbers, cards and the participant rows go in one command. From then on nothing is found under the
-//!   number, and whatever was decided before conflicts.
+//! - Keys, numbers, present cards and the participant rows go in one command, which is small whatever there was of
+//!   the participant. From then on nothing is found under the number, and whatever was decided before conflicts. Cards
+//!   that were replaced tell nothing anyway, and are swept.
+//! - Keys are destroyed only with room on the disk for what follows.
 //! - Each sweeping command is bounded. Uploads go first: who still uploads gets a conflict and adds no block.
 //! - It is certified only on answers that every present member gave after everything was swept, in one look.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
+use kura_cluster::command::Refusal;
 use kura_cluster::consent::{Act, Actor, Basis, Decision, Denial, Facts, Settings, decide, japan_day};
 use kura_cluster::row::{
     CardRow, ERASURE_NAMES_MAX, ErasedNumberRow, ErasureDayRow, ErasureReport, ErasureRow, JournalEntry, LinkRow,
@@ -24,6 +27,7 @@ use kura_cluster::{Outcome, ParticipantNumber, Pseudonym, Revision};
 use prost::Message;
 
 use super::attempt::{Attempt, broken, damaged};
+use super::cards::card_key;
 use super::erasures::{cluster_as_actor, each_erasure};
 use super::limits::{PROPOSE_TIMEOUT, STAGE_COMMAND_ROWS};
 use super::{Gateway, GatewayError};
@@ -105,6 +109,8 @@ impl Gateway {
         if !self.serves_writes()? {
             return Ok(Step::NotServed);
         }
+        // It cannot be taken back, and people cannot do all that they might to stop it.
+        self.space.check_writes().map_err(|why| GatewayError::LowSpace { why })?;
         let drafted = tokio::task::block_in_place(|| self.draft_erase(pseudonym))?;
         let attempt = match drafted {
             Ok(attempt) => attempt,
@@ -112,7 +118,7 @@ impl Gateway {
         };
         match self.propose_step(attempt).await? {
             Outcome::Committed(_) => Ok(Step::Done),
-            Outcome::Refused(kura_cluster::command::Refusal::KeyDeletionCap) => Ok(Step::Capped),
+            Outcome::Refused(Refusal::KeyDeletionCap) => Ok(Step::Capped),
             _ => Ok(Step::Overtaken),
         }
     }
@@ -134,7 +140,7 @@ impl Gateway {
         // What is permitted, is permitted for an erasure and a participant that are there.
         let (Some(before), Some(whole)) = (erasure.value, whole) else { return Err(damaged(&key)) };
 
-        let (mut keys_last_index, mut numbers) = (0, BTreeSet::new());
+        let mut keys_last_index = 0;
         for (enrolment, number) in &whole.enrolments {
             let keys = attempt.database.snapshot().keys(&RowKey::participant_keys(enrolment), STAGE_COMMAND_ROWS);
             for key in keys.map_err(broken)? {
@@ -143,19 +149,18 @@ impl Gateway {
                 attempt.command.expect(&key, header.revision);
                 attempt.command.delete(&key);
             }
-            attempt.command.delete(&RowKey::participant(enrolment));
-            let parsed = ParticipantNumber::parse(number).map_err(|_| damaged(&RowKey::participant(enrolment)))?;
-            numbers.insert(attempt.number_key(&parsed));
+            let key = RowKey::participant(enrolment);
+            let card = attempt.look::<Participant>(&key)?.value.map(|row| row.card_serial.clone()).unwrap_or_default();
+            attempt.command.delete(&key);
+            let parsed = ParticipantNumber::parse(number).map_err(|_| damaged(&key))?;
+            let number_key = attempt.number_key(&parsed);
+            attempt.command.delete(&number_key);
             let spent = attempt.erased_number_key(number);
             put_spent(&mut attempt, &spent, pseudonym);
-        }
-        let enrolments: BTreeSet<Pseudonym> = whole.enrolments.iter().map(|(enrolment, _)| *enrolment).collect();
-        // Of cards only the present one is known by its serial; the others are found by whom they name.
-        for key in rows_naming(&attempt, Table::Number, &enrolments)? {
-            attempt.command.delete(&key);
-            if !numbers.contains(&key) {
-                let card = attempt.look::<CardRow>(&key)?.value;
-                let spent = attempt.erased_card_key(&card.ok_or_else(|| damaged(&key))?.serial);
+            if !card.is_empty() {
+                let key = card_key(&attempt, &card);
+                attempt.command.delete(&key);
+                let spent = attempt.erased_card_key(&card);
                 put_spent(&mut attempt, &spent, pseudonym);
             }
         }
@@ -173,19 +178,20 @@ impl Gateway {
         let erased = day.value.as_deref().map_or(0, |day| day.erased).saturating_add(1);
         attempt.put(&day_key, day.revision, &ErasureDayRow { day: today, erased });
         attempt.permit(Basis::Cluster);
-        // Looking through the numbers may have taken a while.
-        attempt.command.at_ms = self.now_ms()?;
         Ok(Ok(attempt))
     }
 
     /// Deletes what is left of erased participants, some rows after the other, and says so in their erasures.
     pub async fn sweep_erased(&self, erased: &[Pseudonym]) -> Result<(), GatewayError> {
-        let mut enrolments = BTreeSet::new();
+        let (mut enrolments, mut erased_with) = (BTreeSet::new(), BTreeMap::new());
         for pseudonym in erased {
             let attempt = Attempt::begin(self, &JournalEntry::default())?;
             let row = attempt.look::<ErasureRow>(&RowKey::erasure(pseudonym))?.value;
             let duplicates = row.iter().flat_map(|row| &row.duplicates).filter_map(|id| Pseudonym::from_slice(id).ok());
-            enrolments.extend(duplicates.chain([*pseudonym]));
+            for enrolment in duplicates.chain([*pseudonym]) {
+                enrolments.insert(enrolment);
+                erased_with.insert(enrolment, *pseudonym);
+            }
         }
         for enrolment in &enrolments {
             for table in UNDER_PSEUDONYM {
@@ -200,11 +206,41 @@ impl Gateway {
         for table in [Table::GrantIndex, Table::DocumentId, Table::Inbox] {
             self.sweep_table(table, &enrolments).await?;
         }
+        self.sweep_cards(&erased_with).await?;
         self.forget_in_reviews(&enrolments).await?;
         for pseudonym in erased {
             self.mark_swept(pseudonym).await?;
         }
         Ok(())
+    }
+
+    /// Deletes the replaced cards of these enrolments, and marks their serials as those of the participant with whom each
+    /// was erased. They are found by whom they name.
+    async fn sweep_cards(&self, erased_with: &BTreeMap<Pseudonym, Pseudonym>) -> Result<(), GatewayError> {
+        let enrolments = erased_with.keys().copied().collect();
+        loop {
+            let found = tokio::task::block_in_place(|| {
+                let attempt = Attempt::begin(self, &JournalEntry::default())?;
+                rows_naming(&attempt, Table::Number, &enrolments)
+            })?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for keys in found.chunks(STAGE_COMMAND_ROWS / 2) {
+                let mut attempt = Attempt::begin(self, &JournalEntry::default())?;
+                for key in keys {
+                    // Whoever led before may have swept it.
+                    let Some(card) = attempt.load::<CardRow>(key)?.value else { continue };
+                    let with = Pseudonym::from_slice(&card.pseudonym).ok().and_then(|own| erased_with.get(&own));
+                    let spent = attempt.erased_card_key(&card.serial);
+                    if attempt.load::<ErasedNumberRow>(&spent)?.value.is_none() {
+                        put_spent(&mut attempt, &spent, with.ok_or_else(|| damaged(key))?);
+                    }
+                    attempt.command.delete(key);
+                }
+                self.propose_step(attempt).await?;
+            }
+        }
     }
 
     /// Deletes what `find` finds until it finds nothing.
@@ -311,7 +347,8 @@ impl Gateway {
         Attempt::begin(self, &entry)
     }
 
-    /// Proposes a step and waits until it is applied here, so that the next look sees it.
+    /// Proposes a step and waits until it is applied here, so that the next look sees it. A step that can never take
+    /// effect is an error: tried again it would be the same.
     pub(super) async fn propose_step(&self, attempt: Attempt<'_>) -> Result<Outcome, GatewayError> {
         self.space.check_reads().map_err(|why| GatewayError::LowSpace { why })?;
         let command = attempt.command.encode_to_vec().into();
@@ -319,7 +356,13 @@ impl Gateway {
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let proposed = self.proposer.propose(command, deadline).await?;
         match self.store.applied(proposed.index, deadline).await {
-            true => Ok(proposed.outcome),
+            true => match proposed.outcome {
+                Outcome::Refused(Refusal::Malformed | Refusal::Timeline) => {
+                    tracing::error!("a command of an erasure or of a passing of keys was refused as malformed");
+                    Err(GatewayError::Damaged { what: "command" })
+                }
+                outcome => Ok(outcome),
+            },
             false => Err(GatewayError::Unavailable { why: "this node does not hear from the leader".into() }),
         }
     }

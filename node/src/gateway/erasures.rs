@@ -113,7 +113,6 @@ impl Gateway {
     ) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         bounded("evidence", &request.evidence)?;
         self.change_erasure(caller, Action::AskErasure, &asked, &number, &request.evidence, |row, change| {
             *row = ErasureRow {
@@ -153,7 +152,6 @@ impl Gateway {
     ) -> Result<v1::Receipt, GatewayError> {
         let asked = Asked::parse(request.request.as_ref(), &request)?;
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         bounded("reason", &request.reason)?;
         self.change_erasure(caller, Action::StopErasure, &asked, &number, &request.reason, |row, change| {
             row.state = ErasureState::Stopped.number();
@@ -217,7 +215,6 @@ impl Gateway {
         request: v1::ShowErasureRequest,
     ) -> Result<v1::ShowErasureReply, GatewayError> {
         let number = number(&request.participant)?;
-        caller.may_concern(&number)?;
         // A participant sees what is kept of them, an office what is in progress.
         let (action, act) = match caller.actor {
             StatedActor::Office(_) => (Action::ShowErasure, Act::ListActs),

@@ -5,6 +5,9 @@ use kura_cluster::consent::Denial;
 
 use crate::clock::in_japan;
 
+/// What is damaged where the local state cannot be read at all.
+pub const DATABASE: &str = "database";
+
 /// Why nothing (or nothing more) was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
@@ -157,6 +160,11 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
+    /// Whether it is one stored row that does not open; others may.
+    pub fn is_of_one_row(&self) -> bool {
+        matches!(self, GatewayError::Damaged { what } if *what != DATABASE)
+    }
+
     /// A malformed field.
     pub fn invalid(field: &'static str, why: impl std::fmt::Display) -> GatewayError {
         GatewayError::Invalid { field, why: why.to_string() }

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
-use kura_cluster::consent::{Act, decide, is_granted, present_consent};
-use kura_cluster::row::{GrantIndexRow, InboxRow, JournalEntry, Participant, ReceiptRow, RowKey};
+use kura_cluster::consent::{Act, decide, is_granted, present_consent, present_grant};
+use kura_cluster::id::RecordId;
+use kura_cluster::row::{
+    GrantIndexRow, InboxRow, JournalEntry, Participant, ReceiptRow, RecordControl, RowKey, StoredRow,
+};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::Action;
 use kura_proto::v1;
@@ -19,7 +22,7 @@ const CURSOR_BYTES: usize = 12;
 
 impl Gateway {
     /// One page of the records addressed to the actor's facility, oldest first. Participants who no
-    /// longer name the facility, or have left, are passed over.
+    /// longer name the facility, or have left, are passed over, and so are records that were hidden or narrowed since.
     pub async fn inbox(&self, caller: &Caller, request: v1::InboxRequest) -> Result<v1::InboxReply, GatewayError> {
         if !matches!(request.since.len(), 0 | CURSOR_BYTES) {
             return Err(GatewayError::invalid(
@@ -46,17 +49,35 @@ impl Gateway {
         for (key, stored) in rows.into_iter().take(limit) {
             let bytes = key.as_bytes();
             reply.cursor = bytes.slice(bytes.len() - CURSOR_BYTES..);
-            let row: InboxRow = attempt.open_scanned(&key, &stored)?;
-            if self.names(&attempt, &row.pseudonym, facility)? {
-                reply.items.push(v1::InboxItem {
-                    participant: row.number,
-                    record_id: row.record_id,
-                    version: row.version,
-                    at_ms: row.at_ms,
-                });
+            match self.inbox_item(&attempt, &key, &stored, facility) {
+                Ok(item) => reply.items.extend(item),
+                // Whose it is, and whether they still name the facility, nobody can say.
+                Err(error) if error.is_of_one_row() => {
+                    reply.items.push(v1::InboxItem { damaged_at: reply.cursor.clone(), ..v1::InboxItem::default() });
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(reply)
+    }
+
+    /// What was addressed to a facility, if the participant still names it and the record still reaches it.
+    fn inbox_item(
+        &self,
+        attempt: &Attempt<'_>,
+        key: &RowKey,
+        stored: &StoredRow,
+        facility: &str,
+    ) -> Result<Option<v1::InboxItem>, GatewayError> {
+        let row: InboxRow = attempt.open_scanned(key, stored)?;
+        let is_shown = self.names(attempt, &row.pseudonym, facility)? && reaches(attempt, &row, facility)?;
+        Ok(is_shown.then_some(v1::InboxItem {
+            participant: row.number,
+            record_id: row.record_id,
+            version: row.version,
+            at_ms: row.at_ms,
+            damaged_at: Bytes::new(),
+        }))
     }
 
     /// One page of the participants who name the actor's facility.
@@ -87,10 +108,16 @@ impl Gateway {
         for (key, stored) in rows.into_iter().take(limit) {
             let pseudonym = pseudonym_at_end(&key).ok_or_else(|| super::attempt::damaged(&key))?;
             reply.last = Bytes::copy_from_slice(&pseudonym.0);
-            let row: GrantIndexRow = attempt.open_scanned(&key, &stored)?;
-            if self.names(&attempt, &pseudonym.0, facility)? {
-                reply.participants.push(v1::GrantedParticipant { participant: row.number, granted_ms: row.granted_ms });
+            if !self.names(&attempt, &pseudonym.0, facility)? {
+                continue;
             }
+            let row: GrantIndexRow = match attempt.open_scanned(&key, &stored) {
+                Err(error) if error.is_of_one_row() => {
+                    from_participant(&attempt, &pseudonym, facility)?.ok_or(error)?
+                }
+                row => row?,
+            };
+            reply.participants.push(v1::GrantedParticipant { participant: row.number, granted_ms: row.granted_ms });
         }
         Ok(reply)
     }
@@ -117,4 +144,30 @@ impl Gateway {
         }
         Ok(participant.is_some_and(|p| present_consent(&p).is_some() && is_granted(&p, facility)))
     }
+}
+
+/// Whether a record still reaches a facility to which it was addressed once: it was not hidden since, nor narrowed to
+/// others. A list shows it on the same terms.
+fn reaches(attempt: &Attempt<'_>, row: &InboxRow, facility: &str) -> Result<bool, GatewayError> {
+    let (Ok(pseudonym), Ok(record)) = (Pseudonym::from_slice(&row.pseudonym), RecordId::from_slice(&row.record_id))
+    else {
+        return Ok(false);
+    };
+    let key = RowKey::record_control(&pseudonym, &record);
+    let Some(control) = attempt.look_of::<RecordControl>(&key, &pseudonym)?.value else { return Ok(false) };
+    let is_addressed = control.addressees.is_empty() || control.addressees.iter().any(|one| one == facility);
+    Ok(control.author_facility == facility || (!control.hidden && is_addressed))
+}
+
+/// What the index tells of a grant, taken from the participant's own row.
+fn from_participant(
+    attempt: &Attempt<'_>,
+    pseudonym: &Pseudonym,
+    facility: &str,
+) -> Result<Option<GrantIndexRow>, GatewayError> {
+    let participant = attempt.look::<Participant>(&RowKey::participant(pseudonym))?.value;
+    Ok(participant.and_then(|participant| {
+        let granted_ms = present_grant(&participant, facility)?.granted_ms;
+        Some(GrantIndexRow { number: participant.number.clone(), granted_ms })
+    }))
 }

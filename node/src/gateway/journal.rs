@@ -235,6 +235,7 @@ impl<'s> Journal<'s> {
             reason: entry.reason,
             count: entry.count.max(1),
             record_ids: entry.record_ids,
+            damaged_record_ids: entry.damaged_record_ids,
             refused_records: entry.refused_records.into_iter().map(|refused| refused_told(refused, view)).collect(),
             salvaged: entry.salvaged.map(|from| v1::SalvagedFrom {
                 timeline: from.timeline,

@@ -12,6 +12,8 @@ pub const PARTS_MAX: usize = 1024;
 pub const SEVERAL_RECORDS_MAX: usize = 64;
 /// Addressees of a record, grants of a participant at a time, facilities of an application.
 pub const FACILITIES_MAX: usize = 512;
+/// Most former document ids of one record: as many as a participant has aliases.
+pub const FORMER_DOCUMENT_IDS_MAX: usize = 16;
 /// Earliest day on which a consent can have been signed: 1900-01-01, in days since 1970-01-01. Nobody who takes
 /// part was born before.
 pub const CONSENT_DAY_FIRST: i32 = -25_567;
@@ -65,6 +67,11 @@ pub const ACTS_REPLY_BYTES: usize = 1 << 20;
 pub const PROFESSIONS_MAX: usize = 64;
 /// Enrolments that can become aliases of one participant.
 pub const ALIASES_MAX: usize = 16;
+/// Cards that a participant can have had under one number: one each month for sixteen years. Serials are never given
+/// again, so that each stays.
+pub const CARDS_MAX: u32 = 200;
+/// Versions of a record: what asks for its history is told all of them at once.
+pub const VERSIONS_MAX: u32 = 1_000;
 /// One facility's own ids of one participant: enough for a patient who was registered again and again.
 pub const FACILITY_LINKS_MAX: usize = 64;
 /// Facilities' own ids of one participant, for each number that they have; all of them are shown.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kura_cluster::consent::{Act, Facts, decide, is_urgent, visible};
 use kura_cluster::id::RecordId;
-use kura_cluster::row::{Participant, ReceiptRow, RecordControl, RowKey, Table};
+use kura_cluster::row::{Participant, ReceiptRow, RecordControl, RowKey, StoredRow, Table};
 use kura_cluster::word::{Action, Class};
 use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
@@ -20,6 +20,7 @@ use super::participant::{Known, number, record_under};
 use super::read::{load_manifest, summary, there};
 use super::service::Doing;
 use super::transact::Verdict;
+use super::unopened::Damaged;
 use super::{Caller, Gateway, GatewayError};
 use crate::state::database::Snapshot;
 
@@ -207,26 +208,65 @@ impl Gather<'_> {
             let rows = self.snapshot.scan(&prefix, from, SCAN_ROWS).map_err(broken)?;
             let ended = rows.len() < SCAN_ROWS;
             for (key, stored) in rows {
-                let control = open_control(self.attempt, &key, &stored, home)?;
                 let record_id = record_of(&key)?;
+                let seen = self.seen(pass, home, &record_id, (&key, &stored))?;
                 after = Some(key);
-                let Some(control) = there(self.attempt, home, &record_id, Arc::new(control))? else { continue };
-                let wanted = pass.takes(control.class) && wanted(self.request, &control);
-                if !wanted || visible(self.facts, Some(record_under(self.participant, home, &control))).is_err() {
-                    continue;
-                }
+                let Some(seen) = seen else { continue };
                 if reply.records.len() == self.limit {
                     return Ok(true);
                 }
-                let (_, manifest) = load_manifest(self.attempt, home, &record_id, control.version)?;
                 reply.last = Place::cursor(pass, &record_id);
-                reply.records.push(summary(&record_id, &control, &manifest));
+                reply.records.push(self.told(home, &record_id, seen)?);
             }
             if ended {
                 return Ok(false);
             }
         }
     }
+
+    /// Whether the list tells of a record, by its control row. Of one that does not open nobody can say whether it was
+    /// asked for: it is told, and under an emergency with what is urgent, as it may be.
+    fn seen(
+        &self,
+        pass: Pass,
+        home: &Pseudonym,
+        record_id: &RecordId,
+        (key, stored): (&RowKey, &StoredRow),
+    ) -> Result<Option<Seen>, GatewayError> {
+        let damaged = (pass != Pass::Others).then_some(Seen::Damaged);
+        let control = match open_control(self.attempt, key, stored, home) {
+            Ok(control) => Arc::new(control),
+            Err(error) if error.is_of_one_row() => return Ok(damaged),
+            Err(error) => return Err(error),
+        };
+        let is_visible =
+            |control: &RecordControl| visible(self.facts, Some(record_under(self.participant, home, control))).is_ok();
+        let control = match there(self.attempt, home, record_id, control.clone()) {
+            Ok(Some(control)) => control,
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_of_one_row() => return Ok(damaged.filter(|_| is_visible(&control))),
+            Err(error) => return Err(error),
+        };
+        let wanted = pass.takes(control.class) && wanted(self.request, &control);
+        Ok((wanted && is_visible(&control)).then_some(Seen::Record(control)))
+    }
+
+    fn told(&self, home: &Pseudonym, record_id: &RecordId, seen: Seen) -> Result<v1::RecordSummary, GatewayError> {
+        let Seen::Record(control) = seen else { return Ok(Damaged::record().told(record_id)) };
+        match load_manifest(self.attempt, home, record_id, control.version) {
+            Ok((_, manifest)) => Ok(summary(record_id, &control, &manifest)),
+            Err(error) if error.is_of_one_row() => Ok(Damaged::version(&control, control.version).told(record_id)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What of a record a list tells.
+enum Seen {
+    /// It, by its control row.
+    Record(Arc<RecordControl>),
+    /// That it is there and does not open.
+    Damaged,
 }
 
 /// Where a list goes on after a record: in which of the places, and after which row.
@@ -247,7 +287,7 @@ fn begins_after(
 fn open_control(
     attempt: &Attempt<'_>,
     key: &RowKey,
-    stored: &kura_cluster::row::StoredRow,
+    stored: &StoredRow,
     pseudonym: &Pseudonym,
 ) -> Result<RecordControl, GatewayError> {
     use kura_cluster::seal::{RowContext, RowName};
@@ -259,7 +299,7 @@ fn open_control(
         open_part_sha256: None,
     };
     let plain = attempt.open_data(pseudonym, &context, &stored.value);
-    plain.and_then(|plain| prost::Message::decode(&plain[..]).ok()).ok_or_else(|| damaged(key))
+    plain.and_then(|plain| prost::Message::decode(&plain[..]).ok()).ok_or_else(|| attempt.unopened(key, stored))
 }
 
 /// The record id in a control row's key: table byte, pseudonym, record id.

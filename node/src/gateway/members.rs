@@ -1,5 +1,6 @@
 //! Members approved to join, and the keys to which they may change: an operator's approval for a backup,
-//! an operator's and a registrar's for a voter, since it will receive the root key.
+//! an operator's and a registrar's for a voter, since it will receive the root key. The two are two people, and what
+//! they approved counts for a while ([`super::approval`]); a member that is present stays approved.
 
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use kura_cluster::word::{Action, ActorKind};
 use kura_proto::v1;
 use prost::Message;
 
+use super::approval::{Approvals, check_other};
 use super::attempt::{Attempt, broken};
 use super::consents::bounded;
 use super::limits::PROPOSE_TIMEOUT;
@@ -58,11 +60,34 @@ fn ended(row: &MemberRow) -> MemberRow {
     MemberRow {
         operator: String::new(),
         registrar: String::new(),
+        operator_approval: None,
+        registrar_approval: None,
+        ..without_next_key(row)
+    }
+}
+
+/// The same member without a key to change to.
+fn without_next_key(row: &MemberRow) -> MemberRow {
+    MemberRow {
         next_key_sha256: bytes::Bytes::new(),
         next_operator: String::new(),
         next_registrar: String::new(),
+        next_operator_approval: None,
+        next_registrar_approval: None,
         ..row.clone()
     }
+}
+
+/// The same member with the approvals that count.
+fn in_time(row: &MemberRow, approvals: &Approvals, is_present: bool) -> MemberRow {
+    let mut row = row.clone();
+    if !is_present {
+        approvals.keep(&mut row.operator, &mut row.operator_approval);
+        approvals.keep(&mut row.registrar, &mut row.registrar_approval);
+    }
+    approvals.keep(&mut row.next_operator, &mut row.next_operator_approval);
+    approvals.keep(&mut row.next_registrar, &mut row.next_registrar_approval);
+    row
 }
 
 /// What was approved, and by whom.
@@ -92,9 +117,12 @@ impl Gateway {
     fn counts(&self, name: &str, approved: Revision) -> Result<bool, GatewayError> {
         let row = self.store.database().cluster_row().map_err(broken)?.unwrap_or_default();
         let began = row.timelines.last().map_or(0, |timeline| timeline.began_index);
+        Ok(self.is_present(name) || approved.index >= began)
+    }
+
+    fn is_present(&self, name: &str) -> bool {
         let published = self.store.published();
-        let is_member = published.membership.membership().nodes().any(|(_, member)| member.name == name);
-        Ok(is_member || approved.index >= began)
+        published.membership.membership().nodes().any(|(_, member)| member.name == name)
     }
 
     /// Approves a member to join. The first approval assigns the Raft id; approving something else under
@@ -116,8 +144,7 @@ impl Gateway {
         if request.key_sha256.len() != 32 {
             return Err(GatewayError::invalid("key_sha256", "a SHA-256 has 32 bytes"));
         }
-        let published = self.store.published();
-        if published.membership.membership().nodes().any(|(_, member)| member.name == request.name) {
+        if self.is_present(&request.name) {
             // Its address and key would change for those who join later, and for nobody else.
             return Err(GatewayError::InUse {
                 field: "name",
@@ -135,9 +162,13 @@ impl Gateway {
                 let found = attempt.look::<MemberRow>(&key)?;
                 let is_alike = |row: &MemberRow| row.role == request.role && row.key_sha256 == request.key_sha256;
                 let counts = self.counts(&request.name, found.revision)?;
+                let approvals = Approvals::of(attempt)?;
                 let before = found.value.as_deref().filter(|row| counts && is_under_way(row));
+                let before = before.map(|row| in_time(row, &approvals, false));
+                let before = before.as_ref();
+                // Also one whose approvals have run out meanwhile: it has its id, and may have joined by it.
                 let same = before.filter(|row| is_alike(row) && row.address == request.address);
-                replaced = before.filter(|_| same.is_none()).map(in_words);
+                replaced = before.filter(|row| same.is_none() && is_under_way(row)).map(in_words);
                 // Another key is another machine; another address of the same one may be a slip.
                 if let Some(words) = replaced.as_ref().filter(|_| !request.anew && before.is_some_and(is_alike)) {
                     return Err(approved_at(&request.name, words));
@@ -154,17 +185,22 @@ impl Gateway {
                     },
                 };
                 row.approved_ms = attempt.now_ms;
-                let basis = match role {
+                let (basis, other) = match role {
                     Role::Operator => {
                         row.operator = caller.identity.name.clone();
-                        Basis::Operator
+                        row.operator_approval = Some(approvals.given(caller));
+                        (Basis::Operator, &row.registrar_approval)
                     }
                     Role::Registrar => {
                         row.registrar = caller.identity.name.clone();
-                        Basis::Registrar
+                        row.registrar_approval = Some(approvals.given(caller));
+                        (Basis::Registrar, &row.operator_approval)
                     }
                     _ => return Ok((Verdict::Denied(Denial::ActorMayNot), ReceiptRow::default())),
                 };
+                if let Err(reason) = check_other(caller, other.as_ref()) {
+                    return Ok((Verdict::Denied(reason), ReceiptRow::default()));
+                }
                 attempt.put(&key, found.revision, &row);
                 Ok((Verdict::by_office(basis, row), ReceiptRow::default()))
             })
@@ -196,30 +232,34 @@ impl Gateway {
                 let key = RowKey::member(&attempt.hash(Domain::Member, &[&request.name]));
                 let found = attempt.look::<MemberRow>(&key)?;
                 let counts = self.counts(&request.name, found.revision)?;
-                let approved =
-                    found.value.as_deref().filter(|row| counts && is_approved(row) && row.role == request.role);
-                let Some(row) = approved else {
+                let approvals = Approvals::of(attempt)?;
+                let known = found.value.as_deref().map(|row| in_time(row, &approvals, self.is_present(&request.name)));
+                let approved = known.filter(|row| counts && is_approved(row) && row.role == request.role);
+                let Some(mut row) = approved else {
                     return Err(GatewayError::NotFound { what: "an approved member of this name and role" });
                 };
-                let mut row = row.clone();
                 if row.key_sha256 == request.key_sha256 {
                     return Err(GatewayError::invalid("key_sha256", "is the key that the member has already"));
                 }
                 if row.next_key_sha256 != request.key_sha256 {
-                    row.next_key_sha256 = request.key_sha256.clone();
-                    (row.next_operator, row.next_registrar) = (String::new(), String::new());
+                    row = MemberRow { next_key_sha256: request.key_sha256.clone(), ..without_next_key(&row) };
                 }
-                let basis = match role {
+                let (basis, other) = match role {
                     Role::Operator => {
                         row.next_operator = caller.identity.name.clone();
-                        Basis::Operator
+                        row.next_operator_approval = Some(approvals.given(caller));
+                        (Basis::Operator, &row.next_registrar_approval)
                     }
                     Role::Registrar => {
                         row.next_registrar = caller.identity.name.clone();
-                        Basis::Registrar
+                        row.next_registrar_approval = Some(approvals.given(caller));
+                        (Basis::Registrar, &row.next_operator_approval)
                     }
                     _ => return Ok((Verdict::Denied(Denial::ActorMayNot), ReceiptRow::default())),
                 };
+                if let Err(reason) = check_other(caller, other.as_ref()) {
+                    return Ok((Verdict::Denied(reason), ReceiptRow::default()));
+                }
                 row.approved_ms = attempt.now_ms;
                 attempt.put(&key, found.revision, &row);
                 Ok((Verdict::by_office(basis, row), ReceiptRow::default()))
@@ -247,18 +287,19 @@ impl Gateway {
             attempt.entry.object = format!("new key of {name}");
             let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
             let found = attempt.look::<MemberRow>(&key)?;
-            let approved = found.value.as_deref().filter(|row| row.next_key_sha256[..] == key_sha256);
-            let Some(row) = approved.filter(|row| is_next_key_approved(row)) else {
+            let approvals = Approvals::of(attempt)?;
+            let known = found.value.as_deref().map(|row| in_time(row, &approvals, self.is_present(name)));
+            let approved = known.filter(|row| row.next_key_sha256[..] == key_sha256);
+            let Some(row) = approved.filter(is_next_key_approved) else {
                 return Err(GatewayError::NotFound { what: "an approved next key" });
             };
             let row = MemberRow {
                 key_sha256: row.next_key_sha256.clone(),
                 operator: row.next_operator.clone(),
                 registrar: row.next_registrar.clone(),
-                next_key_sha256: bytes::Bytes::new(),
-                next_operator: String::new(),
-                next_registrar: String::new(),
-                ..row.clone()
+                operator_approval: row.next_operator_approval.clone(),
+                registrar_approval: row.next_registrar_approval.clone(),
+                ..without_next_key(&row)
             };
             attempt.put(&key, found.revision, &row);
             Ok((Verdict::by_office(Basis::Operator, ()), ReceiptRow::default()))
@@ -269,11 +310,13 @@ impl Gateway {
 
     /// A member, by name, with the approvals that it has and that count. Local: the asker proves itself by its certificate.
     pub fn known_member(&self, name: &str) -> Result<Option<MemberRow>, GatewayError> {
-        let attempt = Attempt::begin(self, &kura_cluster::row::JournalEntry::default())?;
+        let mut attempt = Attempt::begin(self, &JournalEntry::default())?;
         let key = RowKey::member(&attempt.hash(Domain::Member, &[name]));
         let found = attempt.look::<MemberRow>(&key)?;
         let counts = self.counts(name, found.revision)?;
-        Ok(found.value.map(|row| if counts { (*row).clone() } else { ended(&row) }))
+        let approvals = Approvals::of(&mut attempt)?;
+        let in_time = |row: &MemberRow| in_time(row, &approvals, self.is_present(name));
+        Ok(found.value.map(|row| if counts { in_time(&row) } else { ended(&row) }))
     }
 
     /// The same, of one that has every approval that it needs.

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub mod accesses;
 pub mod acts;
 pub mod aliases;
+pub mod alike;
+mod approval;
 pub mod attempt;
 pub mod audit;
 pub mod body;
@@ -38,6 +40,7 @@ pub mod journal;
 pub mod limits;
 pub mod links;
 pub mod list;
+mod lost;
 pub mod members;
 pub mod new_record;
 pub mod openings;
@@ -65,6 +68,7 @@ pub mod stage;
 pub mod stored;
 pub mod sweep;
 pub mod transact;
+pub mod unopened;
 
 #[cfg(test)]
 mod fuzz;
@@ -114,6 +118,8 @@ pub struct Gateway {
     pub sealed_because: std::sync::OnceLock<&'static str>,
     served: service::Served,
     rows: rows::RowCache,
+    /// What did not open.
+    pub unopened: unopened::Unopened,
     denials: denials::Denials,
     /// Held by the check of a download that proposes for all.
     proving: tokio::sync::Mutex<()>,
@@ -151,6 +157,7 @@ impl Gateway {
             sealed_because: std::sync::OnceLock::new(),
             served: service::Served::default(),
             rows: rows::RowCache::default(),
+            unopened: unopened::Unopened::default(),
             denials: denials::Denials::default(),
             proving: tokio::sync::Mutex::default(),
             salvaging: Arc::default(),

@@ -11,7 +11,7 @@ use kura_proto::v1;
 
 use super::GatewayError;
 use super::consents::bounded;
-use super::limits::{FACILITIES_MAX, REQUEST_AHEAD_MS_MAX, SIGNATURE_BYTES_MAX};
+use super::limits::{FACILITIES_MAX, FORMER_DOCUMENT_IDS_MAX, REQUEST_AHEAD_MS_MAX, SIGNATURE_BYTES_MAX};
 use super::participant::number;
 
 /// A record to be written, parsed.
@@ -27,6 +27,8 @@ pub struct NewRecord {
     pub clinical_day: i32,
     /// The author's own id.
     pub document_id: Option<DocumentId>,
+    /// Further ids under which the same document may be stored.
+    pub former_document_ids: Vec<DocumentId>,
     /// Addressees, sorted and distinct.
     pub addressees: Vec<String>,
     /// The record of which this is a version.
@@ -89,6 +91,7 @@ impl NewRecord {
                 .then(|| DocumentId::parse(&record.document_id))
                 .transpose()
                 .map_err(|e| GatewayError::invalid("document_id", e))?,
+            former_document_ids: former_document_ids(&record.former_document_ids)?,
             addressees: addressees(&record.addressees)?,
             version_of: (!record.record_id.is_empty())
                 .then(|| RecordId::from_slice(&record.record_id))
@@ -120,6 +123,15 @@ impl NewRecord {
         }
         Ok(())
     }
+}
+
+fn former_document_ids(given: &[String]) -> Result<Vec<DocumentId>, GatewayError> {
+    const FIELD: &str = "former_document_ids";
+    if given.len() > FORMER_DOCUMENT_IDS_MAX {
+        let why = format!("{} are given, the limit is {FORMER_DOCUMENT_IDS_MAX}", given.len());
+        return Err(GatewayError::invalid(FIELD, why));
+    }
+    given.iter().map(|id| DocumentId::parse(id).map_err(|e| GatewayError::invalid(FIELD, e))).collect()
 }
 
 fn addressees(given: &[String]) -> Result<Vec<String>, GatewayError> {
@@ -195,6 +207,8 @@ mod tests {
             ("enterer_user", v1::NewRecord { enterer_user: long.clone(), ..wire() }),
             ("confirmer_user", v1::NewRecord { confirmer_user: "u\n".into(), ..wire() }),
             ("confirmer_user", v1::NewRecord { confirmer_ms: 5, ..wire() }),
+            ("former_document_ids", v1::NewRecord { former_document_ids: vec![String::new()], ..wire() }),
+            ("former_document_ids", v1::NewRecord { former_document_ids: vec!["d".into(); 17], ..wire() }),
             ("relation", v1::NewRecord { related_record_id: id(), ..wire() }),
             ("relation", v1::NewRecord { related_record_id: id(), relation: 4, ..wire() }),
             ("related_record_id", v1::NewRecord { relation: 1, ..wire() }),

@@ -12,6 +12,7 @@ use super::limits::PROPOSE_TIMEOUT;
 use super::propose::Proposed;
 use super::transact::{Asked, open_receipt};
 use super::{Gateway, GatewayError};
+use crate::reach::Reached;
 
 /// The kinds of [`v1::OutcomeReply`].
 const COMMITTED: u32 = 1;
@@ -25,6 +26,16 @@ impl Gateway {
         &self,
         application: &str,
         request: v1::OutcomeRequest,
+    ) -> Result<v1::OutcomeReply, GatewayError> {
+        self.recall(application, request, true).await
+    }
+
+    /// The same; `waits` says whether it waits for the backup.
+    pub(super) async fn recall(
+        &self,
+        application: &str,
+        request: v1::OutcomeRequest,
+        waits: bool,
     ) -> Result<v1::OutcomeReply, GatewayError> {
         let _in_flight = self.begin_call()?;
         let asked = Asked::parse(request.request.as_ref(), &v1::OutcomeRequest::default())?;
@@ -45,7 +56,10 @@ impl Gateway {
         match outcome {
             Outcome::Committed(committed) => {
                 let receipt = open_receipt(&vault, &row, &committed.receipt)?;
-                let reach = self.reach.wait(&self.backups(), term, committed.revision.index).await;
+                let reach = match waits {
+                    true => self.reach.wait(&self.backups(), term, committed.revision.index).await,
+                    false => Reached::NotWaited,
+                };
                 let receipt = v1::Receipt {
                     timeline: committed.revision.timeline,
                     leader_term: term,
@@ -57,6 +71,7 @@ impl Gateway {
                     repeated: true,
                     reach: reach as u32,
                     nothing_to_end: receipt.nothing_to_end,
+                    granted_before: receipt.granted_before,
                     journal_leaf: self.journal_leaf(committed.journal_first),
                 };
                 Ok(v1::OutcomeReply { kind: COMMITTED, receipt: Some(receipt) })

@@ -1,14 +1,14 @@
 //! Writing a record: what both ways in (one message, or a staged upload) commit.
 
 use bytes::Bytes;
-use kura_cluster::Revision;
 use kura_cluster::consent::{Act, Related, decide};
 use kura_cluster::id::{ContentId, RecordId, UserId};
 use kura_cluster::row::{
-    DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, SignatureCheck, Table,
+    DocumentIdRow, InboxRow, Manifest, Part, Person, ReceiptRow, RecordControl, RowKey, SignatureCheck,
 };
 use kura_cluster::seal::Domain;
-use kura_cluster::word::{Action, Relation};
+use kura_cluster::word::{Action, Class, Relation};
+use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 use sha2::{Digest, Sha256};
 
@@ -16,9 +16,11 @@ use super::attempt::{Attempt, DataKey};
 use super::body::{self, PartDraft, Place, body_sha256, check_sha256, seal_part};
 use super::caller::{CallerRows, StatedActor};
 use super::consents::bounded;
-use super::limits::{PARTS_MAX, WHOLE_BYTES_MAX};
+use super::limits::{PARTS_MAX, VERSIONS_MAX, WHOLE_BYTES_MAX};
+use super::lost;
 use super::new_record::{NewRecord, NewRelation, check_media_type};
 use super::participant::Known;
+use super::read::find_manifest;
 use super::rows::Loaded;
 use super::stored::stored_before;
 use super::transact::{Asked, Verdict};
@@ -33,6 +35,8 @@ pub struct Writing {
     pub data: DataKey,
     control: Option<Loaded<RecordControl>>,
     related: Option<RelatedRow>,
+    /// What is written instead, if a restore took the document's record away: a version of that.
+    pub again: Option<NewRecord>,
     /// The row of its document id, if it has one.
     pub document: Option<(RowKey, Loaded<DocumentIdRow>)>,
 }
@@ -45,14 +49,17 @@ struct RelatedRow {
     loaded: Loaded<RecordControl>,
 }
 
-/// Decides whether a record may be written; on permission `write` drafts the rows.
+/// Decides whether a record may be written; on permission `write` drafts the rows. `body_sha256` is the body's, once it
+/// is known: an upload is decided on before it has come, and again with it.
 pub fn decide_write<T>(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
-    record: &NewRecord,
+    (record, body_sha256): (&NewRecord, Option<&[u8; 32]>),
     write: impl FnOnce(&mut Attempt<'_>, Writing) -> Result<T, GatewayError>,
 ) -> Result<Verdict<T>, GatewayError> {
     record.check_times(attempt.now_ms)?;
+    let again = lost::again(attempt, caller, record)?;
+    let record = again.as_ref().unwrap_or(record);
     let rows = CallerRows::load(attempt, caller)?;
     attempt.entry.class = record.class.number();
     let known = attempt.participant(&record.number)?;
@@ -82,11 +89,18 @@ pub fn decide_write<T>(
     let earlier = earlier.map(|((known, data), control)| known.record(&data.pseudonym, control));
     let other = known.as_ref().zip(related.as_ref()).zip(other.as_deref());
     let other = other.map(|((known, related), control)| known.record(&related.data.pseudonym, control));
+    let body_day = match (&record.version_of, body_sha256, &data, earlier) {
+        (Some(id), Some(sha256), Some(data), Some(earlier)) => {
+            day_of_body(attempt, &data.pseudonym, id, earlier.control.version, sha256)?
+        }
+        _ => None,
+    };
     let act = Act::Write {
         class: record.class,
         clinical_day: record.clinical_day,
         addressees: &record.addressees,
         earlier: record.version_of.as_ref().map(|_| earlier),
+        body_day,
         related: record.related.as_ref().map(|asked| Related {
             relation: asked.relation,
             // A version that was never written is no record.
@@ -98,18 +112,56 @@ pub fn decide_write<T>(
         let (Some(known), Some(data)) = (known, data) else {
             return Err(GatewayError::Damaged { what: "participant" });
         };
+        keeps_class(record, control.as_ref())?;
         let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
         let document = match &record.document_id {
             Some(id) => {
-                let key =
-                    RowKey::hashed(Table::DocumentId, &attempt.hash(Domain::DocumentId, &[&facility, id.reveal()]));
+                let key = lost::document_key(attempt, &facility, id.reveal());
                 let loaded = attempt.load::<DocumentIdRow>(&key)?;
                 Some((key, loaded))
             }
             None => None,
         };
-        write(attempt, Writing { known, data, control, related, document })
+        write(attempt, Writing { known, data, control, related, again: again.clone(), document })
     })
+}
+
+/// The earliest clinical day under which a record has had this body. Manifests are immutable; versions that a restore
+/// took away, or that do not open, tell of none.
+fn day_of_body(
+    attempt: &Attempt<'_>,
+    home: &Pseudonym,
+    record: &RecordId,
+    versions: u32,
+    body_sha256: &[u8; 32],
+) -> Result<Option<i32>, GatewayError> {
+    let mut earliest: Option<i32> = None;
+    for version in 1..=versions {
+        let manifest = match find_manifest(attempt, home, record, version) {
+            Err(error) if error.is_of_one_row() => None,
+            found => found?.map(|(_, manifest)| manifest),
+        };
+        if let Some(manifest) = manifest.filter(|manifest| manifest.body_sha256[..] == body_sha256[..]) {
+            earliest = Some(earliest.map_or(manifest.clinical_day, |day| day.min(manifest.clinical_day)));
+        }
+    }
+    Ok(earliest)
+}
+
+/// A version is of its record's class: who may see a record goes by that.
+fn keeps_class(record: &NewRecord, control: Option<&Loaded<RecordControl>>) -> Result<(), GatewayError> {
+    let stored = control.and_then(|loaded| loaded.value.as_ref()).map(|control| control.class);
+    match stored.and_then(|number| Class::from_number(number).ok()) {
+        Some(stored) if stored != record.class => Err(GatewayError::Contradicts {
+            field: "class",
+            why: format!(
+                "class: the record is a {}, and its versions are, too: who may see it goes by the class; if it was \
+                 the wrong one, write a record of its own that replaces this one, and hide this one",
+                stored.word()
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A finished body: where it lies and what it is.
@@ -135,6 +187,8 @@ pub fn write_record(
     let StatedActor::FacilityUser { facility, user, .. } = &caller.actor else {
         return Err(GatewayError::invalid("actor", "only a facility's user writes records"));
     };
+    let record = writing.again.as_ref().unwrap_or(record);
+    let record_id = record.version_of.unwrap_or(record_id);
     let pseudonym = writing.data.pseudonym;
     // Staged before its participant became another's alias: the blocks lie under the former name and its key, and
     // would not open under the one who stays. A further key version of the same name is no such thing.
@@ -148,6 +202,10 @@ pub fn write_record(
         None => (Revision::ABSENT, None),
     };
     let version = earlier.map_or(1, |control| control.version + 1);
+    if version > VERSIONS_MAX {
+        let why = format!("has {VERSIONS_MAX} versions, the limit: write a new record that replaces it");
+        return Err(GatewayError::invalid("record_id", why));
+    }
     attempt.entry.record_id = Bytes::copy_from_slice(&record_id.0);
     attempt.entry.version = version;
 
@@ -276,7 +334,7 @@ impl Gateway {
         let done = self
             .transact(caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();
-                let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
+                let verdict = decide_write(attempt, caller, (&record, Some(&body_hash)), |attempt, writing| {
                     if let Some(before) = stored_before(attempt, caller, &writing, &record, &body_hash)? {
                         receipt = before;
                         return Ok(true);

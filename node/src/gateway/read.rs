@@ -24,10 +24,13 @@ use super::participant::number;
 use super::recheck::ReadingClock;
 use super::service::Doing;
 use super::transact::Verdict;
+use super::unopened::{Damaged, Stored};
 use super::{Caller, Gateway, GatewayError};
 
 /// Data sent along with the header, so that a small body needs no second message.
 const HEADER_DATA_BYTES_MAX: u64 = 64 << 10;
+/// What errors call a record's manifest.
+const RECORD: &str = "record";
 
 /// A permitted read.
 pub struct Reading {
@@ -87,7 +90,12 @@ pub(super) struct Permitted {
     pub pseudonym: Pseudonym,
     pub control: Arc<RecordControl>,
     pub version: u32,
+    /// Where the decision has opened it already.
+    pub manifest: Option<Box<(ManifestOpen, Manifest)>>,
 }
+
+/// What may be handed out of a record: it, or that it does not open.
+pub(super) type Answer = Result<Permitted, Damaged>;
 
 impl Gateway {
     /// Decides and journals a read. Nothing of the record has left when this returns.
@@ -116,8 +124,8 @@ impl Gateway {
                 Ok((decide_read(attempt, caller, &asked)?, ReceiptRow::default()))
             })
             .await?;
-        let found = done.value.ok_or(GatewayError::Unknown)?;
-        Reading::open(self, caller, asked, &found, &done.committed, clock)
+        let found = done.value.ok_or(GatewayError::Unknown)?.map_err(|_| GatewayError::Damaged { what: RECORD })?;
+        Reading::open(self, caller, asked, found, &done.committed, clock)
     }
 
     /// Lists the versions of a record.
@@ -133,18 +141,32 @@ impl Gateway {
         let done = self
             .transact(caller, Doing::look(Action::History, asked.episode.as_ref()), None, |attempt| {
                 let verdict = decide_read(attempt, caller, &asked)?.try_map(|found| {
+                    let highest = match &found {
+                        Ok(found) => found.control.version,
+                        // What is the newest is not known, so that there is nothing to go through.
+                        Err(damaged) if damaged.0.version == 0 => {
+                            return Ok(vec![damaged.clone().told(&asked.record_id)]);
+                        }
+                        Err(damaged) => damaged.0.version,
+                    };
                     let mut versions = Vec::new();
                     let entry = (attempt.entry.clone(), attempt.entry_facilities.clone());
-                    for version in 1..=found.control.version {
+                    for version in 1..=highest {
                         // Each is told to whoever may read it; the entry is about the record.
                         let earlier = Question { version, ..asked.clone() };
-                        if let Verdict::Denied(_) = decide_read(attempt, caller, &earlier)? {
-                            continue;
-                        }
-                        let (_, manifest) = load_manifest(attempt, &found.pseudonym, &asked.record_id, version)?;
-                        versions.push(summary(&asked.record_id, &found.control, &manifest));
+                        versions.extend(match decide_read(attempt, caller, &earlier)? {
+                            Verdict::Denied(_) => None,
+                            Verdict::Permitted { value: Err(damaged), .. } => Some(damaged.told(&asked.record_id)),
+                            Verdict::Permitted { value: Ok(found), .. } => {
+                                let (_, manifest) = found.manifest(attempt, &asked.record_id)?;
+                                Some(summary(&asked.record_id, &found.control, &manifest))
+                            }
+                        });
                     }
                     (attempt.entry, attempt.entry_facilities) = entry;
+                    if versions.iter().any(|version| version.damaged.is_some()) {
+                        attempt.entry.damaged_record_ids = vec![Bytes::copy_from_slice(&asked.record_id.0)];
+                    }
                     Ok(versions)
                 })?;
                 Ok((verdict, ReceiptRow::default()))
@@ -155,11 +177,22 @@ impl Gateway {
     }
 }
 
+impl Permitted {
+    /// Its manifest.
+    pub fn manifest(&self, attempt: &Attempt<'_>, record: &RecordId) -> Result<(ManifestOpen, Manifest), GatewayError> {
+        match &self.manifest {
+            Some(opened) => Ok((**opened).clone()),
+            None => load_manifest(attempt, &self.pseudonym, record, self.version),
+        }
+    }
+}
+
+/// Decides on a read of one record. One that does not open is decided on by what of it does.
 pub(super) fn decide_read(
     attempt: &mut Attempt<'_>,
     caller: &Caller,
     asked: &Question,
-) -> Result<Verdict<Permitted>, GatewayError> {
+) -> Result<Verdict<Answer>, GatewayError> {
     attempt.entry.record_id = Bytes::copy_from_slice(&asked.record_id.0);
     attempt.entry.purpose = asked.purpose.number();
     attempt.entry.range_start = asked.range_start;
@@ -167,25 +200,36 @@ pub(super) fn decide_read(
     let episode = asked.episode.as_ref().map(|id| Episode::load(attempt, id)).transpose()?;
     let known = attempt.participant(&asked.number)?;
     let mut found = None;
+    let mut damaged = None;
     if let Some(known) = &known {
         let home = attempt.home(known, &asked.record_id)?.pseudonym;
-        let key = RowKey::record_control(&home, &asked.record_id);
-        let control = attempt.load_of::<RecordControl>(&key, &home)?.value;
-        let control = match control {
-            Some(control) => there(attempt, &home, &asked.record_id, control)?,
-            None => None,
+        let control = match attempt.stored_record(&home, &asked.record_id)? {
+            // A version that was never written is no record; the one read names the class.
+            Stored::Opens(control) => Some(control).filter(|control| asked.version <= control.version),
+            Stored::Nothing => None,
+            Stored::Damaged => {
+                damaged = Some(Damaged::record());
+                None
+            }
         };
-        // A version that was never written is no record; the one read names the class.
-        let control = control.filter(|control| asked.version <= control.version);
         // The control row tells of the newest version. An earlier one is decided on by what it is itself: else
-        // a further version of another class or day would open what came before it.
+        // a further version of another class or day would open what came before it. Of the days the earlier one counts:
+        // what the author has dated back is of then in every version.
         let control = match control {
             Some(control) if asked.version != 0 && asked.version < control.version => {
-                // One that a restore took away is no record, either.
-                find_manifest(attempt, &home, &asked.record_id, asked.version)?.map(|(_, manifest)| {
-                    let (class, clinical_day) = (manifest.class, manifest.clinical_day);
-                    Arc::new(RecordControl { class, clinical_day, ..(*control).clone() })
-                })
+                match find_manifest(attempt, &home, &asked.record_id, asked.version) {
+                    // One that a restore took away is no record, either.
+                    Ok(found) => found.map(|(_, manifest)| {
+                        let clinical_day = manifest.clinical_day.min(control.clinical_day);
+                        Arc::new(RecordControl { class: manifest.class, clinical_day, ..(*control).clone() })
+                    }),
+                    // Nothing of it is told but that it is there: to whoever may see the record.
+                    Err(error) if error.is_of_one_row() => {
+                        damaged = Some(Damaged::version(&control, asked.version));
+                        Some(control)
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             control => control,
         };
@@ -196,21 +240,39 @@ pub(super) fn decide_read(
         attempt.entry.version = if asked.version == 0 { control.version } else { asked.version };
     }
     let record = known.as_ref().zip(found.as_ref()).map(|(known, (home, control))| known.record(home, control));
-    let act = Act::Read { record };
+    let act = match (record, &damaged) {
+        // Nobody can say who would see it: it is told to whoever is let in to the records.
+        (None, Some(_)) => Act::ReadSeveral,
+        (record, _) => Act::Read { record },
+    };
     let facts = rows.facts(attempt.now_ms, act, known.as_ref().map(|k| &*k.row), Some(asked.purpose));
     let decision = decide(&Facts { emergency: episode.as_ref().map(Episode::facts), ..facts });
     Verdict::of(decision, |_| {
         if let Some(episode) = &episode {
             episode.mark(&mut attempt.entry);
         }
-        let (pseudonym, control) = found.ok_or(GatewayError::Damaged { what: "record-control" })?;
-        let version = if asked.version == 0 { control.version } else { asked.version };
-        if !asked.part.is_empty() {
-            let (_, manifest) = load_manifest(attempt, &pseudonym, &asked.record_id, version)?;
-            // A part that is not there is told by whoever takes the read up: it was decided and is journalled.
-            attempt.entry.range_start = part_range(&manifest, &asked.part).map_or(0, |range| range.start);
+        let answer = match (found, damaged) {
+            (_, Some(damaged)) => Err(damaged),
+            (Some((pseudonym, control)), None) => {
+                let version = if asked.version == 0 { control.version } else { asked.version };
+                match load_manifest(attempt, &pseudonym, &asked.record_id, version) {
+                    Ok(opened) => Ok(Permitted { pseudonym, control, version, manifest: Some(Box::new(opened)) }),
+                    Err(error) if error.is_of_one_row() => Err(Damaged::version(&control, version)),
+                    Err(error) => return Err(error),
+                }
+            }
+            (None, None) => return Err(GatewayError::Damaged { what: "record-control" }),
+        };
+        match &answer {
+            Ok(Permitted { manifest: Some(opened), .. }) if !asked.part.is_empty() => {
+                // A part that is not there is told by whoever takes the read up: it was decided and is journalled.
+                let range = part_range(&opened.1, &asked.part);
+                attempt.entry.range_start = range.map_or(0, |range| range.start);
+            }
+            Ok(_) => {}
+            Err(_) => attempt.entry.damaged_record_ids = vec![Bytes::copy_from_slice(&asked.record_id.0)],
         }
-        Ok(Permitted { pseudonym, control, version })
+        Ok(answer)
     })
 }
 
@@ -228,7 +290,7 @@ pub fn load_manifest(
     record: &RecordId,
     version: u32,
 ) -> Result<(ManifestOpen, Manifest), GatewayError> {
-    find_manifest(attempt, pseudonym, record, version)?.ok_or(GatewayError::Damaged { what: "record" })
+    find_manifest(attempt, pseudonym, record, version)?.ok_or(GatewayError::Damaged { what: RECORD })
 }
 
 /// The same; `None` if there is no such version.
@@ -243,7 +305,7 @@ pub(super) fn find_manifest(
     let opened = body::open_manifest(&key, &attempt.vault.cluster_id(), &stored, |context, sealed| {
         attempt.open_data(pseudonym, context, sealed)
     });
-    opened.map(Some).ok_or_else(|| super::attempt::damaged(&key))
+    opened.map(Some).ok_or_else(|| attempt.unopened(&key, &stored))
 }
 
 /// A record's control row as of its newest version that is there; `None` if none is. After a restore records go
@@ -302,6 +364,7 @@ pub fn summary(record_id: &RecordId, control: &RecordControl, manifest: &Manifes
         confirmer_ms: confirmer.at_ms,
         signed: !manifest.signature.is_empty(),
         signature_check: manifest.signature_check.as_ref().map_or(0, |check| check.result),
+        damaged: None,
     }
 }
 
@@ -338,13 +401,16 @@ impl Reading {
         gateway: &Arc<Gateway>,
         caller: &Caller,
         mut asked: Question,
-        found: &Permitted,
+        found: Permitted,
         decided: &Committed,
         clock: ReadingClock,
     ) -> Result<(v1::RecordHeader, Reading), GatewayError> {
         // What is read here is immutable, and was decided on.
         let attempt = Attempt::begin(gateway, &JournalEntry::default())?;
-        let (open, manifest) = load_manifest(&attempt, &found.pseudonym, &asked.record_id, found.version)?;
+        let (open, manifest) = match found.manifest {
+            Some(opened) => *opened,
+            None => load_manifest(&attempt, &found.pseudonym, &asked.record_id, found.version)?,
+        };
         let data = attempt.data_key(&found.pseudonym, open.key_version)?;
         let cluster_id = attempt.vault.cluster_id();
         drop(attempt);
@@ -414,10 +480,11 @@ impl Reading {
             let key = self.place.block_key(part, index);
             let stored = self.gateway.store.database().row(&key).map_err(broken)?.ok_or_else(damaged)?;
             let sealed = &stored.value;
+            let unopened = || self.gateway.unopened.note(&key, stored.header.revision);
             if sealed.len() != *length as usize || Sha256::digest(sealed)[..] != *expected {
-                return Err(super::attempt::damaged(&key));
+                return Err(unopened());
             }
-            let plain = self.place.open(part, index, last, sealed).map_err(|_| super::attempt::damaged(&key))?;
+            let plain = self.place.open(part, index, last, sealed).map_err(|_| unopened())?;
             let skip = self.next.skip;
             self.next = Cursor { part: self.next.part, block: self.next.block + 1, skip: 0 };
             let plain = Bytes::from(plain).slice(skip..);

@@ -17,10 +17,12 @@ use kura_proto::v1;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::alike::refuse_alike;
 use super::attempt::{Attempt, broken};
 use super::caller::CallerRows;
 use super::consents::bounded;
 use super::limits::{ACT_MS_MAX, ACTS_OPEN_MAX, REQUEST_AHEAD_MS_MAX};
+use super::service::Doing;
 use super::transact::{Asked, Verdict};
 use super::{Caller, Gateway, GatewayError};
 
@@ -41,6 +43,16 @@ pub trait Registrable: Message + Default + Clone + PartialEq + 'static {
 
     /// The facility in whose journal its registration is found.
     fn facility(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether nobody may do anything by it: it was suspended, or has left.
+    fn is_inactive(&self) -> bool {
+        false
+    }
+
+    /// Where it has an id of its own, and the id that people tell it by; none if it has no such id.
+    fn name(&self) -> Option<(&str, &str)> {
         None
     }
 
@@ -84,8 +96,9 @@ impl Gateway {
         let Registration { row, before, reason, warnings } = registration;
         bounded("reason", &reason)?;
         let id = ActId(asked.id.0);
+        let doing = Doing { registers_inactive: row.is_inactive(), ..T::ACTION.into() };
         let done = self
-            .transact(caller, T::ACTION, Some(&asked), |attempt| {
+            .transact(caller, doing, Some(&asked), |attempt| {
                 attempt.entry.object = row.object();
                 attempt.entry.reason = reason.clone();
                 attempt.entry_facilities.extend(row.facility().map(str::to_owned));
@@ -94,6 +107,9 @@ impl Gateway {
                 let found = attempt.load::<T>(&key)?;
                 let present = found.value.as_deref().cloned().or_else(T::absent);
                 may_replace(present.as_ref(), before.as_ref(), &row)?;
+                if present.is_none() {
+                    tokio::task::block_in_place(|| refuse_alike(attempt, &row, &key))?;
+                }
                 row.check(attempt)?;
                 let now_ms = attempt.now_ms;
                 let decide_on = |act: fn(Change<'_>) -> Act<'_>| {

@@ -28,12 +28,20 @@ impl Registrable for Facility {
         RowKey::hashed(Table::Facility, &attempt.hash(Domain::Facility, &[&self.id]))
     }
 
+    fn is_inactive(&self) -> bool {
+        self.status != Status::Active.number()
+    }
+
     fn object(&self) -> String {
         self.id.clone()
     }
 
     fn facility(&self) -> Option<&str> {
         Some(&self.id)
+    }
+
+    fn name(&self) -> Option<(&str, &str)> {
+        Some(("", &self.id))
     }
 
     fn change<R>(before: Option<&Self>, after: &Self, judge: impl FnOnce(Change<'_>) -> R) -> R {
@@ -54,12 +62,20 @@ impl Registrable for User {
         RowKey::hashed(Table::User, &attempt.hash(Domain::User, &[&self.facility, &self.id]))
     }
 
+    fn is_inactive(&self) -> bool {
+        self.status != Status::Active.number()
+    }
+
     fn object(&self) -> String {
         format!("{}/{}", self.facility, self.id)
     }
 
     fn facility(&self) -> Option<&str> {
         Some(&self.facility)
+    }
+
+    fn name(&self) -> Option<(&str, &str)> {
+        Some((&self.facility, &self.id))
     }
 
     fn change<R>(_: Option<&Self>, _: &Self, judge: impl FnOnce(Change<'_>) -> R) -> R {
@@ -80,8 +96,16 @@ impl Registrable for Application {
         RowKey::hashed(Table::Application, &attempt.hash(Domain::Application, &[&self.name]))
     }
 
+    fn is_inactive(&self) -> bool {
+        self.status != Status::Active.number()
+    }
+
     fn object(&self) -> String {
         self.name.clone()
+    }
+
+    fn name(&self) -> Option<(&str, &str)> {
+        Some(("", &self.name))
     }
 
     fn change<R>(before: Option<&Self>, after: &Self, judge: impl FnOnce(Change<'_>) -> R) -> R {

@@ -1,5 +1,5 @@
-//! Rotation of the epoch keys and of the root key: what is written. An operator and a registrar ask for the same:
-//! whoever chooses the keys chooses who can read.
+//! Rotation of the epoch keys and of the root key: what is written. An operator and a registrar ask for the same, as
+//! two people and within a while ([`super::approval`]): whoever chooses the keys chooses who can read.
 //!
 //! Epoch keys change in the command of the second approval. The root key changes in steps, each of which can be
 //! repeated: approved; a next key drawn, its check value written ([`Gateway::begin_root_rotation`]); handed to
@@ -19,6 +19,7 @@ use kura_cluster::seal::Key;
 use kura_cluster::word::Action;
 use prost::Message;
 
+use super::approval::{Approvals, check_other};
 use super::attempt::{Attempt, broken};
 use super::shares::wraps;
 use super::transact::Verdict;
@@ -41,7 +42,7 @@ pub enum Stands {
     /// An operator has yet to ask for it.
     WaitsForOperator,
     /// Approved; the row, and its revision.
-    Approved(RotationRow, Revision),
+    Approved(Box<RotationRow>, Revision),
     /// Done: the newest epoch.
     Done(u32),
 }
@@ -75,19 +76,34 @@ impl Attempt<'_> {
     }
 }
 
-/// Writes an approval into the row; the basis on which.
-fn approve(row: &mut RotationRow, caller: &Caller) -> Option<Basis> {
-    match caller.identity.role {
-        Role::Operator => {
-            row.operator = caller.identity.name.clone();
-            Some(Basis::Operator)
-        }
-        Role::Registrar => {
-            row.registrar = caller.identity.name.clone();
-            Some(Basis::Registrar)
-        }
-        _ => None,
+/// Writes an approval into the row, unless the same person's counts already; the basis on which.
+fn approve(row: &mut RotationRow, approvals: &Approvals, caller: &Caller) -> Result<Basis, Denial> {
+    let (name, own, other, basis) = match caller.identity.role {
+        Role::Operator => (&mut row.operator, &mut row.operator_approval, &row.registrar_approval, Basis::Operator),
+        Role::Registrar => (&mut row.registrar, &mut row.registrar_approval, &row.operator_approval, Basis::Registrar),
+        _ => return Err(Denial::ActorMayNot),
+    };
+    check_other(caller, other.as_ref())?;
+    let given = approvals.given(caller);
+    // Asking again carries it on, and makes nobody's approval last longer.
+    if own.as_ref().is_none_or(|own| own.by != given.by) {
+        *name = caller.identity.name.clone();
+        *own = Some(given);
     }
+    Ok(basis)
+}
+
+/// A rotation with the approvals that count; `None` if nothing of it is left.
+fn in_time(mut row: RotationRow, approvals: &Approvals) -> Option<RotationRow> {
+    approvals.keep(&mut row.operator, &mut row.operator_approval);
+    approvals.keep(&mut row.registrar, &mut row.registrar_approval);
+    let is_under_way = !(row.operator.is_empty() && row.registrar.is_empty() && row.next_check_value.is_empty());
+    is_under_way.then_some(row)
+}
+
+/// Whether a rotation names the two people who approved it, and whose keys their approvals came with.
+pub fn is_approved(row: &RotationRow) -> bool {
+    row.operator_approval.is_some() && row.registrar_approval.is_some()
 }
 
 /// On which office somebody carries on what both have approved.
@@ -113,6 +129,8 @@ impl Gateway {
             .transact(caller, Action::Key, None, |attempt| {
                 attempt.entry.object = if kind == ROOT { "new root key" } else { "new epoch keys" }.into();
                 let (revision, found) = attempt.load_open::<RotationRow>(&RowKey::rotation())?;
+                let approvals = Approvals::of(attempt)?;
+                let found = found.and_then(|row| in_time(row, &approvals));
                 let new = RotationRow { kind, asked_ms: attempt.now_ms, without_shares, ..RotationRow::default() };
                 let mut row = found.unwrap_or(new);
                 if row.kind != kind {
@@ -120,15 +138,16 @@ impl Gateway {
                     return Err(GatewayError::InUse { field: "kind", what });
                 }
                 let before = row.clone();
-                let Some(basis) = approve(&mut row, caller) else {
-                    return Ok((Verdict::Denied(Denial::ActorMayNot), ReceiptRow::default()));
+                let basis = match approve(&mut row, &approvals, caller) {
+                    Ok(basis) => basis,
+                    Err(reason) => return Ok((Verdict::Denied(reason), ReceiptRow::default())),
                 };
                 if row.without_shares != without_shares {
                     // Changing how it is done takes both again.
                     row.without_shares = without_shares;
                     match basis {
-                        Basis::Operator => row.registrar.clear(),
-                        _ => row.operator.clear(),
+                        Basis::Operator => (row.registrar, row.registrar_approval) = Default::default(),
+                        _ => (row.operator, row.operator_approval) = Default::default(),
                     }
                 }
                 let stands = match missing(&row) {
@@ -152,8 +171,8 @@ impl Gateway {
                         return Ok((Verdict::by_office(basis, Stands::Done(next.epoch)), ReceiptRow::default()));
                     }
                     // Absent stands for the revision that this command makes.
-                    None if row != before => Stands::Approved(row.clone(), Revision::ABSENT),
-                    None => Stands::Approved(row.clone(), revision),
+                    None if row != before => Stands::Approved(row.clone().into(), Revision::ABSENT),
+                    None => Stands::Approved(row.clone().into(), revision),
                 };
                 if row != before || revision.is_absent() {
                     attempt.command.put(&RowKey::rotation(), row.encode_to_vec());
@@ -175,6 +194,8 @@ impl Gateway {
             .transact(caller, Action::Key, None, |attempt| {
                 attempt.entry.object = "new root key drawn".into();
                 let (_, row) = attempt.load_open::<RotationRow>(&RowKey::rotation())?;
+                let approvals = Approvals::of(attempt)?;
+                let row = row.and_then(|row| in_time(row, &approvals));
                 let row = row.filter(|row| row.kind == ROOT && missing(row).is_none());
                 let mut row = row.ok_or(GatewayError::NotFound { what: "an approved rotation of the root key" })?;
                 row.next_check_value = next.check_value().to_vec().into();
@@ -191,6 +212,8 @@ impl Gateway {
             .transact(caller, Action::Key, None, |attempt| {
                 attempt.entry.object = "new root key in use".into();
                 let (_, row) = attempt.load_open::<RotationRow>(&RowKey::rotation())?;
+                let approvals = Approvals::of(attempt)?;
+                let row = row.and_then(|row| in_time(row, &approvals)).filter(|row| missing(row).is_none());
                 let is_it = |row: &RotationRow| row.kind == ROOT && row.next_check_value[..] == next.check_value();
                 if !row.is_some_and(|row| is_it(&row)) {
                     return Err(GatewayError::NotFound { what: "the rotation of the root key" });

@@ -55,18 +55,28 @@ pub struct Doing {
     pub action: Action,
     /// Whether it states an emergency; whether there is such a one is decided later.
     pub in_emergency: bool,
+    /// Whether what it registers can only take something away: it is not active.
+    pub registers_inactive: bool,
 }
 
 impl From<Action> for Doing {
     fn from(action: Action) -> Doing {
-        Doing { action, in_emergency: false }
+        Doing { action, in_emergency: false, registers_inactive: false }
     }
 }
 
 impl Doing {
     /// A look at records, perhaps under an emergency.
     pub fn look<T>(action: Action, episode: Option<&T>) -> Doing {
-        Doing { action, in_emergency: episode.is_some() }
+        Doing { in_emergency: episode.is_some(), ..action.into() }
+    }
+
+    /// Whether it is done below the low-water mark of free space, though it writes more than a journal entry: what people
+    /// take away or stop must not wait for a disk, nor an emergency. Each is small.
+    pub fn passes_low_space(self) -> bool {
+        use Action::*;
+        let takes_away = matches!(self.action, Revoke | Withdraw | Hide | Narrow | Reject | EndDisaster);
+        takes_away || matches!(self.action, Hold | StopErasure | Emergency) || self.registers_inactive
     }
 
     /// The level from which it is served, by an office or for an application's actor.

@@ -9,18 +9,19 @@
 //! - A record whose turn comes later than the limit for a running read is decided on anew before anything of it
 //!   leaves; each is checked for itself.
 //! - Each record refused counts as a denial of this user.
+//! - A record that does not open, or not to its end, is told as such in its place, and keeps no other from being read.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use kura_cluster::ParticipantNumber;
 use kura_cluster::command::Committed;
 use kura_cluster::consent::{Act, Denial, Facts, decide, visible};
 use kura_cluster::id::{EpisodeId, RecordId};
-use kura_cluster::row::{ReceiptRow, RecordControl, RefusedRecord, RowKey};
+use kura_cluster::row::{ReceiptRow, RecordControl, RefusedRecord};
 use kura_cluster::word::{Action, Purpose};
+use kura_cluster::{ParticipantNumber, Pseudonym};
 use kura_proto::v1;
 
 use super::attempt::Attempt;
@@ -29,14 +30,24 @@ use super::consents::told;
 use super::emergency::{Episode, episode_id};
 use super::limits::SEVERAL_RECORDS_MAX;
 use super::participant::number;
-use super::read::{Permitted, Question, Reading, there};
+use super::read::{Permitted, Question, Reading, load_manifest};
 use super::recheck::ReadingClock;
 use super::service::Doing;
 use super::transact::Verdict;
+use super::unopened::{Damaged, Stored};
 use super::{Caller, Gateway, GatewayError};
 
 /// Each record asked for, and what may be handed out of it.
-pub(super) type Answers = VecDeque<(RecordId, Result<Permitted, Denial>)>;
+pub(super) type Answers = VecDeque<(RecordId, Result<Permitted, Withheld>)>;
+
+/// Why nothing is handed out of one.
+#[derive(Debug, PartialEq)]
+pub(super) enum Withheld {
+    /// It may not be seen, or is not there.
+    Refused(Denial),
+    /// It does not open.
+    Damaged(Damaged),
+}
 
 /// What is asked of each of them alike.
 #[derive(Clone, Copy)]
@@ -54,7 +65,7 @@ pub struct SeveralReading {
     asked: Alike,
     decided: Committed,
     left: Answers,
-    current: Option<Reading>,
+    current: Option<(RecordId, Reading)>,
     /// Of the decision on all of them.
     clock: ReadingClock,
 }
@@ -67,6 +78,8 @@ pub enum Step {
     Data(Bytes),
     /// A record is refused.
     Refused(v1::RefusedRecord),
+    /// A record, or the rest of the present one, does not open.
+    Damaged(Box<v1::RecordSummary>),
 }
 
 impl Gateway {
@@ -145,16 +158,14 @@ pub(super) fn decide_several(
         let mut found = Answers::with_capacity(records.len());
         for record in records {
             let pseudonym = attempt.home(known, record)?.pseudonym;
-            let key = RowKey::record_control(&pseudonym, record);
-            let control = match attempt.load_of::<RecordControl>(&key, &pseudonym)?.value {
-                Some(control) => there(attempt, &pseudonym, record, control)?,
-                None => None,
+            let answer = match attempt.stored_record(&pseudonym, record)? {
+                Stored::Damaged => Err(Withheld::Damaged(Damaged::record())),
+                Stored::Nothing => Err(Withheld::Refused(Denial::NoSuchRecord)),
+                Stored::Opens(control) => match visible(&facts, Some(known.record(&pseudonym, &control))) {
+                    Err(reason) => Err(Withheld::Refused(reason)),
+                    Ok(_) => permitted(attempt, pseudonym, record, control)?,
+                },
             };
-            let shown = visible(&facts, control.as_deref().map(|control| known.record(&pseudonym, control)));
-            let answer = shown.and_then(|_| {
-                let control = control.ok_or(Denial::NoSuchRecord)?;
-                Ok(Permitted { pseudonym, version: control.version, control })
-            });
             found.push_back((*record, answer));
         }
         attempt.entry.refused_records.clear();
@@ -162,7 +173,8 @@ pub(super) fn decide_several(
             let record_id = named(record);
             match answer {
                 Ok(_) => attempt.entry.record_ids.push(record_id),
-                Err(reason) => {
+                Err(Withheld::Damaged(_)) => attempt.entry.damaged_record_ids.push(record_id),
+                Err(Withheld::Refused(reason)) => {
                     let refused = RefusedRecord { record_id, denial: reason.number() };
                     attempt.entry.refused_records.push(refused);
                 }
@@ -170,6 +182,21 @@ pub(super) fn decide_several(
         }
         Ok(found)
     })
+}
+
+/// What may be handed out of a record that may be seen. Manifests may be long: it is opened again in its turn.
+fn permitted(
+    attempt: &Attempt<'_>,
+    pseudonym: Pseudonym,
+    record: &RecordId,
+    control: Arc<RecordControl>,
+) -> Result<Result<Permitted, Withheld>, GatewayError> {
+    let version = control.version;
+    match load_manifest(attempt, &pseudonym, record, version) {
+        Ok(_) => Ok(Ok(Permitted { pseudonym, version, control, manifest: None })),
+        Err(error) if error.is_of_one_row() => Ok(Err(Withheld::Damaged(Damaged::version(&control, version)))),
+        Err(error) => Err(error),
+    }
 }
 
 impl SeveralReading {
@@ -181,16 +208,23 @@ impl SeveralReading {
 
     /// What comes next; `None` at the end. Decides again from time to time, as a read of one does.
     pub async fn next(&mut self) -> Result<Option<Step>, GatewayError> {
-        if let Some(reading) = &mut self.current {
-            if let Some(data) = reading.next().await? {
-                return Ok(Some(Step::Data(data)));
+        if let Some((record, reading)) = &mut self.current {
+            match reading.next().await {
+                Ok(Some(data)) => return Ok(Some(Step::Data(data))),
+                Ok(None) => self.current = None,
+                Err(error) if error.is_of_one_row() => {
+                    let damaged = Damaged::record().told(record);
+                    self.current = None;
+                    return Ok(Some(Step::Damaged(Box::new(damaged))));
+                }
+                Err(error) => return Err(error),
             }
-            self.current = None;
         }
         let Some((record, answer)) = self.left.pop_front() else { return Ok(None) };
         let found = match answer {
             Ok(found) => found,
-            Err(reason) => {
+            Err(Withheld::Damaged(damaged)) => return Ok(Some(Step::Damaged(Box::new(damaged.told(&record))))),
+            Err(Withheld::Refused(reason)) => {
                 let record_id = Bytes::copy_from_slice(&record.0);
                 let reason = told(reason).unwrap_or_default().to_owned();
                 return Ok(Some(Step::Refused(v1::RefusedRecord { record_id, reason })));
@@ -201,10 +235,16 @@ impl SeveralReading {
         // What a check of another record found says nothing of this one, which was decided on when the read began.
         let mut clock = self.clock;
         clock.keep(&self.gateway, &self.caller, &asked).await?;
-        let (header, reading) = tokio::task::block_in_place(|| {
-            Reading::open(&self.gateway, &self.caller, asked, &found, &self.decided, clock)
-        })?;
-        self.current = Some(reading);
+        let damaged = Damaged::version(&found.control, found.version);
+        let opened = tokio::task::block_in_place(|| {
+            Reading::open(&self.gateway, &self.caller, asked, found, &self.decided, clock)
+        });
+        let (header, reading) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.is_of_one_row() => return Ok(Some(Step::Damaged(Box::new(damaged.told(&record))))),
+            Err(error) => return Err(error),
+        };
+        self.current = Some((record, reading));
         Ok(Some(Step::Header(Box::new(header))))
     }
 }

@@ -1,5 +1,6 @@
 //! Sets of shares of the root key: recorded by an operator, confirmed by a registrar. Making them hands the root
-//! key to people, as approving a voter hands it to a machine; so it takes the same two.
+//! key to people, as approving a voter hands it to a machine; so it takes the same two, and the same while
+//! ([`super::approval`]).
 //!
 //! Invariant: only a set is recorded whose description was made with the root key itself; an operator alone can
 //! neither make one up nor silence the alarm.
@@ -15,6 +16,7 @@ use kura_cluster::{ClusterId, Revision};
 use kura_proto::v1;
 use prost::Message;
 
+use super::approval::{Approvals, check_other};
 use super::attempt::{Attempt, broken};
 use super::limits::PROPOSE_TIMEOUT;
 use super::transact::Verdict;
@@ -76,6 +78,7 @@ impl Gateway {
                 if root.is_none() {
                     return Err(GatewayError::invalid("proof", "was not made with the present or the next root key"));
                 }
+                let given = Approvals::of(attempt)?.given(caller);
                 let mut row = row.unwrap_or_default();
                 row.sets.retain(|old| is_of(old, &present.check_value()) || is_of(old, &prepared));
                 row.sets.retain(|old| !(is_of(old, &set.root_check_value) && old.registrar.is_empty()));
@@ -85,6 +88,7 @@ impl Gateway {
                     share_check_values: request.share_check_values.clone(),
                     split_ms: attempt.now_ms,
                     operator: caller.identity.name.clone(),
+                    operator_approval: Some(given),
                     ..ShareSetRow::default()
                 });
                 attempt.command.put(&RowKey::share_sets(), row.encode_to_vec());
@@ -120,6 +124,13 @@ impl Gateway {
                 };
                 let present = is_of(&row.sets[at], &attempt.vault.root().check_value());
                 if row.sets[at].registrar.is_empty() {
+                    let recorded = row.sets[at].operator_approval.as_ref();
+                    if !Approvals::of(attempt)?.count(recorded) {
+                        return Ok((Verdict::Denied(Denial::ActExpired), ReceiptRow::default()));
+                    }
+                    if let Err(reason) = check_other(caller, recorded) {
+                        return Ok((Verdict::Denied(reason), ReceiptRow::default()));
+                    }
                     let mut confirmed = row.sets.remove(at);
                     confirmed.registrar = caller.identity.name.clone();
                     confirmed.confirmed_ms = attempt.now_ms;

@@ -33,11 +33,10 @@ use super::new_record::NewRecord;
 use super::propose::{Proposed, Proposer};
 use super::put::{self, Body, check_part, decide_write, write_record};
 use super::stored::stored_before;
-use super::transact::{ANOTHER_REQUEST, GIVEN_UP, Verdict, open_receipt};
+use super::transact::{ANOTHER_REQUEST, GIVEN_UP, Verdict};
 use super::{Caller, Gateway, GatewayError};
 use crate::random;
 use crate::signature::Check;
-use crate::vault::Vault;
 
 /// Staging commands on their way at a time.
 const COMMANDS_IN_FLIGHT_MAX: usize = 4;
@@ -94,9 +93,12 @@ impl Gateway {
         let row = without_body.row(&vault, &caller.identity.name);
         if let Some(stored) = self.store.database().row(&row).map_err(broken)? {
             let known = RequestRow::decode(stored.value).map_err(|_| super::attempt::damaged(&row))?;
-            let mut repeated = Repeated::of(request, known, &vault, &row)?;
-            repeated.receipt.journal_leaf = self.journal_leaf(repeated.receipt.journal_position);
-            return Ok(Begun::Known(Box::new(repeated)));
+            if known.absent {
+                return Err(GatewayError::RequestId { why: GIVEN_UP });
+            }
+            let waits = request.beyond_prefecture || put::may_narrow(&record);
+            let application = caller.identity.name.clone();
+            return Ok(Begun::Known(Box::new(Repeated { request, application, sha256: known.sha256, waits })));
         }
         let resumed =
             (!begin.resume_content.is_empty()).then(|| ContentId::from_slice(&begin.resume_content)).transpose();
@@ -116,7 +118,7 @@ impl Gateway {
         };
         let done = self
             .transact(caller, Action::Stage, None, |attempt| {
-                let verdict = decide_write(attempt, caller, &record, |attempt, writing| {
+                let verdict = decide_write(attempt, caller, (&record, None), |attempt, writing| {
                     let data = writing.data;
                     let key = RowKey::staging(&data.pseudonym, &content_id);
                     let found = attempt.load_of::<StagingRow>(&key, &data.pseudonym)?;
@@ -179,47 +181,27 @@ pub enum Begun<'g> {
 /// that is stored.
 pub struct Repeated {
     request: v1::PutWholeRequest,
+    application: String,
     sha256: Bytes,
-    receipt: v1::Receipt,
+    /// Whether it is restrictive, or was to reach beyond the prefecture: then it is never told as done without saying
+    /// how far it has reached.
+    waits: bool,
 }
 
 impl Repeated {
-    fn of(
-        request: v1::PutWholeRequest,
-        known: RequestRow,
-        vault: &Vault,
-        row: &RowKey,
-    ) -> Result<Repeated, GatewayError> {
-        if known.absent {
-            return Err(GatewayError::RequestId { why: GIVEN_UP });
-        }
-        let ReceiptRow { record_id, version, .. } = open_receipt(vault, row, &known.receipt)?;
-        let receipt = v1::Receipt {
-            timeline: known.timeline,
-            leader_term: 0,
-            index: known.index,
-            request_id: request.request.as_ref().map(|request| request.id.clone()).unwrap_or_default(),
-            record_id,
-            version,
-            journal_position: known.journal_first,
-            repeated: true,
-            reach: crate::reach::Reached::NotWaited as u32,
-            ..v1::Receipt::default()
-        };
-        Ok(Repeated { request, sha256: known.sha256, receipt })
-    }
-
     /// The receipt, if all that is asked for is what was committed, the body included.
-    pub fn finish(self, finish: &v1::PutFinish) -> Result<v1::Receipt, GatewayError> {
+    pub async fn finish(self, gateway: &Gateway, finish: &v1::PutFinish) -> Result<v1::Receipt, GatewayError> {
         let hashes: Result<Vec<[u8; 32]>, _> = finish.part_sha256.iter().map(|hash| hash[..].try_into()).collect();
         let hashes = hashes.ok().filter(|hashes| !hashes.is_empty()).ok_or_else(|| {
             let why = "each part's SHA-256 (32 bytes) is needed: the request was committed before";
             GatewayError::invalid("part_sha256", why)
         })?;
-        match put::asked(&self.request, &body_sha256(&hashes))?.sha256 == self.sha256[..] {
-            true => Ok(self.receipt),
-            false => Err(GatewayError::RequestId { why: ANOTHER_REQUEST }),
+        if put::asked(&self.request, &body_sha256(&hashes))?.sha256 != self.sha256[..] {
+            return Err(GatewayError::RequestId { why: ANOTHER_REQUEST });
         }
+        let ask = v1::OutcomeRequest { request: self.request.request };
+        let told = gateway.recall(&self.application, ask, self.waits).await?;
+        told.receipt.ok_or(GatewayError::Expired)
     }
 }
 
@@ -448,30 +430,31 @@ impl Upload<'_> {
         let done = gateway
             .transact(&caller, Action::Put, Some(&asked), |attempt| {
                 let mut receipt = ReceiptRow::default();
-                let verdict: Verdict<bool> = decide_write(attempt, &caller, &record, |attempt, writing| {
-                    if let Some(before) = stored_before(attempt, &caller, &writing, &record, &body_hash)? {
-                        // The blocks stay staged under their staging row until the sweeper takes them.
-                        receipt = before;
-                        return Ok(true);
-                    }
-                    // Only for a record that may be written, and once; it takes longer than a task of the runtime may.
-                    if let Some(check) = signature.take() {
-                        body.signature_check = Some(tokio::task::block_in_place(|| check.finish(attempt.now_ms)));
-                    }
-                    let key = body.place.staging_key();
-                    attempt.command.expect(&key, staging);
-                    attempt.command.delete(&key);
-                    for number in 0..parts_count {
-                        let number = u16::try_from(number).unwrap_or(u16::MAX);
-                        attempt.command.delete(&RowKey::staging_part(
-                            &body.place.data.pseudonym,
-                            &body.place.content_id,
-                            number,
-                        ));
-                    }
-                    receipt = write_record(attempt, &caller, &record, &writing, &body, record_id)?;
-                    Ok(false)
-                })?;
+                let verdict: Verdict<bool> =
+                    decide_write(attempt, &caller, (&record, Some(&body_hash)), |attempt, writing| {
+                        if let Some(before) = stored_before(attempt, &caller, &writing, &record, &body_hash)? {
+                            // The blocks stay staged under their staging row until the sweeper takes them.
+                            receipt = before;
+                            return Ok(true);
+                        }
+                        // Only for a record that may be written, and once; it takes longer than a task of the runtime may.
+                        if let Some(check) = signature.take() {
+                            body.signature_check = Some(tokio::task::block_in_place(|| check.finish(attempt.now_ms)));
+                        }
+                        let key = body.place.staging_key();
+                        attempt.command.expect(&key, staging);
+                        attempt.command.delete(&key);
+                        for number in 0..parts_count {
+                            let number = u16::try_from(number).unwrap_or(u16::MAX);
+                            attempt.command.delete(&RowKey::staging_part(
+                                &body.place.data.pseudonym,
+                                &body.place.content_id,
+                                number,
+                            ));
+                        }
+                        receipt = write_record(attempt, &caller, &record, &writing, &body, record_id)?;
+                        Ok(false)
+                    })?;
                 Ok((verdict, receipt))
             })
             .await?;

@@ -219,7 +219,11 @@ impl Gateway {
             let why = format!("was born in the future, by more than {} s", REQUEST_AHEAD_MS_MAX / 1000);
             return Err(GatewayError::invalid("request", why));
         }
-        if asked.is_some() || salvaged.is_some() {
+        let writes = match salvaged {
+            Some(salvaged) => !salvaged.restricts,
+            None => asked.is_some() && !doing.passes_low_space(),
+        };
+        if writes {
             self.space.check_writes().map_err(|why| GatewayError::LowSpace { why })?;
         } else {
             self.space.check_reads().map_err(|why| GatewayError::LowSpace { why })?;
@@ -357,6 +361,7 @@ impl Gateway {
             repeated: done.committed.remembered,
             reach: reach as u32,
             nothing_to_end: done.receipt.nothing_to_end,
+            granted_before: done.receipt.granted_before,
             journal_leaf: self.journal_leaf(done.committed.journal_first),
         }
     }

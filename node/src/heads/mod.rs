@@ -137,6 +137,11 @@ impl Heads {
         self.inner().own.last_key_value().map_or(0, |(index, _)| *index)
     }
 
+    /// The newest head of a member, as it signed it.
+    pub fn newest_signed_of(&self, id: NodeId) -> Option<Bytes> {
+        self.inner().others.get(&id)?.heads.values().rev().find_map(|kept| kept.encoded.clone())
+    }
+
     /// How a member stands to this one at a moment.
     pub fn agreement(&self, id: NodeId, now: Instant) -> Agreement {
         let inner = self.inner();

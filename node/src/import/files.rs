@@ -4,7 +4,8 @@
 //! - A file that speaks of several patients is set aside. One that no form is recognised in is
 //!   skipped, unless the table of participants names it.
 //! - The document id is the content's own where its standard makes that unique, else the SHA-256 of
-//!   the bytes: a second run stores nothing again, whatever the files are called then.
+//!   the bytes with the participant's number: a second run stores nothing again, whatever the files are called then, and
+//!   whatever number became the other's alias.
 //! - Only an id that is the content's hash spares sending; under any other id the cluster compares the
 //!   content, and another one than it holds is refused.
 //! - A file that the table of participants names, and that is not there or empty, is refused.
@@ -141,25 +142,30 @@ async fn import_one(import: &Import, files: &Files, found: &Found) -> Result<Lin
         Ok(sha256) => sha256,
         Err(_) => return refuse(Refusal::refused(reason::UNREADABLE)),
     };
-    let document_id = match &found.what.document_id {
+    let (document_id, former) = match &found.what.document_id {
         // Lists tell no hash: only the cluster can say whether it holds this content under the id.
-        Some(id) => id.clone(),
+        Some(id) => (id.clone(), Vec::new()),
         None => {
-            let id = id_by_content(&number, &sha256);
+            let person = import.participants.person(&import.acting, &number).await.map_err(Unfound::Stop)?;
+            let id = id_by_content(&person.number, &sha256);
+            let former: Vec<String> = person.former.iter().map(|number| id_by_content(number, &sha256)).collect();
             let load = async || Stored::load(&import.acting, &number, &import.facility).await.map(Arc::new);
             let stored = files.stored.get_or_insert_async(&number, load()).await.map_err(Unfound::Stop)?;
-            if let Some(newest) = stored.document(&id).filter(|newest| newest.bytes == found.length) {
+            let mut ids = std::iter::once(&id).chain(&former);
+            let known = ids.find_map(|id| stored.document(id)).filter(|newest| newest.bytes == found.length);
+            if let Some(newest) = known {
                 return Ok(Line {
                     record: Some(newest.record),
                     version: Some(newest.version),
                     ..Line::new(&found.relative, Outcome::Repeated, found.length)
                 });
             }
-            id
+            (id, former)
         }
     };
     let class: Class = found.what.class_word.parse().map_err(|e| Unfound::Stop(Failure::failed(e)))?;
-    let record = NewRecord::new(class, found.what.media_type, day).document_id(document_id);
+    let record = NewRecord::new(class, found.what.media_type, day);
+    let record = record.document_id(document_id).former_document_ids(former);
     let body = async || Ok(Same { file: File::open(&found.path).await?, hash: Sha256::new(), expected: sha256 });
     match put(&import.acting, &number, &record, body).await.map_err(Unfound::Stop)? {
         Ok(receipt) => Ok(Line {

@@ -2,7 +2,7 @@
 //! gives, and by the local ids that the facility has linked.
 //!
 //! Invariants
-//! - Every way that leads to a number is tried, and all numbers found must be the same one. A table
+//! - Every way that leads to a number is tried, and all numbers found must be one person's. A table
 //!   does not overrule a link, nor one id another.
 //! - Only a facility's own patient id is looked up among its links.
 //! - No number and no id appears in an error or in `Debug`.
@@ -24,6 +24,8 @@ use crate::folder::PatientId;
 const ROWS_MAX: usize = 5_000_000;
 /// Local ids whose participant is remembered.
 const RESOLVED_MAX: usize = 10_000;
+/// Numbers of which is remembered whose they are.
+const PERSONS_MAX: usize = 10_000;
 
 /// A table that does not say what it must. Rows are counted from 1, the heading being row 1.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +34,21 @@ pub enum TableError {
     #[error("the table of participants could not be read: {0}")]
     Read(std::io::Error),
     /// Not CSV.
-    #[error("the table of participants is not CSV in UTF-8 with the same columns in every row")]
+    #[error("the table of participants is not CSV with the same columns in every row")]
     Form,
+    /// In another encoding, such as Shift_JIS.
+    #[error(
+        "row {row} of the table of participants is not in UTF-8: save the table as UTF-8 (in Excel: \"CSV UTF-8\")"
+    )]
+    Encoding {
+        /// Which.
+        row: u64,
+    },
     /// A column is missing, or one is unknown.
     #[error(
         "the table of participants needs a heading with the columns participant, and patient or file; date is optional; {0}"
     )]
-    Heading(&'static str),
+    Heading(String),
     /// A row is wrong.
     #[error("row {row} of the table of participants: {why}")]
     Row {
@@ -83,13 +93,18 @@ impl Table {
     pub(crate) fn read(input: impl Read) -> Result<Table, TableError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
         // The library's messages can repeat what stands in the file.
-        let unread = |_| TableError::Form;
-        let columns = Columns::of(reader.headers().map_err(unread)?)?;
+        let unread = |row| {
+            move |error: csv::Error| match error.kind() {
+                csv::ErrorKind::Utf8 { .. } => TableError::Encoding { row },
+                _ if row == 1 => TableError::Form,
+                _ => TableError::Row { row, why: "not CSV with the heading's columns" },
+            }
+        };
+        let columns = Columns::of(reader.headers().map_err(unread(1))?)?;
         let mut table = Table::default();
         for (place, record) in reader.records().enumerate() {
             let row = place as u64 + 2;
-            let record =
-                record.map_err(|_| TableError::Row { row, why: "not CSV in UTF-8 with the heading's columns" })?;
+            let record = record.map_err(unread(row))?;
             if place >= ROWS_MAX {
                 return Err(TableError::Row { row, why: "there are more than 5,000,000 rows" });
             }
@@ -141,18 +156,36 @@ fn is_below(file: &str) -> bool {
 
 impl Columns {
     fn of(heading: &csv::StringRecord) -> Result<Columns, TableError> {
-        let at = |name: &str| heading.iter().position(|cell| cell.trim_start_matches('\u{feff}') == name);
-        if heading.len() != ["patient", "file", "participant", "date"].iter().filter(|name| at(name).is_some()).count()
+        const NAMES: [&str; 4] = ["patient", "file", "participant", "date"];
+        let wrong = |why: &str| TableError::Heading(why.to_owned());
+        let cells: Vec<&str> = heading.iter().map(|cell| cell.trim_start_matches('\u{feff}')).collect();
+        if let [only] = cells[..]
+            && let Some(parted) = [(';', "semicolons"), ('\t', "tabs")].iter().find(|(part, _)| only.contains(*part))
         {
-            return Err(TableError::Heading("another column, or one twice, stands in it"));
+            return Err(TableError::Heading(format!("its columns are parted by {}: part them by commas", parted.1)));
         }
-        let participant = at("participant").ok_or(TableError::Heading("participant is missing"))?;
+        if let Some(place) = cells.iter().position(|cell| !NAMES.contains(cell)) {
+            let column = shown(cells[place]).unwrap_or_else(|| format!("column {}", place + 1));
+            return Err(TableError::Heading(format!("{column} is none of them")));
+        }
+        if let Some(name) = NAMES.iter().find(|name| cells.iter().filter(|cell| cell == name).count() > 1) {
+            return Err(TableError::Heading(format!("{name} stands in it twice")));
+        }
+        let at = |name: &str| cells.iter().position(|cell| *cell == name);
+        let participant = at("participant").ok_or_else(|| wrong("participant is missing"))?;
         let columns = Columns { patient: at("patient"), file: at("file"), participant, date: at("date") };
         if columns.patient.is_none() && columns.file.is_none() {
-            return Err(TableError::Heading("patient and file are missing"));
+            return Err(wrong("patient and file are missing"));
         }
         Ok(columns)
     }
+}
+
+/// A column's name as it may be repeated: a table without a heading begins with somebody's ids.
+fn shown(cell: &str) -> Option<String> {
+    const LONGEST: usize = 24;
+    let is_name = cell.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b' '));
+    (is_name && (1..=LONGEST).contains(&cell.len())).then(|| format!("{cell:?}"))
 }
 
 /// Why no participant was found.
@@ -164,10 +197,21 @@ pub enum Unfound {
     Stop(Failure),
 }
 
+/// Whose a number is.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// Their number.
+    pub number: ParticipantNumber,
+    /// Numbers of duplicate enrolments that became its aliases, as far as something was granted under them: nothing was
+    /// written under any other.
+    pub former: Vec<ParticipantNumber>,
+}
+
 /// Who is who.
 pub struct Participants {
     table: Table,
     resolved: Cache<String, Option<ParticipantNumber>>,
+    persons: Cache<ParticipantNumber, Person>,
 }
 
 impl fmt::Debug for Participants {
@@ -179,7 +223,7 @@ impl fmt::Debug for Participants {
 impl Participants {
     /// By a table (which may be empty) and by links.
     pub fn new(table: Table) -> Participants {
-        Participants { table, resolved: Cache::new(RESOLVED_MAX) }
+        Participants { table, resolved: Cache::new(RESOLVED_MAX), persons: Cache::new(PERSONS_MAX) }
     }
 
     /// The table.
@@ -207,8 +251,41 @@ impl Participants {
         match &found[..] {
             [] => Err(Unfound::Refusal(Refusal::refused(reason::PARTICIPANT_UNKNOWN))),
             [first, rest @ ..] if rest.iter().all(|other| other == first) => Ok(*first),
-            _ => Err(Unfound::Refusal(Refusal::set_aside(reason::PARTICIPANTS_DIFFER))),
+            [first, rest @ ..] => {
+                // One of them may have become an alias of another.
+                let whose = self.person(acting, first).await.map_err(Unfound::Stop)?.number;
+                for other in rest {
+                    if self.person(acting, other).await.map_err(Unfound::Stop)?.number != whose {
+                        return Err(Unfound::Refusal(Refusal::set_aside(reason::PARTICIPANTS_DIFFER)));
+                    }
+                }
+                Ok(whose)
+            }
         }
+    }
+
+    /// Whose a number is, as far as the actor may know: to others it stands for itself.
+    ///
+    /// # Errors
+    /// Nothing further can be asked.
+    pub async fn person(&self, acting: &ActingClient, number: &ParticipantNumber) -> Result<Person, Failure> {
+        if let Some(known) = self.persons.get(number) {
+            return Ok(known);
+        }
+        let person = match acting.consents(number).await {
+            Ok(consents) => {
+                let stays = consents.alias_of.unwrap_or(*number);
+                let mut former: Vec<_> = consents.grants.iter().filter_map(|grant| grant.under).collect();
+                former.extend((stays != *number).then_some(*number));
+                former.sort();
+                former.dedup();
+                Person { number: stays, former }
+            }
+            Err(ListError::Denied(_) | ListError::NotFound(_)) => Person { number: *number, former: Vec::new() },
+            Err(error) => return Err(error.into()),
+        };
+        self.persons.insert(*number, person.clone());
+        Ok(person)
     }
 
     async fn linked(&self, acting: &ActingClient, local_id: &str) -> Result<Option<ParticipantNumber>, Failure> {
@@ -260,8 +337,11 @@ mod tests {
             (String::new(), "heading"),
             ("patient\n7".into(), "participant is missing"),
             ("participant\n".into(), "patient and file are missing"),
-            (format!("patient,participant,name\n7,{A},Secret"), "another column"),
-            (format!("patient,patient,participant\n7,7,{A}"), "one twice"),
+            (format!("patient,participant,name\n7,{A},Secret"), "\"name\" is none of them"),
+            (format!("00-1,{A}\n"), "column 1 is none of them"),
+            (format!("patient;participant\n7;{A}"), "parted by semicolons: part them by commas"),
+            (format!("patient\tparticipant\n7\t{A}"), "parted by tabs"),
+            (format!("patient,patient,participant\n7,7,{A}"), "patient stands in it twice"),
             (format!("{heading}secret,,123,"), "row 2"),
             (format!("{heading}1,,{A},\nsecret,f,{A},"), "row 3"),
             (format!("{heading},,{A},"), "either patient or file"),
@@ -282,6 +362,13 @@ mod tests {
             assert!(!error.contains("ecret") && !error.contains("4300"), "{error}");
         }
         assert!(read(&format!("{heading}7,,{A},\n7,,{A},")).is_ok(), "said twice is still said");
-        assert!(Table::read(&b"patient,participant\n\xff\xfe,1\n"[..]).is_err());
+        // "患者" in Shift_JIS, in a row and in the heading.
+        for (table, row) in
+            [(&b"patient,participant\n\x8a\xb3\x8e\xd2,1\n"[..], 2), (&b"\x8a\xb3\x8e\xd2,participant\n"[..], 1)]
+        {
+            let error = Table::read(table).unwrap_err();
+            assert!(matches!(error, TableError::Encoding { row: found } if found == row), "{error}");
+            assert!(error.to_string().contains("save the table as UTF-8"), "{error}");
+        }
     }
 }

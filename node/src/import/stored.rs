@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use kura_client::{ActingClient, ListError, ParticipantNumber, Purpose, RecordId, Summary};
+use kura_client::{ActingClient, ListError, Listed, ParticipantNumber, Purpose, RecordId, Summary};
 
 use crate::cli::Failure;
 
@@ -37,7 +37,9 @@ impl Stored {
         let mut stored = HashMap::new();
         while let Some(item) = list.next().await {
             let summary: Summary = match item {
-                Ok(summary) => summary,
+                Ok(Listed::Record(summary)) => summary,
+                // Under which document id it was written is not known; the cluster tells whether an id is in use.
+                Ok(Listed::Damaged(_)) => continue,
                 Err(ListError::Denied(_)) => return Ok(Stored::default()),
                 Err(error) => return Err(error.into()),
             };

@@ -53,15 +53,16 @@ struct Kept {
     channel: Channel,
     /// The certificate files in use when it was opened.
     generation: u64,
-    /// The keys that the member could show then.
-    keys_sha256: Vec<[u8; 32]>,
+    /// The keys that the member could show then; `None`: any that a certificate names it with.
+    keys_sha256: Option<Vec<[u8; 32]>>,
 }
 
 /// Connections under mutual TLS: a member is who its certificate's name says and has the key that was
 /// approved for it.
 pub struct TlsChannels {
     tls: Arc<ClientTls>,
-    kept: Mutex<HashMap<(String, String, Lane), Kept>>,
+    /// By name, address and lane; and whether the key is one that was approved.
+    kept: Mutex<HashMap<(String, String, Lane, bool), Kept>>,
     /// The members' keys as the newest memberships have them, by name.
     keys: ArcSwap<BTreeMap<String, Vec<[u8; 32]>>>,
 }
@@ -86,14 +87,25 @@ impl TlsChannels {
             self.keys.store(Arc::new(keys));
         }
     }
-}
 
-impl PeerChannels for TlsChannels {
-    fn channel(&self, member: &Member, lane: Lane) -> Result<Channel, String> {
-        let key = (member.name.clone(), member.address.clone(), lane);
+    /// The connection to whoever shows a certificate of this name at that address, whatever its key: to ask a node of
+    /// another timeline, which may have a certificate of its own, and never to be believed by the connection alone.
+    ///
+    /// # Errors
+    /// Why the name or the address cannot be used at all.
+    pub fn by_name(&self, name: &str, address: &str) -> Result<Channel, String> {
+        self.open(name, address, Lane::Control, None)
+    }
+
+    fn open(
+        &self,
+        name: &str,
+        address: &str,
+        lane: Lane,
+        keys_sha256: Option<Vec<[u8; 32]>>,
+    ) -> Result<Channel, String> {
+        let key = (name.to_owned(), address.to_owned(), lane, keys_sha256.is_some());
         let generation = self.tls.generation();
-        let learnt = self.keys.load().get(&member.name).cloned();
-        let keys_sha256 = learnt.unwrap_or_else(|| member.keys().collect());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = kept.get(&key)
             && found.generation == generation
@@ -101,12 +113,12 @@ impl PeerChannels for TlsChannels {
         {
             return Ok(found.channel.clone());
         }
-        let endpoint = Endpoint { name: member.name.clone(), address: member.address.clone() };
+        let endpoint = Endpoint { name: name.to_owned(), address: address.to_owned() };
         let options = ChannelOptions {
             connect_timeout: CONNECT_TIMEOUT,
             keepalive_interval: KEEPALIVE_INTERVAL,
             keepalive_timeout: KEEPALIVE_TIMEOUT,
-            keys_sha256: Some(keys_sha256.clone()),
+            keys_sha256: keys_sha256.clone(),
         };
         let channel = self.tls.channel(&endpoint, &options).map_err(|error| error.to_string())?;
         if kept.len() >= CHANNELS_MAX {
@@ -114,6 +126,14 @@ impl PeerChannels for TlsChannels {
         }
         kept.insert(key, Kept { channel: channel.clone(), generation, keys_sha256 });
         Ok(channel)
+    }
+}
+
+impl PeerChannels for TlsChannels {
+    fn channel(&self, member: &Member, lane: Lane) -> Result<Channel, String> {
+        let learnt = self.keys.load().get(&member.name).cloned();
+        let keys_sha256 = learnt.unwrap_or_else(|| member.keys().collect());
+        self.open(&member.name, &member.address, lane, Some(keys_sha256))
     }
 
     fn generation(&self) -> u64 {

@@ -53,6 +53,8 @@ pub enum Call {
     Propose,
     /// Marks, clock and positions.
     Hello,
+    /// The timeline.
+    Timeline,
     /// Signed heads.
     Heads,
     /// To clear what was deleted from its files.
@@ -65,7 +67,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Append,
         Self::Heartbeat,
         Self::Vote,
@@ -74,6 +76,7 @@ impl Call {
         Self::Snapshot,
         Self::Propose,
         Self::Hello,
+        Self::Timeline,
         Self::Heads,
         Self::Clear,
         Self::HandRootKey,
@@ -106,6 +109,7 @@ impl fmt::Display for Call {
             Self::Snapshot => "snapshot",
             Self::Propose => "proposal",
             Self::Hello => "hello",
+            Self::Timeline => "timeline",
             Self::Heads => "heads",
             Self::Clear => "clearing",
             Self::HandRootKey => "root key handover",

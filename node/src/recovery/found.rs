@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::mirror::{For, mirror};
+use super::taken::TakenOver;
 use crate::archive::catalog::{self, CatalogError};
 use crate::archive::store::{ArchiveStore, StoreError, is_remote};
 use crate::identity::{IdentityFileError, NodeIdentity};
@@ -136,6 +137,9 @@ pub struct Found {
     /// entries in the middle.
     #[serde(default = "usable")]
     pub usable: bool,
+    /// Who has taken over from it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<TakenOver>,
     /// Whom it knows as members.
     pub members: Vec<Known>,
     /// SHA-256 over what was seen, in hexadecimal.
@@ -266,6 +270,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
         state_digest: hexadecimal(&state_digest(&summary)),
         faults,
         usable,
+        taken_over: TakenOver::read(path).map_err(failed(path))?,
         members,
         fingerprint,
     })
@@ -299,6 +304,7 @@ async fn look_at_archive(path: &Path, storage: Option<&Path>) -> Result<Found, F
         state_digest: String::new(),
         faults: Vec::new(),
         usable: true,
+        taken_over: None,
         members: Vec::new(),
         fingerprint: hexadecimal(&Sha256::digest(newest.signed.manifest.name().to_string())),
     })

@@ -3,10 +3,13 @@
 //!
 //! Invariants
 //! - The survivor stays as it is. What is made lies beside the target until it is whole, then it is renamed there.
+//! - Nothing is left of a take-over that failed: neither the state nor a key, certificate or CA that it wrote. The root key
+//!   is written last, once the state has its place.
 //! - Everything that the survivor's log holds is applied, also what it did not know to be committed: that may have
 //!   been acknowledged. It is listed as unconfirmed.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,12 +37,12 @@ use crate::raft::survey::SurveyError;
 use crate::raft::types::{Entry, EntryPayload, LogId, StoredMembership};
 use crate::state::database::Progress;
 use crate::state::{Database, DatabaseError, StateStore, current_database, first_database};
-use crate::vault::{Vault, VaultError, put_in_place, write_root_key};
+use crate::vault::{Vault, VaultError, put_in_place, read_root_key, write_root_key};
 
 /// What is told of an entry whose outcome is not known.
 pub(super) const NO_OUTCOME: &str = "none";
 
-/// Why nothing was taken over. The survivor is as it was; so is the target, which does not exist.
+/// Why nothing was taken over. The survivor is as it was; so is the target, and what lies beside it.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
     /// See [`PlanError`].
@@ -52,6 +55,31 @@ pub enum TakeError {
     #[error("data: {path} is not empty: name a directory that does not exist yet")]
     Target {
         /// The configured data directory.
+        path: PathBuf,
+    },
+    /// A take-over that has come to its end.
+    #[error(
+        "data: {path} holds a take-over that is whole, of timeline {timeline}: go on with `kura recover verify`. If its root \
+         key's file is missing, start it and give it the shares (`kura key submit`)"
+    )]
+    Done {
+        /// The configured data directory.
+        path: PathBuf,
+        /// The timeline that began there.
+        timeline: u64,
+    },
+    /// The data directory cannot be replaced by what is made beside it.
+    #[error("data: {path} {why}: name a directory inside it that does not exist yet")]
+    Place {
+        /// The configured data directory.
+        path: PathBuf,
+        /// What it is.
+        why: &'static str,
+    },
+    /// A root key's file is there, of another cluster or of before a rotation.
+    #[error("root_key: {path} is there already and holds another key than this cluster's: it is not overwritten")]
+    OtherRootKey {
+        /// The configured file.
         path: PathBuf,
     },
     /// The survivor was left behind by a cluster that lives.
@@ -127,6 +155,7 @@ pub struct Said {
 
 /// A mirror of the survivor, replayed to its log's end.
 pub struct Prepared {
+    target: PathBuf,
     plan: Plan,
     from: Found,
     identity: NodeIdentity,
@@ -148,8 +177,34 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> TakeError {
     move |source| TakeError::File { path: path.clone(), source }
 }
 
+/// The directory that the configuration means, links resolved. It is empty or not there, and can be replaced.
+fn target(data: &Path) -> Result<PathBuf, TakeError> {
+    match std::fs::symlink_metadata(data) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(data.to_owned()),
+        Err(error) => return Err(failed(data)(error)),
+    }
+    let place = |why| TakeError::Place { path: data.to_owned(), why };
+    let target = match data.canonicalize() {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(place("is a link to what is not there")),
+        Err(error) => return Err(failed(data)(error)),
+    };
+    if !is_free(&target).map_err(failed(data))? {
+        return Err(match Report::read(&target) {
+            Ok(report) => TakeError::Done { path: data.to_owned(), timeline: report.timeline },
+            Err(_) => TakeError::Target { path: data.to_owned() },
+        });
+    }
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).map_err(failed(path));
+    match target.parent() {
+        Some(parent) if device(parent)? == device(&target)? => Ok(target),
+        _ => Err(place("is where a disk is mounted")),
+    }
+}
+
 /// Where it is made before it is whole.
-fn unfinished(data: &Path) -> PathBuf {
+pub fn unfinished(data: &Path) -> PathBuf {
     let mut name = data.as_os_str().to_owned();
     name.push(".unfinished");
     name.into()
@@ -172,28 +227,25 @@ impl Prepared {
         if config.root_key.is_none() {
             return Err(TakeError::NoRootKey);
         }
-        let data = &config.data;
-        if !is_free(data).map_err(failed(data))? {
-            return Err(TakeError::Target { path: data.clone() });
-        }
+        let target = target(&config.data)?;
         plan.check().await?;
         let from = plan.best().clone();
         if let Some(certificate) = super::fence::read(&from.path).map_err(failed(&from.path))? {
             return Err(TakeError::Fenced { path: from.path, timeline: certificate.timeline });
         }
-        let work = unfinished(data);
+        let work = unfinished(&target);
         // What an attempt that was cut has left.
         let _ = std::fs::remove_dir_all(&work);
         std::fs::create_dir_all(&work).map_err(failed(&work))?;
         keep_private(&work).map_err(failed(&work))?;
-        let made = Self::mirrored(plan, &from, &work);
+        let made = Self::mirrored(plan, &from, &work, &target);
         if made.is_err() {
             let _ = std::fs::remove_dir_all(&work);
         }
         made
     }
 
-    fn mirrored(plan: &Plan, from: &Found, work: &Path) -> Result<Prepared, TakeError> {
+    fn mirrored(plan: &Plan, from: &Found, work: &Path, target: &Path) -> Result<Prepared, TakeError> {
         let identity = NodeIdentity::read(&from.path)?;
         let directory = first_database(work)?;
         mirror(&current_database(&from.path)?, &directory, For::Work).map_err(failed(&from.path))?;
@@ -209,8 +261,8 @@ impl Prepared {
         database.flush()?;
         drop(log);
         let _ = std::fs::remove_dir(work.join("look"));
-        let (plan, from, work) = (plan.clone(), from.clone(), work.to_owned());
-        Ok(Prepared { plan, from, identity, work, database, replayed })
+        let (target, plan, from, work) = (target.to_owned(), plan.clone(), from.clone(), work.to_owned());
+        Ok(Prepared { target, plan, from, identity, work, database, replayed })
     }
 
     /// The cluster.
@@ -259,12 +311,23 @@ impl Prepared {
         said: &Said,
         now: OffsetDateTime,
     ) -> Result<Report, TakeError> {
-        let Prepared { plan, from, identity, work, database, replayed } = self;
+        let Prepared { target, plan, from, identity, work, database, replayed } = self;
         let opened = unwrap_recovery(&database, &identity.trust(), &root)?;
-        let certificate = voter_certificate(config, &opened.authority, said.days, now)?;
+        let root_file = match &config.root_key {
+            Some(RootKeyConfig::File(path)) => match read_root_key(path)? {
+                Some(there) if there == *root => None,
+                Some(_) => return Err(TakeError::OtherRootKey { path: path.clone() }),
+                None => Some(path),
+            },
+            _ => None,
+        };
+        let mut new = New::default();
+        let certificate = voter_certificate(config, &opened.authority, said.days, now, &mut new)?;
         if let Some(directory) = &said.authority {
+            let files = AuthorityFiles::in_folder(directory);
+            [directory, &files.certificate, &files.private_key].into_iter().for_each(|path| new.expect(path));
             std::fs::create_dir_all(directory).map_err(failed(directory))?;
-            opened.authority.write(&AuthorityFiles::in_folder(directory))?;
+            opened.authority.write(&files)?;
         }
         let last = replayed.applied.map_or(Place { term: 0, index: 0 }, Place::from);
         let at_ms = crate::clock::now_ms().max(database.progress()?.2.clock_ms);
@@ -288,16 +351,48 @@ impl Prepared {
         let report = statement(&plan, &from, &began, &replayed, &store.published().summary, &vault, said, at_ms);
         drop((store, vault));
         report.write(&work)?;
-        if let Some(RootKeyConfig::File(path)) = &config.root_key
-            && !path.exists()
-        {
-            write_root_key(path, &root)?;
-        }
-        let data = &config.data;
         // An empty directory may stand there; anything else makes the renaming fail.
-        let _ = std::fs::remove_dir(data);
-        put_in_place(&work, data).map_err(failed(data))?;
+        let _ = std::fs::remove_dir(&target);
+        put_in_place(&work, &target).map_err(failed(&target))?;
+        if let Some(path) = root_file
+            && let Err(error) = write_root_key(path, &root)
+        {
+            // Without it nothing was taken over: back to where it is removed.
+            put_in_place(&target, &work).map_err(failed(&target))?;
+            return Err(error.into());
+        }
+        new.keep();
         Ok(report)
+    }
+}
+
+/// Files and folders that were not there before, removed again unless they are kept.
+#[derive(Default)]
+struct New(Vec<PathBuf>);
+
+impl New {
+    /// This is about to be written. What is there already is somebody's, and stays.
+    fn expect(&mut self, path: &Path) {
+        if !path.exists() {
+            self.0.push(path.to_owned());
+        }
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let removed = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+            if let Err(error) = removed
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::error!(path = %path.display(), %error, "this was made by a take-over that failed: remove it");
+            }
+        }
     }
 }
 
@@ -341,6 +436,7 @@ fn voter_certificate(
     authority: &Authority,
     days: u32,
     now: OffsetDateTime,
+    new: &mut New,
 ) -> Result<[u8; 32], TakeError> {
     let path = &config.tls.certificate;
     if !path.exists() {
@@ -352,6 +448,7 @@ fn voter_certificate(
             valid_days: days,
         };
         let files = AuthorityFiles { certificate: path.clone(), private_key: config.tls.private_key.clone() };
+        [&files.certificate, &files.private_key].into_iter().for_each(|path| new.expect(path));
         match files.private_key.exists() {
             true => authority.issue_for_key(&files, &approval, now)?,
             false => authority.issue_with_key(&files, &approval, now)?,

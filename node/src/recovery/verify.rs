@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::found::{FoundError, hexadecimal};
 use super::report::{Report, ReportError};
 use super::{found, take};
-use crate::archive::replay::scrub;
+use crate::archive::scrub::scrub;
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::state::{Database, DatabaseError, StateStore};
 use crate::vault::{Vault, VaultError};

@@ -5,29 +5,33 @@
 //!
 //! Invariants
 //! - Nothing is fetched twice that lies there whole, and nothing is used before its hash was compared.
-//! - Memory holds one segment and one batch, however large the archive is.
+//! - Memory holds a few segments and one batch, however large the archive is.
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use kura_cluster::ClusterId;
 use kura_cluster::archive::{Fault, Manifest, ObjectName};
 use kura_cluster::head::Head;
 use kura_cluster::keyring::RecoveryKeys;
-use kura_cluster::row::{KeyringRow, RowKey, Table};
+use kura_cluster::row::{KeyringRow, RowKey, StoredRow, Table};
 use kura_cluster::seal::Key;
 use kura_cluster::tree;
 use kura_cluster::word::ServiceLevel;
 use prost::Message;
 
+use super::left_out::LeftOut;
 use super::merge::{Merged, Merger};
-use super::plan::{self, Plan, Stretch};
+use super::plan::{self, Plan, Stretch, Wanted};
 use super::report::{self, Report, TableDigest, TableReport};
 use super::work::{Work, WorkError, at, end_of, remove, sync, write_whole};
 use crate::archive::catalog::CatalogError;
-use crate::archive::replay::{Event, ReplayError, Replayed, Tell, fetch, newest_keyring, put_keys, scrub};
+use crate::archive::replay::{Event, ReplayError, Replayed, Tell, fetch, newest_keyring, put_keys};
+use crate::archive::scrub::scrub;
 use crate::archive::store::ArchiveStore;
 use crate::archive::verify::{StoredTree, Witness};
 use crate::custody::Known;
@@ -37,6 +41,10 @@ use crate::vault::{Vault, VaultError};
 
 const NEW: &str = "new";
 const OLD: &str = "old";
+/// Files of a base that are fetched at the same time.
+const FETCHED_AT_ONCE: usize = 4;
+/// How often a restore is planned anew because the archive has grown.
+const ROUNDS_MAX: u32 = 10;
 
 /// Who the first voter is, and on which grounds.
 #[derive(Debug, Clone)]
@@ -97,19 +105,32 @@ pub enum ApplyError {
 }
 
 /// Whether a root key opens the keyring that would be restored; before anything is fetched.
-///
-/// # Errors
-/// [`ApplyError::WrongRootKey`], or what the archive says.
-pub async fn check_root(store: &ArchiveStore, plan: &Plan, root: &Key, tell: Tell<'_>) -> Result<(), ApplyError> {
+async fn check_root(store: &ArchiveStore, plan: &Plan, root: &Key, tell: Tell<'_>) -> Result<(), ApplyError> {
     let newest = newest(store, plan).await?;
     let row = newest_keyring(store, &newest, tell).await?;
-    let row = KeyringRow::decode(row.value).map_err(|_| ApplyError::WrongRootKey)?;
-    RecoveryKeys::unwrap(root, &plan.cluster_id, &row).map(drop).map_err(|_| ApplyError::WrongRootKey)
+    opens(root, &plan.cluster_id, row)
+}
+
+fn opens(root: &Key, cluster_id: &ClusterId, keyring: StoredRow) -> Result<(), ApplyError> {
+    let row = KeyringRow::decode(keyring.value).map_err(|_| ApplyError::WrongRootKey)?;
+    RecoveryKeys::unwrap(root, cluster_id, &row).map(drop).map_err(|_| ApplyError::WrongRootKey)
 }
 
 async fn newest(store: &ArchiveStore, plan: &Plan) -> Result<Manifest, CatalogError> {
     let last = plan.new.manifests.last().ok_or(CatalogError::NoBase(plan.new.generation))?;
     plan::read(store, plan.new.generation, last).await
+}
+
+impl ApplyError {
+    /// Whether it was an object of the archive that was not what it should be, or not there.
+    fn is_of_the_archive(&self) -> bool {
+        matches!(
+            self,
+            ApplyError::Faults(_)
+                | ApplyError::Catalog(_)
+                | ApplyError::Replay(ReplayError::Fault(_) | ReplayError::Store(_))
+        )
+    }
 }
 
 /// Both states, replayed.
@@ -122,6 +143,45 @@ pub struct Replays {
     old: Option<Database>,
     newest: Manifest,
     begun: Instant,
+}
+
+/// Carries out a plan by [`replay`], once `root`, if it is at hand, is found to open the keyring. An archive that is still
+/// written to has one key ledger, its newest manifest's, and lets generations expire: if what was planned with is
+/// gone, the same is planned anew up to where the end is by then, and gone on with.
+///
+/// # Errors
+/// [`ApplyError`]; the target then holds an unfinished restore, and nothing else.
+pub async fn follow(
+    store: &ArchiveStore,
+    (mut plan, wanted): (Plan, &Wanted),
+    root: Option<&Key>,
+    into: &Path,
+    vouched: &Vouched,
+    tell: Tell<'_>,
+) -> Result<Replays, ApplyError> {
+    let mut round = 1;
+    loop {
+        let checked = match root {
+            Some(root) if plan.faults.is_empty() => check_root(store, &plan, root, tell).await,
+            _ => Ok(()),
+        };
+        let failed = match checked {
+            Ok(()) => match replay(store, &plan, into, vouched.clone(), tell).await {
+                Err(error) => error,
+                replayed => return replayed,
+            },
+            Err(error) => error,
+        };
+        if round == ROUNDS_MAX || !failed.is_of_the_archive() {
+            return Err(failed);
+        }
+        match plan::plan(store, wanted, tell).await {
+            Ok(later) if end_of(&later) != end_of(&plan) => plan = later,
+            _ => return Err(failed),
+        }
+        tell(Event::Doing("the archive has grown meanwhile: going on to where it ends now".into()));
+        round += 1;
+    }
 }
 
 /// Fetches and replays both states into the target. Goes on where an earlier run was cut.
@@ -212,17 +272,20 @@ async fn lay_base(
     fs::create_dir_all(&files).map_err(at(&files))?;
     let laid = format!("{name}.base");
     let directory = work.anew(&laid)?;
-    for file in &base.files {
-        let object = ObjectName::File(file.sha256);
+    let fetched = base.files.iter().map(async |file| {
         let hexadecimal: String = file.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (whole, part) = (files.join(&hexadecimal), files.join("part"));
+        let (whole, part) = (files.join(&hexadecimal), files.join(format!("{}.part", file.name)));
         match whole.exists() {
             true => told(file.bytes),
             false => {
-                fetch(store, &object, &part, tell).await?;
+                fetch(store, &ObjectName::File(file.sha256), &part, tell).await?;
                 fs::rename(&part, &whole).map_err(at(&part))?;
             }
         }
+        Ok::<_, ApplyError>((file, whole))
+    });
+    let mut fetched = pin!(stream::iter(fetched).buffer_unordered(FETCHED_AT_ONCE));
+    while let Some((file, whole)) = fetched.try_next().await? {
         let place = directory.join(&file.name);
         // The database appends to its own manifest; tables are never changed.
         let is_immutable = file.name.ends_with(".sst") || file.name.ends_with(".blob");
@@ -248,11 +311,22 @@ async fn go_on(
     tell: Tell<'_>,
 ) -> Result<(), ApplyError> {
     let (mut reached, mut last) = (replayed.applied.map_or(0, |id| id.index), None);
-    for known in stretch.manifests.iter().skip(1) {
+    let mut following = None;
+    for (place, known) in stretch.manifests.iter().enumerate().skip(1) {
         if reached >= upto {
             break;
         }
-        let manifest = plan::read(store, stretch.generation, known).await?;
+        let manifest = match following.take() {
+            Some(manifest) => manifest,
+            None => plan::read(store, stretch.generation, known).await?,
+        };
+        if let Some(next) = stretch.manifests.get(place + 1).filter(|_| manifest.index() < upto) {
+            let next = plan::read(store, stretch.generation, next).await?;
+            if let Some(segment) = next.segments().first() {
+                replayed.fetch_ahead(store, &segment.name());
+            }
+            following = Some(next);
+        }
         if manifest.index() > reached {
             replayed.go_on(store, &manifest, upto, tell).await?;
             reached = replayed.applied.map_or(0, |id| id.index);
@@ -286,6 +360,21 @@ impl Replays {
         Known::read(&self.new.database)
     }
 
+    /// Whether a root key opens the keyring that is restored.
+    ///
+    /// # Errors
+    /// [`ApplyError::WrongRootKey`], or the database's.
+    pub fn check_root(&self, root: &Key) -> Result<(), ApplyError> {
+        let number = Table::Keyring.number();
+        let mut keyring = None;
+        let view = self.new.database.snapshot();
+        view.walk::<DatabaseError>(&[number], &[number + 1], |_, row| {
+            keyring = Some(row);
+            Ok(())
+        })?;
+        opens(root, &self.plan.cluster_id, keyring.ok_or(ApplyError::WrongRootKey)?)
+    }
+
     /// The cluster.
     pub fn cluster_id(&self) -> ClusterId {
         self.plan.cluster_id
@@ -307,8 +396,9 @@ impl Replays {
         let vault = Vault::unseal(root.clone(), plan.cluster_id, &store)?;
         let database = store.database();
         let (_, _, summary) = database.progress()?;
-        let merger = Merger { new: &database, old: old.as_ref(), vault: &vault, applied, summary };
-        let (summary, merged) = tokio::task::block_in_place(|| merger.run(tell))?;
+        let left_out = LeftOut::default();
+        let merger = Merger { new: &database, old: old.as_ref(), vault: &vault, applied, summary, left_out };
+        let (summary, merged, left_out) = tokio::task::block_in_place(|| merger.run(tell))?;
 
         tell(Event::Doing("verifying".into()));
         let own = Head::of(plan.cluster_id, applied.index, &summary);
@@ -367,6 +457,8 @@ impl Replays {
             fenced: restorer.fenced.clone(),
             bytes: plan.bytes,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            restricted_left_out: left_out.count,
+            restricted: left_out.named,
             ..told.report(applied.map_or(0, |id| id.index), &summary)
         };
         let path = data.join(report::FILE);
@@ -435,6 +527,8 @@ impl Facts<'_> {
             holes: plan.holes.iter().map(|(_, first, last)| (*first, *last)).collect(),
             bytes: 0,
             elapsed_ms: 0,
+            restricted_left_out: 0,
+            restricted: Vec::new(),
         }
     }
 }

@@ -7,6 +7,9 @@
 //! - what belongs to a participant of whom the new state has no data key. Records and blocks have the pseudonym in
 //!   their key; document ids and inbox rows have it sealed, and are opened if the new state does not have them.
 //!
+//! A newer document id stays if the control row that it leads to is there: what is sent again under it becomes a version of
+//! the same record, which is as hidden, narrowed and held as it was (`gateway::lost`).
+//!
 //! Remembered requests are forgotten: what they answered may not be there any more.
 //!
 //! Invariants
@@ -16,10 +19,12 @@
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
 use kura_cluster::apply::Summary;
+use kura_cluster::id::RecordId;
 use kura_cluster::row::{DocumentIdRow, InboxRow, RowHeader, RowKey, StoredRow, Table};
 use kura_cluster::seal::{RowContext, RowName, open_row, row};
 use prost::Message;
 
+use super::left_out::LeftOut;
 use crate::archive::replay::{Event, Tell};
 use crate::raft::types::LogId;
 use crate::state::database::{Cursor, Progress, Snapshot};
@@ -65,6 +70,8 @@ pub struct Merger<'m> {
     pub applied: LogId,
     /// Its summary.
     pub summary: Summary,
+    /// Restricted records whose bodies are left out; none yet.
+    pub left_out: LeftOut,
 }
 
 impl Merger<'_> {
@@ -72,7 +79,7 @@ impl Merger<'_> {
     ///
     /// # Errors
     /// The databases'.
-    pub fn run(mut self, tell: Tell<'_>) -> Result<(Summary, Merged), DatabaseError> {
+    pub fn run(mut self, tell: Tell<'_>) -> Result<(Summary, Merged, LeftOut), DatabaseError> {
         let new = self.new.snapshot();
         let old = self.old.map(Database::snapshot);
         let mut merged = Merged::new();
@@ -83,7 +90,7 @@ impl Merger<'_> {
         }
         self.forget_requests(&new)?;
         self.new.flush()?;
-        Ok((self.summary, merged))
+        Ok((self.summary, merged, self.left_out))
     }
 
     fn table(&mut self, table: Table, new: &Snapshot<'_>, old: &Snapshot<'_>) -> Result<Counted, DatabaseError> {
@@ -104,11 +111,13 @@ impl Merger<'_> {
             let in_new = now.filter(|_| order.is_le());
             let in_old = was.filter(|_| order.is_ge());
             let fate = match &in_old {
+                None if table == Table::DocumentId && self.leads_somewhere(&there)? => Fate::Stays,
                 None => Fate::Newer,
                 Some((key, _)) => self.fate(table, key, in_new.is_some(), &then, old, &mut known)?,
             };
             match (fate, &in_new, &in_old) {
                 (Fate::Stays, Some((_, now)), Some((_, was))) if now == was => counted.kept += 1,
+                (Fate::Stays, Some(_), None) => counted.kept += 1,
                 (Fate::Stays, now, Some((key, _))) => {
                     counted.kept += 1;
                     counted.back += 1;
@@ -122,6 +131,9 @@ impl Merger<'_> {
                     batch.push((key.clone(), Some(*header), None));
                 }
                 (fate, None, _) => counted.count(fate),
+            }
+            if table == Table::Record {
+                self.left_out.pass(&in_new, fate, self.new, self.vault)?;
             }
             if order.is_le() {
                 there.advance();
@@ -163,13 +175,33 @@ impl Merger<'_> {
         Ok(if known.has_key(&pseudonym, self.new)? { Fate::Stays } else { Fate::Erased })
     }
 
+    /// Whether the record of a newer document id has a control row, and its participant keys.
+    fn leads_somewhere(&self, there: &Cursor<'_>) -> Result<bool, DatabaseError> {
+        let (Some((key, _)), Some(row)) = (there.item()?, there.row()?) else { return Ok(false) };
+        let Some(row) = self.opened::<DocumentIdRow>(RowName::Full(&key), &row) else { return Ok(false) };
+        let (Ok(pseudonym), Ok(record)) = (Pseudonym::from_slice(&row.pseudonym), RecordId::from_slice(&row.record_id))
+        else {
+            return Ok(false);
+        };
+        let new = self.new.snapshot();
+        Ok(self.new.header(&RowKey::record_control(&pseudonym, &record))?.is_some()
+            && !new.keys(&RowKey::participant_keys(&pseudonym), 1)?.is_empty())
+    }
+
     /// The participant in a row that only the registry key opens.
     fn named(&self, table: Table, key: &Bytes, stored: &StoredRow) -> Option<Pseudonym> {
-        let epoch = self.vault.epoch(row::peek_header(&stored.value).ok()?.key_version)?;
-        let name = match table {
-            Table::Inbox => RowName::Prefix(key.get(..INBOX_PREFIX_BYTES)?),
-            _ => RowName::Full(key),
+        let pseudonym = match table {
+            Table::Inbox => {
+                let prefix = RowName::Prefix(key.get(..INBOX_PREFIX_BYTES)?);
+                self.opened::<InboxRow>(prefix, stored)?.pseudonym
+            }
+            _ => self.opened::<DocumentIdRow>(RowName::Full(key), stored)?.pseudonym,
         };
+        Pseudonym::from_slice(&pseudonym).ok()
+    }
+
+    fn opened<T: Message + Default>(&self, name: RowName<'_>, stored: &StoredRow) -> Option<T> {
+        let epoch = self.vault.epoch(row::peek_header(&stored.value).ok()?.key_version)?;
         let context = RowContext {
             cluster_id: &self.vault.cluster_id(),
             name,
@@ -177,11 +209,7 @@ impl Merger<'_> {
             open_part_sha256: None,
         };
         let plain = open_row(&epoch.registry, epoch.epoch, &context, &stored.value).ok()?;
-        let pseudonym = match table {
-            Table::Inbox => InboxRow::decode(&plain[..]).ok()?.pseudonym,
-            _ => DocumentIdRow::decode(&plain[..]).ok()?.pseudonym,
-        };
-        Pseudonym::from_slice(&pseudonym).ok()
+        T::decode(&plain[..]).ok()
     }
 
     fn forget_requests(&mut self, new: &Snapshot<'_>) -> Result<(), DatabaseError> {
@@ -211,8 +239,8 @@ impl Merger<'_> {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Fate {
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fate {
     Stays,
     Newer,
     Erased,

@@ -3,6 +3,7 @@
 //! - [`plan`]: which entry, which generations, what is left out and what stays newer; writes nothing
 //! - [`work`]: the unfinished restore in its target, and how it goes on after a cut
 //! - [`merge`]: two replayed states become one
+//! - [`left_out`]: restricted records that have no body afterwards
 //! - [`apply`]: the whole, up to the first voter of a new timeline
 //! - [`verify`]: a restored directory held against its report
 //!
@@ -15,6 +16,7 @@
 //! [`Table::goes_back`]: kura_cluster::row::Table::goes_back
 
 pub mod apply;
+pub mod left_out;
 pub mod merge;
 pub mod plan;
 pub mod report;

@@ -17,7 +17,10 @@ use kura_cluster::{ClusterId, apply};
 use crate::archive::catalog::{self, CatalogError, Found};
 use crate::archive::replay::{Event, ReplayError, Tell, get, ledger_bytes};
 use crate::archive::store::{ArchiveStore, StoreError};
-use crate::archive::verify::Witness;
+use crate::archive::verify::{HeadFit, Witness};
+
+/// How often an archive that grows meanwhile is looked at.
+const LOOKS_MAX: u32 = 10;
 
 /// Up to where records are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +108,8 @@ pub struct Plan {
     pub holes: Vec<(u64, u64, u64)>,
     /// The keys that signed its manifests, and how many each; none but those that were named, if some were.
     pub signed_by: BTreeMap<Sha256Hash, u64>,
+    /// How the archive stands to the head that it must reach, and the entries of that.
+    pub head: Option<(HeadFit, u64)>,
     /// What is wrong with the archive.
     pub faults: Vec<Fault>,
 }
@@ -167,15 +172,34 @@ struct Entry {
 
 /// Plans a restore. Reads manifests, the segments in which a moment lies, and lengths of objects.
 ///
+/// While an archive is written to, its key ledger is replaced and generations expire: what is missing counts only if the
+/// archive still ends where it did when that was looked for.
+///
 /// # Errors
 /// [`PlanError`]; what is wrong with the archive stands in the plan.
 pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Result<Plan, PlanError> {
+    let mut planned = look_once(store, wanted, tell).await?;
+    for _ in 1..LOOKS_MAX {
+        if planned.faults.is_empty() {
+            break;
+        }
+        let before = (planned.new.generation, planned.new.manifests.last().copied());
+        planned = look_once(store, wanted, tell).await?;
+        if before == (planned.new.generation, planned.new.manifests.last().copied()) {
+            break;
+        }
+    }
+    Ok(planned)
+}
+
+async fn look_once(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Result<Plan, PlanError> {
     let generations = catalog::generations(store).await?;
     if generations.is_empty() {
         return Err(PlanError::Empty);
     }
     let mut chain = catalog::chain(store, wanted.cluster_id, &wanted.trusted).await?;
     let (mut faults, mut entries, mut newest) = (Vec::new(), Vec::<Entry>::new(), None::<Manifest>);
+    let mut of_head: Option<Manifest> = None;
     for generation in generations {
         tell(Event::Doing(format!("manifests of generation {generation}")));
         let look = |Found { signed: SignedManifest { manifest, .. }, sha256 }: Found| {
@@ -186,6 +210,9 @@ pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Resu
                 moment: Moment { index: manifest.index(), clock_ms: manifest.clock_ms },
                 base: manifest.base().map(|base| base.continues),
             });
+            if wanted.witness.is_some_and(|witness| witness.size == manifest.head.journal_size) {
+                of_head = Some(manifest.clone());
+            }
             newest = Some(manifest);
         };
         catalog::follow(store, &mut chain, generation, &mut faults, look).await?;
@@ -195,15 +222,10 @@ pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Resu
     };
     let first = first.moment;
     let end = Moment { index: newest.index(), clock_ms: newest.clock_ms };
-    if let Some(witness) = &wanted.witness
-        && (newest.index() < witness.index || newest.head.journal_size < witness.size)
-    {
-        faults.push(Fault::Short {
-            found: newest.index(),
-            journal: newest.head.journal_size,
-            witness: format!("a journal of {} entries at entry {}", witness.size, witness.index),
-        });
-    }
+    let of_size = wanted.witness.map_or(0, |witness| witness.size);
+    let fit = wanted.witness.as_ref().map(|witness| witness.look(of_head.iter(), &newest));
+    let (head, fault) = fit.map_or((None, None), |(fit, fault)| (Some((fit, of_size)), fault));
+    faults.extend(fault);
     let target = match wanted.target {
         Target::Newest => end,
         Target::Index(index) => at_index(store, &entries, index, (first, end), tell).await?,
@@ -223,6 +245,7 @@ pub async fn plan(store: &ArchiveStore, wanted: &Wanted, tell: Tell<'_>) -> Resu
         bytes: 0,
         left_out: Vec::new(),
         kept_newer: Vec::new(),
+        head,
         holes: holes(&entries),
         signed_by: chain.keys().clone(),
         faults,

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::left_out::Bodiless;
+
 /// Name of the file in the restored data directory.
 pub const FILE: &str = "restore-report.json";
 const FORMAT: u32 = 1;
@@ -98,6 +100,12 @@ pub struct Report {
     pub bytes: u64,
     /// Milliseconds that it took.
     pub elapsed_ms: u64,
+    /// Records that have no body any more and are hidden, narrowed or held all the same.
+    #[serde(default)]
+    pub restricted_left_out: u64,
+    /// The first 2,000 of them.
+    #[serde(default)]
+    pub restricted: Vec<Bodiless>,
 }
 
 impl Report {

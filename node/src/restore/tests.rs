@@ -1,21 +1,25 @@
 //! Plans, and both replays, over archives that a backup without a network wrote. What needs the root key is run end to
 //! end.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use kura_cluster::apply::state_digest;
-use kura_cluster::archive::Fault;
 use kura_cluster::archive::keep::KeepRules;
+use kura_cluster::archive::{Fault, ObjectName};
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::apply::{ApplyError, Vouched, replay};
+use super::apply::{ApplyError, Vouched, follow, replay};
 use super::plan::{Plan, PlanError, Target, Wanted, plan};
 use super::work::{WORK, WorkError, usable};
 use crate::archive::replay::{Event, Replayed};
 use crate::archive::tests::dying::Dying;
+use crate::archive::tests::growing::Growing;
 use crate::archive::tests::stage::{Backup, CLUSTER, generations, in_directory, next_generation};
 use crate::archive::verify::Witness;
 use crate::archive::{ArchiveStore, catalog};
@@ -219,7 +223,12 @@ async fn an_end_that_is_cut_off_or_altered_is_refused_and_gone_on_from_once_mend
     let plan = planned(&archive, Target::Newest).await.unwrap();
     assert!(plan.faults.iter().any(|fault| fault.to_string().contains(&name)), "{:?}", plan.faults);
     archive.delete(&name).await.unwrap();
-    let witness = Witness { index: newest.index, size: manifest.head.journal_size, root: manifest.head.journal_root };
+    let witness = Witness {
+        index: newest.index,
+        size: manifest.head.journal_size,
+        root: manifest.head.journal_root,
+        is_fresh: false,
+    };
     let wanted = Wanted { target: Target::Newest, trusted: vec![], cluster_id: None, witness: Some(witness) };
     let plan = super::plan::plan(&archive, &wanted, &silent).await.unwrap();
     assert!(matches!(plan.faults[..], [Fault::Short { .. }, ..]), "{:?}", plan.faults);
@@ -307,4 +316,66 @@ async fn a_cut_restore_to_the_end_goes_on_to_where_the_end_is_by_then() {
     let end = planned(&archive, Target::Newest).await.unwrap();
     let refused = replayed(&archive, &end, &to_the_moment).await;
     assert!(matches!(refused, Err(ApplyError::Work(WorkError::Other { .. }))), "{refused:?}");
+}
+
+/// Between planning and the end of the replays the backup writes on: a new participant's key makes another key ledger,
+/// and the planned one is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_follows_an_archive_that_is_still_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = in_directory(directory.path());
+    let (mut backup, moments) = three_generations(&archive).await;
+    for (name, target) in [("end", Target::Newest), ("moment", Target::Index(moments[1].index))] {
+        let wanted = Wanted { target, trusted: vec![], cluster_id: Some(CLUSTER), witness: None };
+        let before = plan(&archive, &wanted, &silent).await.unwrap();
+        backup.enrol([if name == "end" { 200 } else { 210 }]).await;
+        backup.writer(archive.clone()).step().await.unwrap();
+        let newest = now(&backup);
+        let into = directory.path().join(name);
+        let refused = replayed(&archive, &before, &into).await.unwrap_err().to_string();
+        assert!(refused.contains("keys/"), "{refused}");
+        let vouched = Vouched::Waived("a test".into());
+        follow(&archive, (before, &wanted), None, &into, &vouched, &silent).await.map(drop).unwrap();
+        let after = plan(&archive, &wanted, &silent).await.unwrap();
+        let then = if after.is_newest() { newest } else { moments[1] };
+        holds(&into, &after, &then, &newest);
+    }
+    // What is missing for good stays a fault, and is not looked for for ever.
+    let wanted = Wanted { target: Target::Newest, trusted: vec![], cluster_id: Some(CLUSTER), witness: None };
+    let sound = plan(&archive, &wanted, &silent).await.unwrap();
+    let (sequence, _) = *sound.new.manifests.last().unwrap();
+    let last = catalog::manifest(&archive, sound.new.generation, sequence).await.unwrap().signed.manifest;
+    let ledger = ObjectName::Keys(last.ledger.sha256).to_string();
+    archive.delete(&ledger).await.unwrap();
+    let into = directory.path().join("damaged");
+    let vouched = Vouched::Waived("a test".into());
+    let refused = follow(&archive, (sound, &wanted), None, &into, &vouched, &silent).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains(&ledger), "{refused}");
+}
+
+/// The ledger that the newest manifest named is gone a moment later; that is no fault of the archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_looks_again_where_the_archive_grew_meanwhile() {
+    let before = Arc::new(InMemory::new());
+    let (mut backup, _moments) = three_generations(&ArchiveStore::over(before.clone(), "before")).await;
+    let after = Arc::new(InMemory::new());
+    for object in before.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        let bytes = before.get(&object.location).await.unwrap().bytes().await.unwrap();
+        after.put(&object.location, bytes.into()).await.unwrap();
+    }
+    backup.enrol([220]).await;
+    backup.writer(ArchiveStore::over(after.clone(), "after")).step().await.unwrap();
+    let end = now(&backup).index;
+    let mut seen = BTreeSet::new();
+    for left in 0.. {
+        let growing = Growing { before: before.clone(), after: after.clone(), left: AtomicU64::new(left) };
+        let growing = Arc::new(growing);
+        let plan = planned(&ArchiveStore::over(growing.clone(), "growing"), Target::Newest).await.unwrap();
+        assert!(plan.faults.is_empty(), "after {left} calls: {:?}", plan.faults);
+        seen.insert(plan.newest.index);
+        if growing.left.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+    }
+    assert_eq!((seen.len(), seen.last()), (2, Some(&end)), "before and after");
 }

@@ -11,7 +11,8 @@ use kura_cluster::tree::{self, Peaks};
 
 use super::report::Report;
 use crate::archive::open::{self, Opened};
-use crate::archive::replay::{Event, Tell, scrub};
+use crate::archive::replay::{Event, Tell};
+use crate::archive::scrub::scrub;
 use crate::archive::verify::StoredTree;
 use crate::identity::{IdentityFileError, NodeIdentity};
 use crate::state::{Database, DatabaseError, StateStore, current_database};

@@ -55,6 +55,9 @@ pub trait PeerHandlers: Send + Sync + 'static {
     /// Marks, clock and positions. Answered also while the gate is closed.
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status>;
 
+    /// This member's timeline; takes the certificate that is shown. Answered also while the gate is closed.
+    async fn timeline(&self, request: v1::TimelineRequest) -> Result<v1::TimelineReply, Status>;
+
     /// The root key. The caller shows a voter's certificate; whether it is approved is the answerer's
     /// to find out.
     async fn hand_root_key(&self, caller: &Caller, request: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status>;
@@ -293,6 +296,17 @@ where
         let envelope = Envelope { from: request.from, to, cluster_id: request.cluster_id.clone() };
         self.parts.check(Call::Hello, &caller, Some(&envelope))?;
         self.parts.handlers.hello(&caller, request).await.map(Response::new)
+    }
+
+    async fn timeline(&self, request: Request<v1::TimelineRequest>) -> Result<Response<v1::TimelineReply>, Status> {
+        let caller = self.parts.caller(&request)?;
+        self.parts.check(Call::Timeline, &caller, None)?;
+        let request = request.into_inner();
+        let membership = self.parts.membership();
+        if self.parts.gate.view(&membership).cluster_id.is_none_or(|id| request.cluster_id[..] != id.0) {
+            return Err(Refusal::OtherCluster.into());
+        }
+        self.parts.handlers.timeline(request).await.map(Response::new)
     }
 
     async fn heads(&self, request: Request<v1::HeadsRequest>) -> Result<Response<v1::HeadsReply>, Status> {

@@ -11,7 +11,7 @@ use super::Services;
 use super::role::Call;
 use crate::gateway::several::Step;
 use crate::gateway::stage::{Begun, Position, Repeated, Upload};
-use crate::gateway::{Caller, GatewayError};
+use crate::gateway::{Caller, Gateway, GatewayError};
 
 /// Messages on their way to a client, beyond what HTTP/2 holds.
 const REPLIES_WAITING_MAX: usize = 2;
@@ -47,7 +47,7 @@ impl Records for Services {
                 let caller = Caller::parse(identity, begin.actor.as_ref())?;
                 match gateway.begin_upload(&caller, begin).await? {
                     Begun::Upload(upload) => take_upload(*upload, &mut steps, &replies).await,
-                    Begun::Known(repeated) => take_repeated(*repeated, &mut steps, &replies).await,
+                    Begun::Known(repeated) => take_repeated(&gateway, *repeated, &mut steps, &replies).await,
                 }
             };
             if let Err(status) = result.await {
@@ -98,6 +98,7 @@ impl Records for Services {
                 let heard = match reading.next().await {
                     Ok(Some(Step::Header(header))) => tell(get_several_reply::Step::Header(*header)).await,
                     Ok(Some(Step::Refused(refused))) => tell(get_several_reply::Step::Refused(refused)).await,
+                    Ok(Some(Step::Damaged(damaged))) => tell(get_several_reply::Step::Damaged(*damaged)).await,
                     Ok(Some(Step::Data(mut block))) => {
                         let mut heard = true;
                         while heard && !block.is_empty() {
@@ -170,6 +171,7 @@ impl Records for Services {
 
 /// Waits to hear which body a request that was committed before speaks of this time.
 async fn take_repeated(
+    gateway: &Gateway,
     repeated: Repeated,
     steps: &mut Streaming<v1::PutRequest>,
     replies: &mpsc::Sender<Result<v1::PutReply, Status>>,
@@ -180,7 +182,7 @@ async fn take_repeated(
     tell(put_reply::Step::Known(v1::PutKnown {})).await;
     while let Some(message) = steps.message().await? {
         if let Some(put_request::Step::Finish(finish)) = message.step {
-            tell(put_reply::Step::Receipt(repeated.finish(&finish)?)).await;
+            tell(put_reply::Step::Receipt(repeated.finish(gateway, &finish).await?)).await;
             return Ok(());
         }
     }

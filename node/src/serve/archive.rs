@@ -9,8 +9,10 @@ use futures_util::future::BoxFuture;
 use kura_cluster::archive::{Manifest, SignedManifest};
 use openraft::storage::RaftLogReader;
 
+use super::removed::newest_membership;
 use super::{Node, archive_check};
 use crate::archive::check::Mends;
+use crate::archive::signers::Signers;
 use crate::archive::writer::{ReadLog, Settings, SignManifests, Source, Writer};
 use crate::archive::{ArchiveStore, ArchiveTold, StoreError};
 use crate::certificates::ReloadingTls;
@@ -22,6 +24,15 @@ use crate::snapshot::FileHashes;
 
 /// Between two tries to reach a place that cannot be opened.
 const OPEN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After its node's start an archive that was not read yet is no alarm for so long.
+const START_MAX: Duration = Duration::from_secs(15);
+
+/// Whether the archive was not read yet because the node has just started. What has failed already has not.
+pub fn is_starting(node: &Node, told: &ArchiveTold) -> bool {
+    let age_ms = crate::clock::now_ms().checked_sub(node.started_ms);
+    told.trouble().is_none() && age_ms.is_some_and(|age_ms| Duration::from_millis(age_ms) < START_MAX)
+}
 
 /// Where bases are made, below `data`.
 const WORK: &str = "archive-work";
@@ -68,6 +79,17 @@ impl SignManifests for Signer {
     }
 }
 
+/// Whose archive is gone on with: members', as the newest membership has them, and whom people name.
+fn signers(node: &Arc<Node>, config: &ArchiveConfig) -> std::io::Result<Signers> {
+    let of = node.clone();
+    let members = move || {
+        let membership = newest_membership(&of);
+        let keys = membership.membership().nodes().flat_map(|(_, member)| member.keys());
+        keys.chain([of.tls.identity().key_sha256]).collect()
+    };
+    Signers::read(&node.config.data, config.signed_by(), Box::new(members))
+}
+
 async fn open(config: &ArchiveConfig) -> Result<ArchiveStore, StoreError> {
     let archive = tokio::task::block_in_place(|| ArchiveStore::open_at(&config.place, config.storage.as_deref()))?;
     archive.check_conditional().await?;
@@ -99,7 +121,17 @@ pub async fn write(
             }
         }
     };
+    let signers = loop {
+        match signers(&node, &config) {
+            Ok(signers) => break Arc::new(signers),
+            Err(error) => {
+                told.fails(format!("who may have signed the archive cannot be read: {error}"));
+                tokio::time::sleep(OPEN_INTERVAL).await;
+            }
+        }
+    };
     let source = Source {
+        signers: signers.clone(),
         cluster_id: node.identity.cluster_id,
         name: node.config.name.clone(),
         store: node.store.clone(),
@@ -121,6 +153,6 @@ pub async fn write(
     let writer = Writer::new(source, archive.clone(), settings, told.clone()).mending(asked);
     tokio::select! {
         () = writer.run() => {}
-        () = archive_check::follow(told, archive, mends, config, data) => {}
+        () = archive_check::follow(told, archive, signers, mends, config, data) => {}
     }
 }

@@ -13,6 +13,7 @@ use kura_proto::v1;
 
 use super::checks::{self, FOUND_DAMAGE, NOT_ENDED, Rule, WHOLE};
 use crate::archive::check::{CheckError, Found, Mends, Pace, check};
+use crate::archive::signers::Signers;
 use crate::archive::{ArchiveStore, ArchiveTold};
 use crate::clock;
 use crate::config::ArchiveConfig;
@@ -36,6 +37,7 @@ pub fn alarm(check: &v1::Scrub) -> Option<String> {
 pub(super) async fn follow(
     told: Arc<ArchiveTold>,
     store: ArchiveStore,
+    signers: Arc<Signers>,
     mends: Mends,
     config: ArchiveConfig,
     data: PathBuf,
@@ -73,7 +75,7 @@ pub(super) async fn follow(
             }
             let tell = |bytes| told.check().bytes_done = bytes;
             let pace = Pace::new(config.check_mib_per_second << 20, &tell);
-            ends(&told, &store, &path, check(&store, &mends, pace).await).await;
+            ends(&told, &store, &path, check(&store, &signers, &mends, pace).await).await;
         }
     };
     tokio::join!(judge, follow);

@@ -2,6 +2,7 @@
 //! gateway, forgetting what was opened of an erased participant.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
 
 use super::{Node, clear, peers};
-use crate::gateway::GatewayError;
 use crate::gateway::erase::{Step, Told, UnderWay};
+use crate::gateway::{Gateway, GatewayError};
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::types::{Member, NodeId};
 
@@ -36,6 +37,8 @@ pub async fn carry_out(node: Arc<Node>) {
         tokio::time::sleep(INTERVAL).await;
         if !node.leads() || node.gateway.vault.load().is_none() {
             rest = Rest::default();
+            // Whoever leads tells.
+            node.erasures_failed.store(0, Ordering::Relaxed);
             continue;
         }
         if let Err(error) = look(&node, &mut rest).await {
@@ -58,14 +61,17 @@ async fn look(node: &Node, rest: &mut Rest) -> Result<(), GatewayError> {
     }
     let under_way = tokio::task::block_in_place(|| gateway.erasures_under_way())?;
     let mut until_ms = u64::MAX;
+    let mut failed = 0;
     let (mut unswept, mut reporting) = (Vec::new(), Vec::new());
     for one in under_way {
         match one {
             UnderWay::Grace(_, grace_until_ms) if grace_until_ms > now_ms => until_ms = until_ms.min(grace_until_ms),
             UnderWay::Grace(pseudonym, _) => {
                 until_ms = until_ms.min(now_ms + WAIT_MS);
-                if erase(node, &pseudonym).await? {
-                    unswept.push(pseudonym);
+                match erase(node, &pseudonym).await {
+                    Ok(true) => unswept.push(pseudonym),
+                    Ok(false) => {}
+                    Err(error) => failed += fails("the keys of a due erasure were not destroyed", &error),
                 }
             }
             UnderWay::Unswept(pseudonym) => unswept.push(pseudonym),
@@ -73,18 +79,60 @@ async fn look(node: &Node, rest: &mut Rest) -> Result<(), GatewayError> {
         }
     }
     if !unswept.is_empty() {
-        gateway.sweep_erased(&unswept).await?;
-        tracing::info!(erasures = unswept.len(), "the rows of erased participants are swept");
+        failed += sweep(gateway, &unswept).await;
     }
     if let Some(upto) = reporting.iter().map(|(_, index)| *index).max() {
         until_ms = now_ms;
         let members = ask_all(node, upto).await;
         for (pseudonym, _) in &reporting {
-            gateway.report_erasure(pseudonym, &members).await?;
+            if let Err(error) = gateway.report_erasure(pseudonym, &members).await {
+                failed += fails("the members' reports of an erasure were not kept", &error);
+            }
         }
+    }
+    node.erasures_failed.store(failed, Ordering::Relaxed);
+    if failed > 0 {
+        until_ms = until_ms.min(now_ms + WAIT_MS);
     }
     *rest = Rest { revision, until_ms };
     Ok(())
+}
+
+/// Sweeps all together, or else each for itself: how many could not be.
+async fn sweep(gateway: &Gateway, unswept: &[Pseudonym]) -> u64 {
+    let Err(error) = gateway.sweep_erased(unswept).await else {
+        tracing::info!(erasures = unswept.len(), "the rows of erased participants are swept");
+        return 0;
+    };
+    const WHAT: &str = "the rows of erased participants were not swept";
+    if unswept.len() == 1 {
+        return fails(WHAT, &error);
+    }
+    let mut failed = 0;
+    for pseudonym in unswept {
+        if let Err(error) = gateway.sweep_erased(&[*pseudonym]).await {
+            failed += fails(WHAT, &error);
+        }
+    }
+    failed
+}
+
+/// Counts one that fails; the others go on.
+fn fails(what: &str, error: &GatewayError) -> u64 {
+    tracing::error!(%error, "{what}; tried again in a minute");
+    1
+}
+
+/// What people have to do about erasures that a member could not carry on when it looked last.
+pub fn alarm(failed: u64, member: &str) -> Option<String> {
+    (failed > 0).then(|| {
+        let them = if failed == 1 {
+            "an erasure that is due cannot".to_owned()
+        } else {
+            format!("{failed} erasures that are due cannot")
+        };
+        format!("{member}: {them} be carried on: its log says why; it tries again every minute")
+    })
 }
 
 /// Whether the keys of a due one are destroyed now.
@@ -133,5 +181,18 @@ pub async fn forget(node: Arc<Node>) {
     let mut deletions = node.store.key_deletions();
     while deletions.changed().await.is_ok() {
         tokio::task::block_in_place(|| node.gateway.forget_erased());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erasures_that_fail_are_told_by_their_number_and_member() {
+        assert_eq!(alarm(0, "voter-2"), None);
+        let words = [1, 3].map(|failed| alarm(failed, "voter-2").unwrap());
+        assert!(words[0].starts_with("voter-2: an erasure that is due cannot"), "{words:?}");
+        assert!(words[1].starts_with("voter-2: 3 erasures that are due cannot"), "{words:?}");
     }
 }

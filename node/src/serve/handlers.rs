@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -112,6 +113,9 @@ impl PeerHandlers for Handlers {
     async fn hello(&self, caller: &Caller, request: v1::HelloRequest) -> Result<v1::HelloReply, Status> {
         super::fence::take(&self.0, &request.timeline_certificate);
         super::alone::hear(&self.0, caller, &request);
+        if !is_known(&self.0, caller) {
+            return Ok(hello_to_stranger(&self.0));
+        }
         let mut reply = hello_to(&self.0, request.from);
         let asked = &request.behind_at[..request.behind_at.len().min(BEHIND_ASKED_MAX)];
         if !asked.is_empty() {
@@ -124,6 +128,13 @@ impl PeerHandlers for Handlers {
             self.0.marks.peer_mark(request.from, request.mark);
         }
         Ok(reply)
+    }
+
+    async fn timeline(&self, request: v1::TimelineRequest) -> Result<v1::TimelineReply, Status> {
+        let node = &self.0;
+        super::fence::take(node, &request.certificate);
+        let timeline = node.store.published().summary.timeline;
+        Ok(v1::TimelineReply { timeline, certificate: super::fence::own(node) })
     }
 
     async fn hand_root_key(&self, caller: &Caller, _: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status> {
@@ -197,6 +208,34 @@ impl PeerHandlers for Handlers {
     }
 }
 
+/// Whether the caller shows itself as a member, in the newest membership that this node knows, or in that of its log.
+fn is_known(node: &Node, caller: &Caller) -> bool {
+    let own = node.raft.metrics().borrow_watched().membership_config.clone();
+    let vouched = node.gate.vouched_beyond(&own);
+    let mut members = [Some(own), vouched].into_iter().flatten();
+    members.any(|stored| {
+        stored.membership().nodes().any(|(_, member)| member.is_shown_by(&caller.name, &caller.key_sha256))
+    })
+}
+
+/// What whoever is no member (any more, or yet) is told: by what it learns that it is none, and that it is left behind.
+fn hello_to_stranger(node: &Node) -> v1::HelloReply {
+    let told = hello_to(node, node.id());
+    v1::HelloReply {
+        stranger: true,
+        node_id: told.node_id,
+        clock_ms: told.clock_ms,
+        version: told.version,
+        timeline: told.timeline,
+        timeline_certificate: told.timeline_certificate,
+        membership: told.membership,
+        key_sha256: told.key_sha256,
+        term: told.term,
+        leads: told.leads,
+        ..v1::HelloReply::default()
+    }
+}
+
 /// What this node says of itself.
 pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
     let published = node.store.published();
@@ -233,6 +272,7 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         leads: Some(majority::leads(node)),
         archive: node.archive.as_ref().map(|archive| {
             let check = Some(archive.check().clone());
+            let foreign = archive.foreign().unwrap_or_default();
             match archive.point() {
                 Some(point) => v1::ArchiveReply {
                     known: true,
@@ -241,8 +281,15 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
                     manifests: point.manifests,
                     ledger_index: point.ledger_index,
                     check,
+                    starting: false,
+                    foreign,
                 },
-                None => v1::ArchiveReply { check, ..v1::ArchiveReply::default() },
+                None => v1::ArchiveReply {
+                    check,
+                    starting: super::archive::is_starting(node, archive),
+                    foreign,
+                    ..v1::ArchiveReply::default()
+                },
             }
         }),
         drill: node.drill.look(&node.config.data).map(|report| v1::DrillReply {
@@ -254,7 +301,10 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         timeline_certificate: super::fence::own(node),
         applied_at_ms: published.summary.clock_ms,
         behind: Vec::new(),
+        erasures_failed: node.erasures_failed.load(std::sync::atomic::Ordering::Relaxed),
         scrub: Some(scrub::told(node)),
+        closed_data_keys: node.closed_data_keys.load(Ordering::Relaxed),
+        stranger: false,
     }
 }
 
@@ -300,6 +350,7 @@ fn trouble(node: &Node) -> String {
             None => format!("its files are damaged, it stops if the others are enough without it: {damage}"),
         });
     }
+    words.extend(node.gateway.unopened.trouble(&node.store.database()));
     let v1::Scrub { overdue, .. } = scrub::told(node);
     if !overdue.is_empty() {
         words.push(overdue);

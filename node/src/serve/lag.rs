@@ -5,7 +5,8 @@
 //!   the index it is told of. So the time counts from the last look at which the log ended there or before.
 //! - Only what a leader saw of its own term counts: a follower may not know where the log ends, and a former
 //!   leader does not know what another has acknowledged since. What is further back is UNKNOWN.
-//! - A lag that is not known raises the same alarm as one that is too long.
+//! - A lag that is not known raises the same alarm as one that is too long; but for an archive in the first seconds after
+//!   its backup's start, while nothing has failed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,9 @@ pub const KNOWN: u32 = 1;
 pub const NOT_KNOWN: u32 = 2;
 /// There is no backup, or no archive.
 pub const NONE: u32 = 3;
+
+/// Why an archive is not known whose backup has just started: no alarm yet.
+const NOT_READ_YET: &str = "not read yet, the backup has just started";
 
 /// Where the log ended, at the last look at which it did.
 #[derive(Debug, Clone, Copy)]
@@ -214,7 +218,18 @@ fn last_word(node: &Node, backups: &[(NodeId, String)]) -> String {
             heard.at.elapsed().as_secs(),
             heard.reply.synced_index
         ),
-        None => format!("; none did since {}", crate::clock::in_japan(node.started_ms)),
+        None => {
+            let before = backups.iter().filter_map(|(id, name)| node.heard_before.of(*id, name));
+            let before = before.max_by_key(|contact| contact.at_ms).map(|contact| {
+                let at = crate::clock::in_japan(contact.at_ms);
+                format!(
+                    "; {} did last at {at}, before this start, and had applied index {}",
+                    contact.name, contact.applied_index
+                )
+            });
+            let started = crate::clock::in_japan(node.started_ms);
+            format!("; none did since {started}{}", before.unwrap_or_default())
+        }
     }
 }
 
@@ -272,8 +287,10 @@ fn archive_of(backups: &[(NodeId, String)], replies: &BTreeMap<NodeId, Option<v1
     // A backup that does not answer may well write one.
     let silent = answers().count() < backups.len();
     let writes = answers().any(|(reply, _)| reply.archive.is_some());
+    let starting = answers().filter_map(|(reply, _)| reply.archive.as_ref()).all(|archive| archive.starting);
     let (state, why) = match (silent, writes) {
         (true, _) => (NOT_KNOWN, "no backup answers"),
+        (false, true) if starting => (NOT_KNOWN, NOT_READ_YET),
         (false, true) => (NOT_KNOWN, "its archive was not read yet, or has not worked for a while"),
         (false, false) => (NONE, ""),
     };
@@ -284,6 +301,7 @@ fn archive_of(backups: &[(NodeId, String)], replies: &BTreeMap<NodeId, Option<v1
 pub fn alarms(limits: &AlarmConfig, replication: &v1::ReplicationPoint, archive: &v1::ArchivePoint) -> Vec<String> {
     let one = |what: &str, state, seconds, why: &str, most: u64| match state {
         KNOWN if seconds > most => Some(format!("{what} is {seconds} s behind, more than {most} s")),
+        NOT_KNOWN if why == NOT_READ_YET => None,
         NOT_KNOWN => Some(format!("how far {what} is behind is UNKNOWN: {why}")),
         _ => None,
     };
@@ -393,6 +411,25 @@ mod tests {
         assert!(said(replication(NOT_KNOWN, 0))[0].contains("UNKNOWN: no backup answers"));
         let late = v1::ArchivePoint { state: KNOWN, seconds_behind: 61, ..v1::ArchivePoint::default() };
         assert!(alarms(&limits, &replication(KNOWN, 0), &late)[0].contains("the archive is 61 s behind"));
+    }
+
+    #[test]
+    fn an_archive_that_is_not_read_yet_is_unknown_and_an_alarm_only_when_it_should_have_been() {
+        let limits = AlarmConfig { replication_seconds_max: 30, archive_seconds_max: 60 };
+        let backups = [(7, "a".to_owned()), (8, "b".to_owned())];
+        let says = |archives: [Option<bool>; 2]| {
+            let reply = |starting: bool| {
+                let archive = Some(v1::ArchiveReply { starting, ..v1::ArchiveReply::default() });
+                v1::HelloReply { archive, ..v1::HelloReply::default() }
+            };
+            let replies = [7, 8].into_iter().zip(archives).map(|(id, starting)| (id, starting.map(reply)));
+            let point = archive_of(&backups, &replies.collect());
+            assert_eq!(point.state, NOT_KNOWN);
+            alarms(&limits, &v1::ReplicationPoint { state: KNOWN, ..Default::default() }, &point).len()
+        };
+        assert_eq!(says([Some(true), Some(true)]), 0);
+        assert_eq!(says([Some(true), Some(false)]), 1, "one of them has failed, or has had its time");
+        assert_eq!(says([Some(true), None]), 1, "one is silent");
     }
 
     #[test]

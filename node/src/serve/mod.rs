@@ -10,8 +10,9 @@ mod archive;
 pub mod archive_check;
 pub(crate) mod checks;
 mod clear;
+pub mod contacts;
 mod drill;
-mod erasures;
+pub mod erasures;
 mod fence;
 mod former;
 mod handlers;
@@ -24,7 +25,7 @@ mod openings;
 pub mod peers;
 pub mod removed;
 mod retention;
-mod rewrap;
+pub mod rewrap;
 pub mod rotation;
 pub mod scrub;
 mod seed;
@@ -32,10 +33,13 @@ mod standing;
 mod unseal;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use kura_client::fork::HEADER;
 use kura_client::tls::{ClientTls, TlsFileError};
+use kura_cluster::row::TimelineCertificate;
 use kura_proto::v1::audit_server::AuditServer;
 use kura_proto::v1::consents_server::ConsentsServer;
 use kura_proto::v1::erasures_server::ErasuresServer;
@@ -47,6 +51,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::storage::RaftLogStorage;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tower::util::MapResponseLayer;
 
 use crate::archive::ArchiveTold;
 use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
@@ -146,6 +151,24 @@ pub enum ServeError {
     /// The cluster has gone on without it.
     #[error("{0}")]
     Fenced(String),
+    /// Another cluster is, or was, on its timeline.
+    #[error("{0}")]
+    Forked(String),
+    /// Its disk is of an earlier time than what others know of it.
+    #[error("{0}")]
+    Earlier(String),
+    /// This would be a start beside a cluster that is on this timeline, or on a later one.
+    #[error(
+        "another cluster of this id is alive, on timeline {timeline}, which is this one's or a later one: {alive} answer. \
+         This start would make two clusters that do not know of each other's records and revocations. Nothing was shown to \
+         anybody"
+    )]
+    OtherLives {
+        /// Who answers, by name.
+        alive: String,
+        /// The other's timeline.
+        timeline: u64,
+    },
     /// This would be the first start of a new timeline, and the former cluster lives.
     #[error(
         "the former cluster is alive, and this start would end it for good: {alive} answer, of its {voters} voters. \
@@ -201,6 +224,8 @@ pub struct Node {
     pub marks: Arc<marks::MarkStore>,
     /// What members said last.
     pub peers: Arc<peers::Peers>,
+    /// When members were heard last before this start.
+    pub heard_before: contacts::Before,
     /// How far backup and archive are behind, while this node leads.
     pub lag: lag::Lag,
     /// When this node started, milliseconds since 1970.
@@ -227,8 +252,12 @@ pub struct Node {
     pub drill: drill::LastDrill,
     /// Where the root key comes from.
     pub custody: Arc<Custody>,
-    /// Why this node is left behind by the cluster, once it was shown that.
-    pub fenced: tokio::sync::watch::Sender<Option<String>>,
+    /// Why this node takes no part any more, once it is known: it ends.
+    pub fenced: tokio::sync::watch::Sender<Option<fence::Left>>,
+    /// What each answer names of the timeline, once there is one.
+    pub timeline_header: std::sync::OnceLock<http::HeaderValue>,
+    /// The certificate of another cluster on this node's timeline, once it was shown one.
+    pub fork: tokio::sync::watch::Sender<Option<TimelineCertificate>>,
     /// Held from the look at the voters that there are until they are others: of two changes at once the second would
     /// undo the first.
     pub changing_members: Arc<tokio::sync::Mutex<()>>,
@@ -238,8 +267,12 @@ pub struct Node {
     pub seed: tokio::sync::watch::Sender<Option<Seed>>,
     /// Checks of its own files.
     pub scrubbing: scrub::Scrubbing,
+    /// Data keys that did not open when they were to be re-wrapped, while this node leads; else 0.
+    pub closed_data_keys: AtomicU64,
     /// Held by whoever rotates the root key here.
     pub rotating: tokio::sync::Mutex<()>,
+    /// Erasures that could not be carried on at the last look, while this node leads.
+    pub erasures_failed: std::sync::atomic::AtomicU64,
 }
 
 impl Node {
@@ -292,20 +325,21 @@ fn trust_recovery_ca(config: &NodeConfig, store: &StateStore) -> Result<(), Serv
     }
 }
 
-/// What a first start on a new timeline does if the former cluster lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Former {
-    /// It is asked, and a majority of its voters that answers keeps the node from starting.
-    Spared,
-    /// It is ended without being asked: people have said so.
-    Ended,
+/// What people say of other clusters of this id, when a node is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Said {
+    /// The former cluster is to be ended at the first start on a new timeline, although it may live. Without this a
+    /// majority of its voters that answers keeps the node from starting.
+    pub end_former: bool,
+    /// The other cluster on this timeline has ended: the note of it goes, unless it still answers.
+    pub other_is_ended: bool,
 }
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 ///
 /// # Errors
 /// [`ServeError`].
-pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError> {
+pub async fn serve(config: NodeConfig, said: Said) -> Result<(), ServeError> {
     logging::start(&config.log);
     forbid_core_dumps();
     let identity = NodeIdentity::read(&config.data)?;
@@ -322,6 +356,11 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
     {
         return Err(ServeError::Fenced(recovery::fence::words(&identity, &certificate)));
     }
+    let fork = recovery::fence::read_fork(&config.data);
+    let fork = fork.map_err(|source| ServeError::Io { what: "the note of another cluster on its timeline", source })?;
+    if let Some(other) = fork.as_ref().filter(|_| !said.other_is_ended) {
+        return Err(ServeError::Forked(recovery::fence::fork_words(other, "this node serves nothing")));
+    }
     crate::identity::keep_private(&config.data)
         .map_err(|source| ServeError::Io { what: "permissions of the data directory", source })?;
     let damage = scrub::damage::noted(&config.data);
@@ -337,9 +376,6 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
     let tls = ReloadingTls::load(config.tls_files())?;
     let client_tls = ClientTls::load(config.tls_files())?;
     let channels = Arc::new(TlsChannels::new(client_tls.clone()));
-    if former == Former::Spared {
-        former::ask(&config.data, &identity, &*channels).await?;
-    }
     let signatures = config.signatures.ca.as_deref().map(Checker::load).transpose()?.unwrap_or_default();
     let space_marks =
         SpaceMarks { low_bytes: config.space.low_mib << 20, reserve_bytes: config.space.reserve_mib << 20 };
@@ -353,6 +389,7 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
     let machine = StateMachine::open(&config.data, identity.trust(), log_watch.synced())?;
     let store = machine.store();
     trust_recovery_ca(&config, &store)?;
+    former::ask(&config, &identity, &store, &channels, said, fork.is_some()).await?;
     let log_reader = log.get_log_reader().await;
     log.keep_applied(store.applied_index());
     let hashes = Arc::new(FileHashes::default());
@@ -389,12 +426,17 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
     scrub::clear_work(&config.data);
     let scrubbing = scrub::Scrubbing::read(&config.data);
     let node = Arc::new(Node {
+        heard_before: contacts::Before::read(&config.data),
         drill: drill::LastDrill::default(),
         seed: tokio::sync::watch::Sender::new(seed),
         scrubbing,
         custody,
+        closed_data_keys: AtomicU64::new(0),
         rotating: tokio::sync::Mutex::new(()),
+        erasures_failed: Default::default(),
         fenced: tokio::sync::watch::Sender::default(),
+        fork: tokio::sync::watch::Sender::default(),
+        timeline_header: std::sync::OnceLock::new(),
         changing_members: Arc::default(),
         was_member: removed::WasMember::default(),
         config,
@@ -423,6 +465,8 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
 
     let address = node.config.listen.clone();
     let listener = TcpListener::bind(&address).await.map_err(|source| ServeError::Listen { address, source })?;
+    recovery::fence::forget_fork(&node.config.data)
+        .map_err(|source| ServeError::Io { what: "the note of another cluster on its timeline", source })?;
     former::note_start(&node.config.data)
         .map_err(|source| ServeError::Io { what: "the note that former members were asked", source })?;
     let (cluster_id, heads) = (node.identity.cluster_id, node.heads.clone());
@@ -442,7 +486,15 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
         .build_v1()
         .map_err(|error| ServeError::Raft(error.to_string()))?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
+    let of_timeline = node.clone();
+    let naming_timeline = MapResponseLayer::new(move |mut answer: http::Response<tonic::body::Body>| {
+        if let Some(value) = fence::header(&of_timeline) {
+            answer.headers_mut().insert(HEADER, value);
+        }
+        answer
+    });
     let server = tonic::transport::Server::builder()
+        .layer(naming_timeline)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_service(peer)
@@ -482,7 +534,9 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
     tasks.spawn(peers::journal_denials(node.clone()));
     tasks.spawn(peers::journal_refusals(node.clone()));
     tasks.spawn(marks::persist(node.marks.clone()));
+    tasks.spawn(contacts::follow(node.clone()));
     tasks.spawn(fence::announce(node.clone()));
+    tasks.spawn(fence::end_of_fork(node.clone()));
     tasks.spawn(openings::follow(node.clone()));
     if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
         tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));
@@ -510,6 +564,7 @@ pub async fn serve(config: NodeConfig, former: Former) -> Result<(), ServeError>
     if end.is_ok() {
         tokio::task::block_in_place(|| node.store.database().flush())?;
         node.marks.save().map_err(|source| ServeError::Io { what: "peer marks", source })?;
+        tokio::task::block_in_place(|| contacts::save(&node, &mut Vec::new()));
     }
     tracing::info!(node = %node.config.name, "stopped");
     end
@@ -553,8 +608,8 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
                 return Err(ServeError::Fatal(format!("the Raft log failed: {why}. After a failed sync nothing more can be promised; check the disk, then restart or replace this member")));
             }
             left = fenced.wait_for(Option::is_some) => {
-                let why = left.ok().and_then(|why| why.clone()).unwrap_or_default();
-                return Err(ServeError::Fenced(why));
+                let left = left.ok().and_then(|left| left.clone());
+                return Err(left.map_or_else(|| ServeError::Fenced(String::new()), ServeError::from));
             }
             refused = seed.wait_for(|seed| seed.as_ref().is_some_and(|seed| seed.refused.is_some())) => {
                 let words = refused.ok().and_then(|seed| seed.as_ref()?.refused.clone());

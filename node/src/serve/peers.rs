@@ -109,6 +109,10 @@ pub async fn hello_asking(
         behind_at,
         kept_mark: node.marks.kept_mark(id).unwrap_or_default(),
         membership_entry: Mark { vote: None, last: *node.store.published().membership.log_id() }.encode().into(),
+        kept_head: match member.role {
+            MemberRole::Voter => node.heads.newest_signed_of(id).unwrap_or_default(),
+            MemberRole::Backup => Bytes::new(),
+        },
     });
     request.set_timeout(HELLO_TIMEOUT);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await;
@@ -121,34 +125,15 @@ pub async fn hello_asking(
     if reply.node_id != id {
         return Err(HelloError::OtherId { asked: id, told: reply.node_id });
     }
+    // It is there, and what it left out is not 0.
+    if reply.stranger {
+        return Ok(reply);
+    }
     node.peers.note(id, reply.clone());
     if member.role == MemberRole::Backup {
         node.gateway.reach.report(id, reply.synced_term, reply.synced_index);
     }
     Ok(reply)
-}
-
-/// Shows the newest timeline's certificate to somebody who was a member; whether anybody answers does not matter.
-pub async fn announce(node: &Node, member: &Member) {
-    let Ok(channel) = node.channels.channel(member, Lane::Control) else { return };
-    let mut request = tonic::Request::new(v1::HelloRequest {
-        from: node.id(),
-        cluster_id: Bytes::copy_from_slice(&node.identity.cluster_id.0),
-        clock_ms: clock::now_ms(),
-        mark: Bytes::new(),
-        timeline_certificate: fence::own(node),
-        behind_at: Vec::new(),
-        kept_mark: Bytes::new(),
-        membership_entry: Bytes::new(),
-    });
-    request.set_timeout(HELLO_TIMEOUT);
-    let told = tokio::time::timeout(HELLO_TIMEOUT, PeerClient::new(channel).hello(request)).await;
-    if let Ok(Ok(reply)) = told {
-        tracing::warn!(
-            name = %member.name, timeline = reply.into_inner().timeline,
-            "a member of the former timeline answers: it was shown the certificate and stops"
-        );
-    }
 }
 
 /// Every other member, in the newest membership of this node's log.

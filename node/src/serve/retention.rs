@@ -12,11 +12,18 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Node, peers};
+use crate::raft::types::RaftMetrics;
 use crate::space::Level;
 
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked. What is purged while it is still in a memtable of the log is never written to a
+/// table: under load, a second is a third of such a memtable.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// How often the log's files are counted.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a snapshot waits for the next head. A leader lets a quarter of it pass.
 const HEAD_WAIT: Duration = Duration::from_secs(60);
+/// How long openraft is waited for to take a snapshot over that is made.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
 
 /// Looks at the log's size from time to time, for ever.
 pub async fn retain(node: Arc<Node>) {
@@ -27,14 +34,15 @@ pub async fn retain(node: Arc<Node>) {
     // started. What the log held before that counts as new.
     let mut in_snapshot_bytes: u64 = 0;
     let mut before_start_bytes = tokio::task::block_in_place(|| directory_bytes(&log));
-    let mut alarmed = false;
+    let mut over = false;
+    let mut counted: Option<Instant> = None;
+    let mut snapshot_counted = 0;
     // Up to where the space of purged entries was given back.
     let mut given_back = 0;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let published = node.store.published();
-        let metrics = node.raft.metrics().borrow_watched().clone();
-        let snapshot = metrics.snapshot.map_or(0, |id| id.index);
+        let snapshot = last_snapshot(&node);
         // A transfer that progresses keeps its snapshot and the log after it, until space runs out.
         let transferring = !node.transfers.all().is_empty() && node.space.level() == Level::Enough;
         let new_bytes = before_start_bytes + (published.bytes - in_snapshot_bytes);
@@ -50,22 +58,32 @@ pub async fn retain(node: Arc<Node>) {
                 && node.raft.trigger().snapshot().await.is_ok()
             {
                 (before_start_bytes, in_snapshot_bytes) = (0, bytes);
+                let taken_over = node.raft.wait(Some(TAKE_OVER_WAIT));
+                let is_new = |metrics: &RaftMetrics| metrics.snapshot.map_or(0, |id| id.index) > snapshot;
+                let _ = taken_over.metrics(is_new, "the new snapshot").await;
             }
         }
-        let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
-        let over = bytes > cap_bytes;
-        if over && !alarmed {
-            tracing::error!(
-                log_bytes = bytes,
-                cap_bytes,
-                "the Raft log is over its cap: members that lag will need a snapshot, an archive that lags a new base"
-            );
+        let counts = counted.is_none_or(|at| at.elapsed() >= COUNT_INTERVAL);
+        if counts {
+            let bytes = tokio::task::block_in_place(|| directory_bytes(&log));
+            if bytes > cap_bytes && !over {
+                tracing::error!(
+                    log_bytes = bytes,
+                    cap_bytes,
+                    "the Raft log is over its cap: members that lag will need a snapshot, an archive that lags a new base"
+                );
+            }
+            over = bytes > cap_bytes;
+            counted = Some(Instant::now());
         }
-        alarmed = over;
-        let held = if over { u64::MAX } else { lowest_position(&node) };
-        let upto = snapshot.min(held);
-        let purged = metrics.purged.map_or(0, |id| id.index);
-        if over && purged > given_back && purged >= upto {
+        // Over the cap nobody is waited for any longer than from one count to the next.
+        let held = if over && counts { snapshot_counted.max(lowest_position(&node)) } else { lowest_position(&node) };
+        if counts {
+            snapshot_counted = last_snapshot(&node);
+        }
+        let upto = last_snapshot(&node).min(held);
+        let purged = node.raft.metrics().borrow_watched().purged.map_or(0, |id| id.index);
+        if over && counts && purged > given_back && purged >= upto {
             // Nothing more may be purged: it is what was purged that is still there.
             let watch = node.log.clone();
             match tokio::task::spawn_blocking(move || watch.clear_purged()).await {
@@ -78,6 +96,11 @@ pub async fn retain(node: Arc<Node>) {
             let _ = node.raft.trigger().purge_log(upto).await;
         }
     }
+}
+
+/// Index of the last snapshot that openraft knows.
+fn last_snapshot(node: &Node) -> u64 {
+    node.raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index)
 }
 
 /// The lowest synced index of all members; one that was never heard of holds everything.

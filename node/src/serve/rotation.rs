@@ -24,7 +24,7 @@ use tonic::Status;
 
 use super::{Node, peers};
 use crate::custody::{Known, Next};
-use crate::gateway::rotation::Stands;
+use crate::gateway::rotation::{self, Stands};
 use crate::gateway::{Caller, GatewayError};
 use crate::raft::channels::{Lane, PeerChannels};
 use crate::raft::types::MemberRole;
@@ -182,9 +182,8 @@ pub async fn take_next(node: &Node, from: &str, request: v1::TakeRootKeyRequest)
     let found = node.store.database().row(&RowKey::rotation()).map_err(|error| Status::internal(error.to_string()))?;
     let approved =
         found.filter(|row| row.header.revision == revision).and_then(|row| RotationRow::decode(row.value).ok());
-    let is_approved = approved.is_some_and(|row| {
-        !row.operator.is_empty() && !row.registrar.is_empty() && row.next_check_value[..] == key.check_value()
-    });
+    let is_approved =
+        approved.is_some_and(|row| rotation::is_approved(&row) && row.next_check_value[..] == key.check_value());
     if !is_approved {
         return Err(Status::failed_precondition("no operator and registrar have approved this root key"));
     }

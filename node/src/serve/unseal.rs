@@ -119,7 +119,7 @@ fn open_with(node: &Node, key: &Arc<Key>, revision: Revision) -> Result<bool, Va
     match Vault::unseal(key.clone(), node.identity.cluster_id, &node.store) {
         Ok(vault) => {
             let first = node.gateway.vault.swap(Some(Arc::new(vault))).is_none();
-            node.custody.note_opened(revision);
+            node.custody.note_opened(revision, key);
             tracing::info!(first, "unsealed");
             Ok(true)
         }

@@ -274,7 +274,7 @@ pub fn on_a_cluster(site: &Site) {
 
 /// What the participant's own list has, by position, without the entry of asking for it.
 fn journal(site: &Site) -> Vec<String> {
-    let seen = site.kura_with("hospital", "audit list - --json --client client.toml", NUMBER).lines();
+    let seen = site.kura_with("hospital", "audit list - --as-participant --json --client client.toml", NUMBER).lines();
     let of_others = seen.iter().filter(|one| one["action"] != "list-accesses");
     of_others.map(|one| one["journal_position"].to_string()).collect()
 }

@@ -5,8 +5,10 @@ mod faults;
 mod given;
 mod host;
 mod local;
+mod packaging;
 mod records;
 mod removed;
+mod said;
 mod words;
 
 use std::fs;
@@ -239,6 +241,7 @@ fn from_bare_hosts_to_a_cluster_and_every_command_on_it() {
     records::every_command(&site);
     words::on_a_cluster(&site);
     given::on_a_cluster(&site);
+    said::on_a_cluster(&site);
     hand_over(&site);
     revoke(&site, &all);
 

@@ -50,6 +50,11 @@ pub fn every_command(site: &Site) {
     assert_eq!((&again["record"], &again["repeated"]), (&first["record"], &true.into()), "one document, one record");
     let other = site.refused(8, app, &format!("{put} {AS}"), &[NUMBER, b"another body"].concat());
     assert!(!other.contains("doc-1") && !other.contains("0043"), "{other}");
+    // What would be lost by a repetition is not acknowledged by one.
+    for more in ["--signature-result valid", "--author u-8", "--confirmer u-7", "--enterer u-8"] {
+        let refused = site.refused(8, app, &format!("{put} {more} {AS}"), &both);
+        assert!(refused.contains("--document-id: the same body is stored under it with another"), "{refused}");
+    }
     // A pipe that failed leaves nothing, and nothing is no document.
     site.refused(2, app, &format!("record put - - --class document {AS}"), NUMBER);
     let record = first["record"].as_str().unwrap();
@@ -158,7 +163,8 @@ fn numbers(site: &Site) {
     assert_eq!(held["participant"], "0043001234567890");
 
     site.kura_with(app, &format!("participant enrol - --signed-on 2024-04-01 --evidence paper-8 {AS}"), OTHER_NUMBER);
-    site.refused(8, app, &format!("participant link - 00-123-45 {AS}"), OTHER_NUMBER);
+    let taken = site.refused(8, app, &format!("participant link - 00-123-45 {AS}"), OTHER_NUMBER);
+    assert!(taken.contains("kura participant relink"), "{taken}");
     site.kura_with(app, &format!("participant relink - 00-123-45 --reason mistyped {AS}"), OTHER_NUMBER);
     let ids = site.kura_with(app, &format!("participant ids - --json {AS}"), OTHER_NUMBER).json();
     assert_eq!((&ids["local_id"], &ids["former"][0]["reason"]), (&"00-123-45".into(), &"mistyped".into()));
@@ -212,13 +218,17 @@ fn consent(site: &Site, record: &str) {
     assert_eq!((inbox.len(), inbox[0]["record"].as_str()), (1, Some(letter)));
     let cursor = inbox[0]["cursor"].as_str().unwrap();
     assert!(site.kura(app, &format!("record inbox --json --since {cursor} {OTHER}")).lines().is_empty());
-    let version =
-        format!("record put - letter.txt --class referral-letter --to F-sakura --version-of {letter} --json {AS}");
+    let version = format!("record put - letter.txt --to F-sakura --version-of {letter} --json {AS}");
     // What amends is of the day of what it amends, which only its author knows.
     site.refused(2, app, &version, NUMBER);
     let version = format!("{version} --date 2024-05-01");
     assert_eq!(site.kura_with(app, &version, NUMBER).json()["version"], 2);
-    assert_eq!(site.kura_with(app, &format!("record history - {letter} --json {AS}"), NUMBER).lines().len(), 2);
+    // What is not said is as it was; another class would show it to others.
+    let versions = site.kura_with(app, &format!("record history - {letter} --json {AS}"), NUMBER).lines();
+    assert_eq!(versions.len(), 2);
+    assert!(versions.iter().all(|one| one["class"] == "referral-letter" && one["media_type"] == "text/plain"));
+    let other = site.refused(8, app, &format!("{version} --class image"), NUMBER);
+    assert!(other.contains("class: the record is a referral-letter"), "{other}");
     site.kura_with(app, &format!("record narrow - {record} --to F-minato {AS}"), NUMBER);
     site.refused(3, app, &format!("record get - {record} {OTHER}"), NUMBER);
 
@@ -233,7 +243,7 @@ fn consent(site: &Site, record: &str) {
     let shown = site.kura_with(app, &format!("consent show - --json {SELF}"), NUMBER).json();
     let grants = shown["grants"].as_array().unwrap();
     assert_eq!(grants.iter().filter(|grant| grant["revoked_ms"].is_null()).count(), 1);
-    let seen = site.kura_with(app, "audit list - --json --client client.toml", NUMBER).lines();
+    let seen = site.kura_with(app, "audit list - --as-participant --json --client client.toml", NUMBER).lines();
     assert!(seen.iter().any(|access| access["facility"] == "F-sakura" && access["denial"] == "hidden"), "{seen:?}");
     assert!(seen.iter().any(|access| access["facility"] == "F-sakura" && access["basis"] == "grant"));
 }

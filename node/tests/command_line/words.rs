@@ -60,10 +60,10 @@ pub fn on_a_cluster(site: &Site) {
     let same = "facility change F-minato --status active --json --client client.toml";
     assert_eq!(site.kura("registrar", same).json(), serde_json::json!({ "unchanged": true }));
     // The slip of the pen stands in the participant's list, as refused.
-    let seen = site.kura_with("hospital", "audit list - --json --client client.toml", NUMBER).lines();
+    let seen = site.kura_with("hospital", "audit list - --as-participant --json --client client.toml", NUMBER).lines();
     let slips = seen.iter().filter(|one| one["object"] == "F-sakuro" && one["denial"] == "facility-unknown");
     assert_eq!(slips.count(), 2, "{seen:?}");
-    let told = site.kura_with("hospital", "audit list - --client client.toml", NUMBER).out;
+    let told = site.kura_with("hospital", "audit list - --as-participant --client client.toml", NUMBER).out;
     let told = String::from_utf8(told).unwrap();
     assert!(told.contains("about") && told.contains("F-sakura"), "{told}");
 }

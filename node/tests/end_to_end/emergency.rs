@@ -62,9 +62,10 @@ async fn a_physician_has_the_allergy_at_once_and_everybody_concerned_sees_it() {
     for _ in 0..9 {
         let began = Instant::now();
         let (emergency, records) = doctor.open_emergency(&number, REASON).and_list().await.unwrap();
-        let body = emergency.get(records[0].record).await.unwrap().bytes().await.unwrap();
+        let body = emergency.get(records[0].record()).await.unwrap().bytes().await.unwrap();
         took.push(began.elapsed());
-        assert_eq!((records.len(), records[0].class, &body[..]), (21, Class::Allergy, BODY.as_bytes()));
+        let first = records[0].clone().opened().unwrap();
+        assert_eq!((records.len(), first.class, &body[..]), (21, Class::Allergy, BODY.as_bytes()));
     }
     took.sort();
     println!("from open_emergency to the allergy's bytes: median {:?}, longest {:?}", took[4], took[8]);
@@ -77,9 +78,9 @@ async fn a_physician_has_the_allergy_at_once_and_everybody_concerned_sees_it() {
         let through = physician(&Client::connect_lazily(config).await.unwrap(), OUTSIDER);
         let again = through.emergency(&number, emergency.id());
         let records = again.list().class(Class::Allergy).stream().take(9).await.unwrap();
-        assert_eq!(again.history(records[0].record).await.unwrap().len(), 1);
-        again.get(records[0].record).await.unwrap().bytes().await.unwrap();
-        let mut several = again.get_several([records[0].record]).await.unwrap();
+        assert_eq!(again.history(records[0].record()).await.unwrap().len(), 1);
+        again.get(records[0].record()).await.unwrap().bytes().await.unwrap();
+        let mut several = again.get_several([records[0].record()]).await.unwrap();
         assert!(matches!(several.next().await, Some(Ok(OneOfSeveral::Record(_)))));
     }
     let other = world.enrol(2).await;
@@ -137,7 +138,7 @@ async fn withdrawal_ends_an_emergency_and_taking_part_again_names_nobody() {
     let emergency = doctor.open_emergency(&number, REASON).await.unwrap();
     let records = emergency.list().stream().take(9).await.unwrap();
     world.person(number).withdraw().await.unwrap();
-    let left = emergency.get(records[0].record).await.unwrap_err();
+    let left = emergency.get(records[0].record()).await.unwrap_err();
     assert!(matches!(&left, GetError::Denied(denial) if denial.reason().is_none()), "{left}");
     let withdrawn = now_ms();
     let again = Consent::signed_on(Date::today()).by_proxy("Hanako", "mother").evidence("paper 2");
@@ -263,7 +264,7 @@ async fn a_declared_disaster_lets_a_nurse_in_until_it_is_ended() {
     quake.facilities.push(OUTSIDER.into());
     confirm(&world.cluster, registry.declare_disaster(&quake).await.unwrap()).await;
     let (emergency, records) = nurse.open_emergency(&number, REASON).and_list().await.unwrap();
-    assert_eq!((records.len(), records[0].class), (2, Class::Allergy));
+    assert_eq!((records.len(), records[0].clone().opened().unwrap().class), (2, Class::Allergy));
     registry.end_disaster().await.unwrap();
     let ended = emergency.list().stream().take(1).await.unwrap_err();
     assert!(matches!(&ended, ListError::Denied(d) if d.reason() == Some("emergency-facility")), "{ended}");

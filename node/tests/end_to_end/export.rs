@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use kura_client::{Class, Date, NewRecord, ParticipantNumber};
+use kura_client::{Class, Date, GetError, NewRecord, ParticipantNumber};
 use kura_node::dev::ClientFile;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,9 +16,10 @@ use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, folder};
 fn export(world: &World, number: &ParticipantNumber, to: &Path, facility: &str) -> Output {
     let mut command = Command::new(KURA);
     command.args(["export", number.reveal(), "--json", "--out"]).arg(to);
-    if !facility.is_empty() {
-        command.args(["--as", &format!("{facility}/{DOCTOR}")]);
-    }
+    match facility {
+        "" => command.arg("--as-participant"),
+        facility => command.args(["--as", &format!("{facility}/{DOCTOR}")]),
+    };
     command.arg("--client").arg(world.cluster.layout().client(ClientFile::Application)).stdin(Stdio::null());
     command.output().unwrap()
 }
@@ -139,7 +140,7 @@ async fn a_copy_holds_what_the_actor_may_see_and_goes_on_after_a_cut() {
     assert_eq!(fs::read(own.join(letters(1)).join("1-body.txt")).unwrap(), b"dear colleague");
 
     // As a cut leaves it: no manifest, the marker, one record missing, one half, one damaged.
-    let marker = serde_json::json!({"format": 1, "participant": number.reveal(), "actor": "facility-user"});
+    let marker = serde_json::json!({"format": 2, "participant": number.reveal(), "actor": "facility-user"});
     fs::write(copy.join("INCOMPLETE.json"), marker.to_string()).unwrap();
     fs::remove_file(copy.join("manifest.json")).unwrap();
     fs::rename(copy.join(letters(1)), copy.join(format!("{}.part", letters(1)))).unwrap();
@@ -151,4 +152,46 @@ async fn a_copy_holds_what_the_actor_may_see_and_goes_on_after_a_cut() {
     assert_eq!(check(&copy)["versions"], 4);
     assert_eq!(fs::read(copy.join(letters(2)).join("1-body.txt")).unwrap(), b"dear friend");
     assert_eq!(fs::metadata(images.join("record.json")).unwrap().modified().unwrap(), kept, "taken over, not fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_left_takes_their_own_copy_along_and_nobody_else_gets_one() {
+    let world = World::start(1, 0).await;
+    let number = world.enrol(1).await;
+    let hospital = world.doctor(HOSPITAL);
+    let day: Date = "2024-02-29".parse().unwrap();
+    let letter = NewRecord::new(Class::ReferralLetter, "text/plain", day);
+    let first = hospital.put(&number, letter.clone()).bytes("dear colleague").await.unwrap().record();
+    hospital.put(&number, letter.version_of(first)).bytes("dear friend").await.unwrap();
+    let hidden =
+        hospital.put(&number, NewRecord::new(Class::Document, "text/plain", day)).bytes("wrong").await.unwrap();
+    hospital.hide(&number, hidden.record()).await.unwrap();
+    world.person(number).withdraw().await.unwrap();
+
+    let target = folder();
+    let own = target.path().join("own");
+    let output = export(&world, &number, &own, "");
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let manifest = check(&own);
+    let told = (&manifest["records"], &manifest["versions"], &manifest["damaged"]);
+    assert_eq!(told, (&1.into(), &2.into(), &0.into()), "what they saw last: all but what is hidden");
+    let letters = own.join(format!("records/2024-02-29_referral-letter_{first}_v2"));
+    assert_eq!(fs::read(letters.join("1-body.txt")).unwrap(), b"dear friend");
+    assert!(json(&own.join("consents.json"))["withdrawn_ms"].is_u64());
+    let journal = fs::read_to_string(own.join("journal.ndjson")).unwrap();
+    assert!(journal.contains(r#""action":"withdraw""#) && journal.contains(r#""actor_kind":"participant""#));
+
+    // For nobody else: neither whoever wrote it nor an emergency, and the refusal is the uniform one.
+    for facility in [HOSPITAL, CLINIC, OUTSIDER] {
+        let none = target.path().join(facility);
+        assert_eq!(code(&export(&world, &number, &none, facility)), 3);
+        assert!(!none.exists());
+        let refused = world.doctor(facility).get(&number, first).await.unwrap_err();
+        assert!(matches!(&refused, GetError::Denied(denial) if denial.reason().is_none()), "{refused}");
+    }
+    // Until the keys are destroyed: also while an erasure waits.
+    world.person(number).ask_erasure().await.unwrap();
+    let again = target.path().join("again");
+    assert_eq!(code(&export(&world, &number, &again, "")), 0);
+    assert_eq!(check(&again)["records"], 1);
 }

@@ -1,5 +1,7 @@
 //! Existing records come in by the command line: once, byte for byte, under nobody else's name.
 
+mod alias;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,7 +11,7 @@ use kura_client::{Class, ParticipantNumber, Profession, Summary};
 use kura_node::dev::ClientFile;
 use serde_json::Value;
 
-use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, SOON, World, folder, listed, until};
+use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, SOON, World, folder, listed, until, versions};
 
 const PATIENT: &str = "0001234";
 const ORDER: &str = "000/123/0001234/20240229/OMP-01/0001234_20240229_OMP-01";
@@ -131,7 +133,7 @@ async fn an_ss_mix2_storage_comes_in_once_and_follows_its_flags() {
     assert_eq!(seen[0].clinical_date.to_string(), "2024-02-29");
     assert_eq!(seen[0].media_type, "x-application/hl7-v2+er7; charset=iso-2022-jp");
     assert_eq!(body(&world, CLINIC, &number, &seen[0]).await, message(PATIENT, "third"));
-    let versions = world.doctor(CLINIC).history(&number, seen[0].record).await.unwrap();
+    let versions = versions(&world.doctor(CLINIC), &number, seen[0].record).await;
     assert_eq!(body(&world, CLINIC, &number, &versions[0]).await, message(PATIENT, "first"));
     for order in ["2", "3"] {
         assert!(found(&world, HOSPITAL, &number, &document(order, 1)).await.unwrap().hidden);

@@ -99,7 +99,7 @@ async fn a_lag_is_told_grows_and_is_unknown_once_nobody_knows() {
     assert!(shown.contains("UNKNOWN: no backup answers") && shown.contains("NO ANSWER from backup-1"), "{shown}");
     assert!(noted.contains("ALARM: ") && noted.contains("UNKNOWN"), "{noted}");
 
-    // A leader that starts anew knows nothing of before.
+    // A leader that starts anew has no lag of before; when the backup was last there, it remembers.
     world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
     world.cluster.restart("voter-1").await.unwrap();
     world.leader().await;
@@ -107,8 +107,10 @@ async fn a_lag_is_told_grows_and_is_unknown_once_nobody_knows() {
     let told = json(&output).unwrap();
     assert_eq!(output.status.code(), BEHIND, "{told}");
     let (point, silent) = (&told["replication_point"], member(&told, "backup-1"));
-    assert!(all_is_null(point) && point["index"].is_null() && silent["last_heard_ms"].is_null(), "{told}");
-    assert!(point["why"].as_str().unwrap().contains("none did since"), "{point}");
+    assert!(all_is_null(point) && point["index"].is_null() && silent["applied_index"].is_null(), "{told}");
+    assert!(silent["last_heard_ms"].is_u64() && silent["last_heard_before_start"] == true, "{silent}");
+    let why = point["why"].as_str().unwrap();
+    assert!(why.contains("none did since") && why.contains("backup-1 did last at"), "{why}");
 
     world.cluster.restart("backup-1").await.unwrap();
     until("both within their limits again", SOON, async || is_within(&world).await).await;
@@ -121,9 +123,14 @@ async fn one_member_alone_answers_without_quorum_and_keys() {
     world.put(&number, "kept").await;
     let before = world.settled().await.committed_index;
     let backup = format!("backup-1={}", world.member("backup-1").address());
+    let ask = |world: &World| json(&status(&world.cluster, &["--at", &backup, "--json"]));
+    until("a voter that was heard", SOON, async || {
+        let told = ask(&world)?;
+        if member(&told, "voter-1")["last_heard_ms"].is_null() { Err(told.to_string()) } else { Ok(()) }
+    })
+    .await;
     world.cluster.kill("voter-1", Signal::KILL).await.unwrap();
 
-    let ask = |world: &World| json(&status(&world.cluster, &["--at", &backup, "--json"]));
     let began = Instant::now();
     let told = until("no leader", SOON, async || {
         let told = ask(&world)?;
@@ -139,18 +146,46 @@ async fn one_member_alone_answers_without_quorum_and_keys() {
         assert!(all_is_null(&told["replication_point"]) && all_is_null(&told["archive_point"]), "{told}");
         let voter = member(told, "voter-1");
         assert!(voter["reachable"] == false && voter["applied_index"].is_null() && voter["unsealed"].is_null());
-        voter["last_heard_ms"].clone()
+        (voter["last_heard_ms"].clone(), voter["last_heard_before_start"].clone())
     };
-    let heard = is_told(&told).as_u64().unwrap();
-    assert!(now_ms().saturating_sub(heard) < 120_000, "{heard}");
+    let (heard, before) = is_told(&told);
+    let heard = heard.as_u64().unwrap();
+    assert!(now_ms().saturating_sub(heard) < 120_000 && before == false, "{told}");
 
-    // After a restart of its own it has heard nobody, and knows as much of itself.
+    // After a power cut of its own it has heard nobody, and knows as much of itself; and when the voter was last there.
+    let data = world.cluster.layout().node_data("backup-1");
+    let contacts = data.join("contacts");
+    until("a saved contact", SOON, async || fs::metadata(&contacts).map_err(|error| error.to_string())).await;
+    world.cluster.kill("backup-1", Signal::KILL).await.unwrap();
+    let killed_ms = now_ms();
     world.cluster.restart("backup-1").await.unwrap();
     let told = until("an answer", SOON, async || ask(&world)).await;
-    assert!(is_told(&told).is_null(), "{told}");
-    let shown = status(&world.cluster, &["--at", &backup]);
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    for words in ["NONE that has a majority", "applied up to index", "last contact none since", "UNKNOWN against"] {
-        assert!(shown.contains(words), "{words}: {shown}");
-    }
+    let (again, before) = is_told(&told);
+    let again = again.as_u64().unwrap();
+    // It is saved every five seconds: that much too early, and never later than it was.
+    assert!(before == true && again <= heard && killed_ms - again < 120_000, "{heard} {told}");
+    let is_shown = |world: &World, words: &[&str]| {
+        let shown = status(&world.cluster, &["--at", &backup]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        words.iter().for_each(|words| assert!(shown.contains(words), "{words}: {shown}"));
+    };
+    let heard_before = format!("NO ANSWER from voter-1: last contact {}", kura_node::clock::in_japan(again));
+    let head = ["NONE that has a majority", "applied up to index", "UNKNOWN against", "before the start of"];
+    is_shown(&world, &head);
+    is_shown(&world, &[heard_before.as_str()]);
+
+    // What cannot be read is unknown, and holds nothing up.
+    world.cluster.kill("backup-1", Signal::KILL).await.unwrap();
+    // Whoever plans a take-over sees it, too.
+    let mut plan = Command::new(KURA);
+    plan.args(["recover", "plan"]).arg(&data).arg("--out").arg(data.with_extension("plan")).stdin(Stdio::null());
+    let planned = plan.output().unwrap();
+    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(planned.contains("it heard") && planned.contains("voter-1 at 20"), "{planned}");
+    fs::write(&contacts, "damaged").unwrap();
+    world.cluster.restart("backup-1").await.unwrap();
+    let told = until("an answer", SOON, async || ask(&world)).await;
+    let (heard, before) = is_told(&told);
+    assert!(heard.is_null() && before.is_null(), "{told}");
+    is_shown(&world, &["last contact UNKNOWN: none since"]);
 }

@@ -1,8 +1,8 @@
 //! Inbox, grants, versions, hiding, narrowing, withdrawal and a new consent.
 
-use kura_client::{Class, Consent, Date, GetError, ListError, NewRecord, PutError};
+use kura_client::{Class, Consent, Date, GetError, InboxEntry, ListError, NewRecord, PutError};
 
-use super::world::{CLINIC, HOSPITAL, OUTSIDER, World, listed, note, number};
+use super::world::{CLINIC, HOSPITAL, OUTSIDER, World, listed, note, number, versions};
 
 fn day(text: &str) -> Date {
     text.parse().unwrap()
@@ -26,7 +26,8 @@ async fn an_inbox_holds_what_is_addressed_to_a_facility_in_order_and_in_pages() 
     loop {
         let page = clinic.inbox(cursor).limit(2).await.unwrap();
         assert!(page.items.len() <= 2);
-        found.extend(page.items.iter().map(|item| (item.participant, item.record, item.version)));
+        let items = page.items.into_iter().map(|entry| entry.opened().unwrap());
+        found.extend(items.map(|item| (item.participant, item.record, item.version)));
         cursor = page.cursor;
         if !page.more {
             break;
@@ -39,11 +40,23 @@ async fn an_inbox_holds_what_is_addressed_to_a_facility_in_order_and_in_pages() 
     let version = note().addressees([CLINIC]).version_of(sent[0].1);
     hospital.put(&first, version).bytes("letter 0, corrected").await.unwrap();
     let news = clinic.inbox(cursor).await.unwrap().items;
-    assert_eq!(news.iter().map(|item| (item.record, item.version)).collect::<Vec<_>>(), [(sent[0].1, 2)]);
+    let news = news.into_iter().map(|entry| entry.opened().unwrap());
+    assert_eq!(news.map(|item| (item.record, item.version)).collect::<Vec<_>>(), [(sent[0].1, 2)]);
     // Who no longer names the clinic is passed over.
     world.person(second).revoke(CLINIC).await.unwrap();
     let left = clinic.inbox(None).await.unwrap().items;
-    assert!(left.len() == 4 && left.iter().all(|item| item.participant == first), "{left:?}");
+    let of_first = |entry: &InboxEntry| matches!(entry, InboxEntry::Record(item) if item.participant == first);
+    assert!(left.len() == 4 && left.iter().all(of_first), "{left:?}");
+    // So is what no longer reaches it: hidden, or narrowed to others.
+    let inbox = async || {
+        let items = clinic.inbox(None).await.unwrap().items;
+        items.into_iter().map(|entry| entry.opened().unwrap().record).collect::<Vec<_>>()
+    };
+    let both = hospital.put(&first, note().addressees([CLINIC, HOSPITAL])).bytes("to both").await.unwrap().record();
+    assert_eq!(inbox().await, [sent[0].1, sent[2].1, sent[3].1, sent[0].1, both]);
+    hospital.hide(&first, sent[2].1).await.unwrap();
+    hospital.narrow(&first, both, [HOSPITAL]).await.unwrap();
+    assert_eq!(inbox().await, [sent[0].1, sent[3].1, sent[0].1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +92,7 @@ async fn versions_are_kept_and_a_reader_can_ask_for_each() {
         let receipt = hospital.put(&number, letter().version_of(record)).bytes(body).await.unwrap();
         assert_eq!((receipt.record(), receipt.version()), (record, version));
     }
-    let history = clinic.history(&number, record).await.unwrap();
+    let history = versions(&clinic, &number, record).await;
     assert_eq!(history.iter().map(|one| (one.version, one.bytes)).collect::<Vec<_>>(), [(1, 3), (2, 3), (3, 5)]);
     for (version, body) in [(0, "three"), (1, "one"), (2, "two"), (3, "three")] {
         let read = clinic.get(&number, record).version(version).await.unwrap();

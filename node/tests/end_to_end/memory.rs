@@ -83,7 +83,7 @@ pub async fn print(mut reader: impl AsyncBufRead + Unpin) -> io::Result<([u8; 32
 }
 
 /// The most memory that a process ever had.
-fn peak_kib(process: u32) -> u64 {
+pub fn peak_kib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -10,7 +10,7 @@ use kura_client::{
 use kura_node::dev::ClientFile;
 
 use super::memory::Made;
-use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, folder, listed, note};
+use super::world::{CLINIC, DOCTOR, HOSPITAL, KURA, OUTSIDER, World, folder, listed, note, versions};
 
 /// The program, for the doctor of a facility.
 fn kura(world: &World, facility: &str, arguments: &[&str]) -> Output {
@@ -51,6 +51,7 @@ async fn several(
                 let id = record.summary().record;
                 (id, Some(record.bytes().await?.to_vec()))
             }
+            OneOfSeveral::Damaged(damaged) => panic!("nothing is damaged here: {damaged:?}"),
         });
     }
     Ok(found)
@@ -142,7 +143,7 @@ async fn a_record_refers_to_another_by_its_rules_and_lists_tell_of_it() {
     assert_eq!(clinic.get(&number, first).await.unwrap().summary().replaced_by, Some(replacing));
     // A further version of what was replaced does not forget it.
     hospital.put(&number, note().version_of(first)).bytes("first, corrected").await.unwrap();
-    let history = clinic.history(&number, first).await.unwrap();
+    let history = versions(&clinic, &number, first).await;
     assert!(history.len() == 2 && history.iter().all(|version| version.replaced_by == Some(replacing)));
 
     // Replacing is the author's; adding and transforming for whoever sees it, to nobody further.
@@ -174,7 +175,7 @@ async fn author_enterer_and_confirmer_are_told_with_their_times() {
     let stated = hospital.put(&number, record).bytes("stated").await.unwrap().record();
     for summary in [
         clinic.get(&number, stated).await.unwrap().summary().clone(),
-        clinic.history(&number, stated).await.unwrap().remove(0),
+        versions(&clinic, &number, stated).await.remove(0),
         listed(&clinic, &number).await.into_iter().find(|one| one.record == stated).unwrap(),
     ] {
         assert_eq!((&summary.author_user[..], summary.authored_ms), ("doctor-9", now - 3_000));
@@ -344,7 +345,7 @@ async fn pages_stay_what_they_were_while_records_are_added() {
     let mut list = clinic.list(&number).page(5).stream();
     let mut seen = Vec::new();
     while let Some(summary) = list.next().await {
-        seen.push(summary.unwrap().record);
+        seen.push(summary.unwrap().record());
         // Wherever new ones fall in the order.
         hospital.put(&number, note()).bytes("added").await.unwrap();
     }

@@ -1,6 +1,7 @@
 //! A prefecture is lost: the backup's disk and two people with shares bring the cluster back (docs/recovery.md).
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -62,15 +63,19 @@ pub(super) struct Served(std::process::Child);
 
 impl Served {
     pub(super) fn start(folder: &Path, config: &str) -> Served {
+        Served::start_with(folder, config, &[])
+    }
+
+    pub(super) fn start_with(folder: &Path, config: &str, more: &[&str]) -> Served {
         let log = fs::File::options().create(true).append(true).open(folder.join("recovered.txt")).unwrap();
         let again = log.try_clone().unwrap();
         let mut command = Command::new(KURA);
-        command.args(["serve", "--config", config]).current_dir(folder);
+        command.args(["serve", "--config", config]).args(more).current_dir(folder);
         Served(command.stdin(Stdio::null()).stdout(log).stderr(again).spawn().unwrap())
     }
 
     /// Waits until it has ended by itself, and answers its exit code.
-    async fn ended(mut self) -> Option<i32> {
+    pub(super) async fn ended(mut self) -> Option<i32> {
         until("its end", SOON, async || match self.0.try_wait().unwrap() {
             Some(status) => Ok(status.code()),
             None => Err("it runs".into()),
@@ -229,6 +234,28 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     let without = ["recover", "apply", "--plan", "plan.json", "--config", "taken.toml"];
     kura(&folder, &without, "").await.refused(2, "--fenced");
 
+    // A root key of somebody else's is not taken for this cluster's, nor overwritten.
+    let foreign = format!("{}\n", "5a".repeat(32));
+    fs::write(folder.join("root.key"), &foreign).unwrap();
+    fs::set_permissions(folder.join("root.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    kura(&folder, &apply("plan.json"), &typed(&cluster, &all)).await.refused(8, "holds another key");
+    assert_eq!(fs::read_to_string(folder.join("root.key")).unwrap(), foreign);
+    fs::remove_file(folder.join("root.key")).unwrap();
+    untouched("somebody else's root key");
+    // What fails at the very end leaves nothing either: no CA, no certificate, no key.
+    let mut nowhere = table.clone();
+    nowhere.insert("root_key".into(), "nowhere/root.key".into());
+    fs::write(folder.join("nowhere.toml"), nowhere.to_string()).unwrap();
+    let onto: Vec<&str> =
+        apply("plan.json").iter().map(|one| if *one == "taken.toml" { "nowhere.toml" } else { *one }).collect();
+    kura(&folder, &onto, &typed(&cluster, &all)).await.refused(7, "nowhere/root.key");
+    untouched("a root key that cannot be written");
+    // A link to nowhere is found before anybody types a share.
+    symlink("not-there", folder.join("taken")).unwrap();
+    kura(&folder, &apply("plan.json"), &format!("{cluster}\n")).await.refused(2, "is a link to what is not there");
+    fs::remove_file(folder.join("taken")).unwrap();
+    untouched("a link to nowhere");
+
     // Something touched the disk since the plan was made.
     let marks = folder.join("data/log/marks");
     let bytes = fs::read(&marks).unwrap();
@@ -237,7 +264,11 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     untouched("changed");
     kura(&folder, &plan("plan-2.json"), "").await.json();
 
+    // The data directory may be a link to an empty one.
+    fs::create_dir(folder.join("on-another-disk")).unwrap();
+    symlink("on-another-disk", folder.join("taken")).unwrap();
     let report = kura(&folder, &apply("plan-2.json"), &typed(&cluster, &all)).await.json();
+    assert!(folder.join("on-another-disk/identity").exists() && folder.join("root.key").exists());
     assert_eq!(report["timeline"], 1);
     assert_eq!(report["missing_below_published"], Value::Null);
     let unconfirmed = report["unconfirmed"].as_u64().unwrap();
@@ -245,10 +276,13 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     assert_eq!(report["last"]["index"].as_u64().unwrap() - report["committed"]["index"].as_u64().unwrap(), unconfirmed);
     let numbers = report.to_string();
     assert!(!numbers.contains(number.reveal()), "a statement names no participant");
-    kura(&folder, &plan("plan-3.json"), "").await.json();
+    // Whoever plans a second one from the same disk is told.
+    let second = kura(&folder, &plan("plan-3.json"), "").await.json();
+    let taken_over = &second["found"][0]["taken_over"];
+    assert_eq!((&taken_over["timeline"], &taken_over["member"]), (&Value::from(1), &report["member"]), "{second}");
     let again = [&apply("plan-3.json")[..9], &["newer-ca"]].concat();
     let again = kura(&folder, &again, &typed(&cluster, &all)).await;
-    again.refused(8, "is not empty");
+    again.refused(8, "holds a take-over that is whole, of timeline 1");
     let verified = kura(&folder, &["recover", "verify", "--config", "taken.toml"], "").await.json();
     assert_eq!((&verified["sound"], &verified["has_run"]), (&Value::from(true), &Value::from(false)));
     assert!(verified["opened"].as_u64().unwrap() > 50, "{verified}");
@@ -320,14 +354,14 @@ async fn the_backups_disk_and_shares_bring_a_lost_prefecture_back() {
     let salvage = ["recover", "salvage", "--from", &own, "--client", "staff.toml"];
     assert_eq!(kura(&folder, &salvage, "").await.json()["entries"], 0, "it was taken over whole");
     let old = Served::start(&old_voter, "config.toml");
-    assert_eq!(old.ended().await, Some(1));
+    assert_eq!(old.ended().await, Some(8), "a supervisor leaves it");
     let said = fs::read_to_string(old_voter.join("recovered.txt")).unwrap();
     assert!(said.contains("the cluster has gone on without it on timeline 1"), "{said}");
     assert!(old_voter.join("data/fenced").exists());
     // It refuses itself from now on, also where it reaches nobody.
     configure_away(&old_voter);
     let old = Served::start(&old_voter, "config.toml");
-    assert_eq!(old.ended().await, Some(1));
+    assert_eq!(old.ended().await, Some(8), "a supervisor leaves it");
     let said = fs::read_to_string(old_voter.join("recovered.txt")).unwrap();
     assert_eq!(said.matches("kura: this node is of timeline 0").count(), 2, "{said}");
 
@@ -419,6 +453,13 @@ async fn join(
         let approved = kura(&folder, &approve, "").await;
         assert!(matches!(approved.code, Some(0 | 10)), "{}", approved.text);
     }
+    // A root key that is somebody else's is neither used nor overwritten.
+    let foreign = format!("{}\n", "5a".repeat(32));
+    fs::write(folder.join("root.key"), &foreign).unwrap();
+    fs::set_permissions(folder.join("root.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    kura(&folder, &["join", "--config", "config.toml"], "").await.refused(8, "holds another key");
+    assert_eq!(fs::read_to_string(folder.join("root.key")).unwrap(), foreign);
+    fs::remove_file(folder.join("root.key")).unwrap();
     kura(&folder, &["join", "--config", "config.toml"], "").await.json();
     let served = Served::start(&folder, "config.toml");
     until("its port", SOON, async || {

@@ -52,7 +52,6 @@ async fn a_voter_without_its_disk_is_replaced_by_one_that_takes_a_snapshot() {
         .unwrap();
     let leader = world.leader().await;
     let dead = world.voters().into_iter().find(|name| *name != leader).unwrap();
-    let fresh = database(&world.cluster.layout().node_data(&dead));
     world.cluster.kill(&dead, Signal::KILL).await.unwrap();
     world.cluster.discard(&dead).await.unwrap();
     let data = world.cluster.layout().node_data(&leader);
@@ -94,7 +93,8 @@ async fn a_voter_without_its_disk_is_replaced_by_one_that_takes_a_snapshot() {
     assert!(new.role == 1 && new.unsealed, "{new:?}");
     assert!(before.members.iter().all(|member| member.raft_id != new.raft_id), "an id is used once");
     let installed = database(&world.cluster.layout().node_data("voter-4"));
-    assert_ne!(installed, fresh, "it took the log alone, no snapshot");
+    // A member begins with the first database, and each snapshot that it installs is the next one.
+    assert_ne!(installed.trim(), "database-0", "it took the log alone, no snapshot");
     let told = fs::read_to_string(world.cluster.layout().node_log("voter-4")).unwrap();
     assert!(told.contains("borne out by other members' signed heads"), "the snapshot was taken on the leader's word");
 

@@ -103,8 +103,11 @@ async fn a_restore_that_is_killed_at_each_step_goes_on_and_comes_to_the_same() {
         tokio::task::block_in_place(|| told(&apply(&archive, target, &undisturbed, &config).output().unwrap()));
     let command = || apply(&archive, target, &into, &config);
     tokio::task::block_in_place(|| {
-        let part = into.join("restore-work/files/part");
-        let is_within_a_file = || !fetched(&into).is_empty() && fs::metadata(&part).is_ok_and(|part| part.len() > 0);
+        let is_part = |path: &PathBuf| {
+            path.extension().is_some_and(|kind| kind == "part") && fs::metadata(path).is_ok_and(|part| part.len() > 0)
+        };
+        let is_within_a_file =
+            || !fetched(&into).is_empty() && files(&into.join("restore-work/files")).iter().any(is_part);
         kill_when(command(), "a file that is half fetched", &is_within_a_file);
         // What lies there whole is not asked for again: the archive would give something else now.
         let whole = fetched(&into);

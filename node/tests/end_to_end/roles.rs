@@ -95,6 +95,7 @@ pub const TABLE: &[(&str, &str)] = &[
     ("Peer/InstallSnapshot", "voter"),
     ("Peer/Propose", "voter"),
     ("Peer/Hello", "voter backup"),
+    ("Peer/Timeline", "voter backup"),
     ("Peer/Heads", "voter backup"),
     ("Peer/Clear", "voter"),
     ("Peer/HandRootKey", "voter"),

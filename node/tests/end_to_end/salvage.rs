@@ -2,6 +2,7 @@
 //! restricts first, and nothing twice.
 
 mod again;
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -184,10 +185,14 @@ async fn an_old_disk_brings_back_what_the_backup_never_had() {
     let After { folder, application, staff_file, .. } = &after;
     let size = async || -> u64 { after.operator.operations().status().await.unwrap().journal_size };
 
-    // A rehearsal says it all, and writes nothing.
+    // A rehearsal says it all, and writes nothing but that it was made: it opens what it decides.
     let before = size().await;
     let rehearsed = after.salvage(&[], "").await.json();
-    assert_eq!(size().await, before, "nothing is journalled");
+    assert_eq!(size().await, before + 1, "its beginning alone is journalled");
+    let told = after.journal().await;
+    let entry = told.iter().rfind(|one| one.action == Action::Recover).unwrap();
+    assert!(entry.object.contains("salvage from timeline 0, a rehearsal") && entry.actor == "rec-1", "{entry:?}");
+    let before = size().await;
     assert_eq!(rehearsed["applied"], false);
     assert_eq!(became(&rehearsed, "put", "applied").len(), 4, "{rehearsed}");
     assert_eq!(became(&rehearsed, "enrol", "by-hand").len(), 1, "nobody is let in by a disk: {rehearsed}");

@@ -249,7 +249,14 @@ pub fn note() -> NewRecord {
 
 /// All that an actor sees of a participant.
 pub async fn listed(acting: &ActingClient, number: &ParticipantNumber) -> Vec<Summary> {
-    acting.list(number).stream().take(usize::MAX).await.unwrap()
+    let listed = acting.list(number).stream().take(usize::MAX).await.unwrap();
+    listed.into_iter().map(|one| one.opened().unwrap()).collect()
+}
+
+/// All versions of a record that an actor sees.
+pub async fn versions(acting: &ActingClient, number: &ParticipantNumber, record: RecordId) -> Vec<Summary> {
+    let versions = acting.history(number, record).await.unwrap();
+    versions.into_iter().map(|one| one.opened().unwrap()).collect()
 }
 
 /// Polls until there is an answer; panics with what was missing last.

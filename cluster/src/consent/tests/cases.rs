@@ -23,6 +23,7 @@ struct Case {
     participant: Option<Participant>,
     record: Option<RecordControl>,
     alias_day: Option<i32>,
+    body_day: Option<i32>,
     related: Option<(Relation, Option<RecordControl>)>,
     beneficiary: Option<Facility>,
     duplicate: Option<Participant>,
@@ -74,6 +75,7 @@ fn base(act: &str) -> Case {
         participant: Some(world::participant()),
         record: Some(world::record()),
         alias_day: None,
+        body_day: None,
         related: None,
         beneficiary: Some(world::facility("F3")),
         duplicate: Some(Participant { number: "P2".into(), ..world::participant() }),
@@ -177,6 +179,9 @@ fn change_participant(case: &mut Case, key: &str, value: &str) {
         "held" => case.participant.as_mut().unwrap().held_records = 1,
         "consent.by" => case.participant.as_mut().unwrap().consent.as_mut().unwrap().entered_by = value.into(),
         "consent.again" => case.participant.as_mut().unwrap().consent.as_mut().unwrap().review_id = "review".into(),
+        "consent.number" => {
+            case.participant.as_mut().unwrap().consent.as_mut().unwrap().history_number = value.parse().unwrap();
+        }
         "consent.entered" => case.participant.as_mut().unwrap().consent.as_mut().unwrap().entered_ms = at(value),
         other => panic!("unknown change {other}"),
     }
@@ -197,6 +202,9 @@ fn change_record(case: &mut Case, key: &str, value: &str) {
         }
         "related" => case.related = Some((Relation::from_word(value).unwrap(), Some(world::record()))),
         "related.missing" => case.related.as_mut().unwrap().1 = None,
+        "related.day" => {
+            case.related.as_mut().unwrap().1.as_mut().unwrap().clinical_day = value.parse().unwrap();
+        }
         "related.author" => case.related.as_mut().unwrap().1.as_mut().unwrap().author_facility = value.into(),
         "related.hidden" => case.related.as_mut().unwrap().1.as_mut().unwrap().hidden = true,
         "related.addressees" => case.related.as_mut().unwrap().1.as_mut().unwrap().addressees = list(value),
@@ -214,6 +222,7 @@ fn change_emergency(case: &mut Case, key: &str, value: &str) {
         "episode.facility" => case.emergency.as_mut().unwrap().as_mut().unwrap().facility = value.into(),
         "episode.application" => case.emergency.as_mut().unwrap().as_mut().unwrap().application = value.into(),
         "episode.participant" => case.emergency.as_mut().unwrap().as_mut().unwrap().number = value.into(),
+        "episode.consent" => case.emergency.as_mut().unwrap().as_mut().unwrap().consent_number = None,
         "episode.expires" => case.emergency.as_mut().unwrap().as_mut().unwrap().expires_ms = at(value),
         "disaster" => case.disaster = Some(world::disaster()),
         "disaster.from" => case.disaster.as_mut().unwrap().from_ms = at(value),
@@ -309,6 +318,7 @@ fn change_rest(case: &mut Case, key: &str, value: &str) {
         "duplicate.alias" => case.duplicate.as_mut().unwrap().alias_of = "P9".into(),
         "addressees" => case.addressees = list(value),
         "class" => case.class = Class::from_word(value).unwrap(),
+        "body-day" => case.body_day = Some(value.parse().unwrap()),
         "day" => case.day = value.parse().unwrap(),
         "evidence" => case.evidence = value.into(),
         "reason" => case.reason = value.into(),
@@ -410,6 +420,7 @@ fn answer_with(case: &Case, change: Change<'_>) -> String {
         clinical_day: case.day,
         addressees: &case.addressees,
         earlier,
+        body_day: case.body_day,
         related,
     };
     let terms = ConsentTerms {

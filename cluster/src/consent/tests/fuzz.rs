@@ -160,6 +160,7 @@ fn no_row_makes_a_decision_panic() {
                 clinical_day: day_number,
                 addressees: &addressees,
                 earlier: Some(record),
+                body_day: Some(day_number),
                 related: None,
             },
             Act::Read { record },

@@ -211,7 +211,7 @@ const FORBIDDEN: &[Forbidden] = &[
     }),
     // The erasure itself, whoever it is of.
     line(Denial::ErasureState, REGISTRAR, APPROVE, |f| erasure(f).is_none_or(|e| e.state != 1)),
-    line(Denial::ErasureState, SELF | REGISTRAR, STOP, |f| erasure(f).is_none_or(|e| e.state > 2)),
+    line(Denial::ErasureState, REGISTRAR, STOP, |f| erasure(f).is_none_or(|e| e.state > 2)),
     line(Denial::SamePerson, REGISTRAR, APPROVE, |f| {
         let asker = erasure(f).unwrap().asked_by.as_ref();
         asker.is_none() || same(asker, f.person)
@@ -262,6 +262,7 @@ const FORBIDDEN: &[Forbidden] = &[
         _ => true,
     }),
     line(Denial::NotEnrolled, ANYBODY, NEEDS_PARTICIPANT, |f| f.participant.is_none_or(|p| !p.alias_of.is_empty())),
+    line(Denial::ErasureState, SELF, STOP, |f| erasure(f).is_none_or(|e| e.state > 2)),
     line(Denial::NotEnrolled, REGISTRAR, ALIAS, |f| matches!(f.act, Act::Alias { duplicate: None, .. })),
     line(Denial::SameParticipant, REGISTRAR, ALIAS, |f| {
         let Act::Alias { duplicate: Some(duplicate), .. } = f.act else { unreachable!() };
@@ -271,11 +272,20 @@ const FORBIDDEN: &[Forbidden] = &[
         let Act::Alias { duplicate: Some(duplicate), .. } = f.act else { unreachable!() };
         !is_in(duplicate)
     }),
-    line(Denial::Withdrawn, ANYBODY & !RECOVERY, NEEDS_CONSENT, |f| !is_in(f.participant.unwrap())),
+    line(Denial::Withdrawn, ANYBODY & !RECOVERY, NEEDS_CONSENT & !LOOK, |f| !is_in(f.participant.unwrap())),
+    // Whoever has left looks at their own records, and nobody else does.
+    line(Denial::Withdrawn, ANYBODY & !RECOVERY & !SELF, LOOK, |f| !is_in(f.participant.unwrap())),
     line(Denial::Withdrawn, RECOVERY, REVOKE | WITHDRAW, |f| !is_in(f.participant.unwrap())),
     line(Denial::Withdrawn, USER, LOOK, |f| {
-        let entered_ms = f.participant.unwrap().consent.as_ref().unwrap().entered_ms;
-        f.emergency.is_some_and(|e| e.episode.unwrap().opened_ms < entered_ms)
+        let now = f.participant.unwrap().consent.as_ref().unwrap();
+        f.emergency.and_then(|e| e.episode).is_some_and(|e| {
+            // Of an earlier build's it is not known under which one it was opened.
+            if e.consent_number.is_none() {
+                e.opened_ms < now.entered_ms
+            } else {
+                e.consent_number != Some(now.history_number)
+            }
+        })
     }),
     // A facility is shown the consent of those who take part only; the participant always.
     line(Denial::Withdrawn, USER, SHOW, |f| !is_in(f.participant.unwrap())),
@@ -316,6 +326,7 @@ const FORBIDDEN: &[Forbidden] = &[
         addressees(f).iter().any(|a| !names(f.participant.unwrap(), a))
     }),
     line(Denial::BeforeConsent, USER, WRITE, |f| changes(f, version_too_old)),
+    line(Denial::BeforeConsent, USER, WRITE, |f| changes(f, body_too_old)),
     line(Denial::Widens, RECOVERY, NARROW, |f| {
         changes(f, |f, r| addressees(f) != [&r.author_facility[..]] && reaches_more(addressees(f), &r.addressees))
     }),

@@ -82,7 +82,7 @@ impl Walk {
                 Some(altered(&participant, |p| {
                     p.grants.retain(|g| g.facility == "F2");
                     let consent = p.consent.as_mut().unwrap();
-                    (consent.entered_by, consent.entered_ms) = ("F1".into(), NOW_MS);
+                    (consent.entered_by, consent.history_number) = ("F1".into(), 3);
                 })),
                 // Taken back by the facility, which the other one named since.
                 Some(altered(&participant, |p| {

@@ -86,6 +86,7 @@ pub fn episode() -> EpisodeRow {
         application: "app".into(),
         opened_ms: NOW_MS - 30 * MINUTE_MS,
         expires_ms: NOW_MS + 30 * MINUTE_MS,
+        consent_number: Some(0),
         ..EpisodeRow::default()
     }
 }

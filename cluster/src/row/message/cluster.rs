@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::ActorRow;
+
 /// The form of all rows: [`ClusterRow::format`]. 1 kept every consent and every grant in the participant's row.
 pub const ROWS_FORMAT: u32 = 2;
 
@@ -127,4 +129,32 @@ pub struct MemberRow {
     /// The registrar who approved the next key (voters only).
     #[prost(string, tag = "11")]
     pub next_registrar: String,
+    /// Whose key the operator's approval came with, and when. Without it, as in rows of before there was this, the name
+    /// counts for a present member only.
+    #[prost(message, optional, tag = "12")]
+    pub operator_approval: Option<Approval>,
+    /// The same of the registrar's.
+    #[prost(message, optional, tag = "13")]
+    pub registrar_approval: Option<Approval>,
+    /// The same of the operator's of the next key; without it the name does not count.
+    #[prost(message, optional, tag = "14")]
+    pub next_operator_approval: Option<Approval>,
+    /// The same of the registrar's of the next key.
+    #[prost(message, optional, tag = "15")]
+    pub next_registrar_approval: Option<Approval>,
+}
+
+/// The approval of one of two people, with what tells whether the other is another person and whether it still counts
+/// ([`crate::consent::approval_counts`]).
+#[derive(Clone, PartialEq, Message)]
+pub struct Approval {
+    /// Who, with the certificate and its key.
+    #[prost(message, optional, tag = "1")]
+    pub by: Option<ActorRow>,
+    /// When, by the gateway's clock.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+    /// On which timeline.
+    #[prost(uint64, tag = "3")]
+    pub timeline: u64,
 }

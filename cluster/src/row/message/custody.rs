@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::Approval;
+
 /// The sets of shares that count, or wait for their second person: under the setting `shares`.
 #[derive(Clone, PartialEq, Message)]
 pub struct ShareSetsRow {
@@ -36,6 +38,9 @@ pub struct ShareSetRow {
     /// When it was confirmed.
     #[prost(uint64, tag = "7")]
     pub confirmed_ms: u64,
+    /// Whose key the operator's recording came with, and when; a set without it cannot be confirmed any more.
+    #[prost(message, optional, tag = "8")]
+    pub operator_approval: Option<Approval>,
 }
 
 /// A rotation that is approved, or being approved: under the setting `rotation`.
@@ -59,6 +64,12 @@ pub struct RotationRow {
     /// Check value of the next root key, 8 bytes, once it was drawn and is being handed out.
     #[prost(bytes = "bytes", tag = "6")]
     pub next_check_value: Bytes,
+    /// Whose key the operator's approval came with, and when; without it the name does not count.
+    #[prost(message, optional, tag = "7")]
+    pub operator_approval: Option<Approval>,
+    /// The same of the registrar's.
+    #[prost(message, optional, tag = "8")]
+    pub registrar_approval: Option<Approval>,
 }
 
 /// What a cluster serves since its timeline began: under the setting `service`. Without the row, everything.

@@ -43,6 +43,10 @@ pub struct EpisodeRow {
     /// Its row in the review queue, 16 bytes.
     #[prost(bytes = "bytes", tag = "10")]
     pub review_id: Bytes,
+    /// Number, in the history, of the consent under which it was opened: it ends with that one. Absent in rows of before
+    /// there was this; there the times tell.
+    #[prost(uint32, optional, tag = "11")]
+    pub consent_number: Option<u32>,
 }
 
 /// A declared disaster: widens who may use emergency access, until its end. At most one at a time, under

@@ -104,6 +104,9 @@ pub struct JournalEntry {
     /// Where it was written first, of what was salvaged from a former timeline.
     #[prost(message, optional, tag = "23")]
     pub salvaged: Option<SalvagedFrom>,
+    /// Records that the actor was let in to and that do not open: nothing of them was handed out. 16 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "24")]
+    pub damaged_record_ids: Vec<Bytes>,
 }
 
 /// Where something that was salvaged was written first.
@@ -166,4 +169,7 @@ pub struct ReceiptRow {
     /// A revocation of what was not granted: nothing was there to end.
     #[prost(bool, tag = "3")]
     pub nothing_to_end: bool,
+    /// A grant of what was granted already, where whoever asks may know: nothing changed.
+    #[prost(bool, tag = "4")]
+    pub granted_before: bool,
 }

@@ -60,6 +60,9 @@ pub struct Participant {
     /// Rows of the history so far; each has the number of those before it.
     #[prost(uint32, tag = "12")]
     pub history_rows: u32,
+    /// Cards that were issued under this number, the present one too; those of before there was this are not counted.
+    #[prost(uint32, tag = "13")]
+    pub cards: u32,
 }
 
 /// The consent entered last, as far as decisions look at it.

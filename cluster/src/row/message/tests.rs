@@ -36,6 +36,10 @@ fn actor() -> Option<ActorRow> {
     Some(ActorRow { kind: 1, ..ActorRow::default() })
 }
 
+fn approval() -> Option<Approval> {
+    Some(Approval { by: actor(), at_ms: 1, timeline: 1 })
+}
+
 #[test]
 fn rows_of_the_root_keys_custody_are_frozen() {
     let set = ShareSetRow {
@@ -46,8 +50,9 @@ fn rows_of_the_root_keys_custody_are_frozen() {
         operator: text(),
         registrar: text(),
         confirmed_ms: 1,
+        operator_approval: approval(),
     };
-    assert_eq!(fields(&set), "1v 2b 3b 3b 4v 5b 6b 7v");
+    assert_eq!(fields(&set), "1v 2b 3b 3b 4v 5b 6b 7v 8b");
     assert_eq!(fields(&ShareSetsRow { sets: vec![set] }), "1b");
     let rotation = RotationRow {
         kind: 1,
@@ -56,8 +61,29 @@ fn rows_of_the_root_keys_custody_are_frozen() {
         asked_ms: 1,
         without_shares: true,
         next_check_value: bytes(),
+        operator_approval: approval(),
+        registrar_approval: approval(),
     };
-    assert_eq!(fields(&rotation), "1v 2b 3b 4v 5v 6b");
+    assert_eq!(fields(&rotation), "1v 2b 3b 4v 5v 6b 7b 8b");
+    assert_eq!(fields(&approval().unwrap()), "1b 2v 3v");
+    let member = MemberRow {
+        name: text(),
+        role: 1,
+        raft_id: 1,
+        key_sha256: bytes(),
+        operator: text(),
+        registrar: text(),
+        address: text(),
+        approved_ms: 1,
+        next_key_sha256: bytes(),
+        next_operator: text(),
+        next_registrar: text(),
+        operator_approval: approval(),
+        registrar_approval: approval(),
+        next_operator_approval: approval(),
+        next_registrar_approval: approval(),
+    };
+    assert_eq!(fields(&member), "1b 2v 3v 4b 5b 6b 7b 8v 9b 10b 11b 12b 13b 14b 15b");
     let canary = CanaryRow { pseudonym: bytes(), content_id: bytes(), blocks: 1, bytes: 1, sha256: bytes() };
     assert_eq!(fields(&canary), "1b 2b 3v 4v 5b");
     let drill = DrillRow { key_check_value: bytes(), prepared_ms: 1, operator: text(), canaries: vec![canary] };
@@ -133,8 +159,9 @@ fn rows_of_emergencies_are_frozen() {
         opened_ms: 1,
         expires_ms: 1,
         review_id: bytes(),
+        consent_number: Some(0),
     };
-    assert_eq!(fields(&episode), "1b 2b 3b 4b 5b 6b 7b 8v 9v 10b");
+    assert_eq!(fields(&episode), "1b 2b 3b 4b 5b 6b 7b 8v 9v 10b 11v");
     let disaster = DisasterRow {
         name: text(),
         from_ms: 1,
@@ -282,8 +309,9 @@ fn rows_of_participants_are_frozen() {
         aliases: vec![alias],
         alias_of: bytes(),
         held_records: 1,
+        cards: 1,
     };
-    assert_eq!(fields(&participant), "1b 4v 5b 6b 7b 8v 9b 10b 11v 12v");
+    assert_eq!(fields(&participant), "1b 4v 5b 6b 7b 8v 9b 10b 11v 12v 13v");
     let event =
         LinkEvent { pseudonym: bytes(), linked_ms: 1, relinked_ms: 1, relinked_by_user: text(), reason: text() };
     assert_eq!(fields(&event), "1b 2v 3v 4b 5b");

@@ -9,13 +9,18 @@ use super::super::ArchiveStore;
 use super::super::catalog;
 use super::super::check::{Found, Mends, Pace, check};
 use super::super::writer::Writer;
-use super::stage::{Backup, generations, has, in_directory, key_row, made, next_generation, objects, secret, sound};
+use super::stage::{
+    Backup, generations, has, in_directory, key_row, known_to, made, next_generation, objects, secret, sound,
+};
 
 /// Checks, while a writer takes requests.
 async fn checked(archive: &ArchiveStore, writer: Option<Writer>) -> Found {
+    let newest = catalog::newest(archive).await.unwrap().unwrap();
+    let unused = tempfile::tempdir().unwrap();
+    let signers = known_to(unused.path(), newest.signed.key_sha256());
     let (mends, asked) = Mends::channel();
     let silent = |_: u64| {};
-    let check = Box::pin(check(archive, &mends, Pace::new(u64::MAX / 2000, &silent)));
+    let check = Box::pin(check(archive, &signers, &mends, Pace::new(u64::MAX / 2000, &silent)));
     let Some(writer) = writer else {
         drop(asked);
         return check.await.unwrap();

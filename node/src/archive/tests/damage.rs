@@ -5,7 +5,7 @@ use kura_cluster::archive::Fault;
 
 use super::super::catalog;
 use super::super::replay::Event;
-use super::super::verify::{Level, Request, Witness, verify};
+use super::super::verify::{HeadFit, Level, Request, Witness, verify};
 use super::stage::{has, made, objects, report, secret, sound};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_cut_off_end_is_found_by_whoever_kept_a_head_and_another_journal_by_it
     let (backup, archive) = made(directory.path()).await;
     let published = backup.machine.store().published();
     let journal = &published.summary.journal;
-    let witness = |size, root| Witness { index: published.index(), size, root };
+    let witness = |size, root| Witness { index: published.index(), size, root, is_fresh: false };
     let check = async |witness, level| {
         let scratch = tempfile::tempdir().unwrap();
         let request =
@@ -101,12 +101,25 @@ async fn a_cut_off_end_is_found_by_whoever_kept_a_head_and_another_journal_by_it
     };
     let good = witness(journal.size(), journal.root());
     assert_eq!(check(good, Level::Replay).await, []);
+    let told = async |witness, level| {
+        let scratch = tempfile::tempdir().unwrap();
+        let request =
+            Request { level, generation: None, trusted: vec![], witness: Some(witness), scratch: scratch.path() };
+        let silent = |_: Event| {};
+        verify(&archive, &request, &silent).await.unwrap().0.head
+    };
+    assert_eq!(told(good, Level::Replay).await, Some(HeadFit::Begins));
     let other = witness(journal.size() - 1, [3; 32]);
     assert_eq!(check(other, Level::Replay).await, [Fault::Journal { size: journal.size() - 1 }]);
     let newest = catalog::newest(&archive).await.unwrap().unwrap().signed.manifest;
     archive.delete(&newest.name().to_string()).await.unwrap();
     let found = check(good, Level::Files).await;
     assert!(matches!(found[..], [Fault::Short { .. }, ..]), "{found:?}");
+    assert!(!found.iter().any(Fault::is_lag), "what was kept long ago is not waited for");
+    // Of a head that was only just kept nobody can say more than that it is not there yet.
+    let found = check(Witness { is_fresh: true, ..good }, Level::Files).await;
+    assert!(matches!(found[..], [Fault::Behind { .. }, ..]), "{found:?}");
+    assert_eq!(told(good, Level::Files).await, Some(HeadFit::Beyond));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,5 +6,7 @@ mod damage;
 pub(crate) mod dying;
 mod expiry;
 mod following;
+mod foreign;
+pub(crate) mod growing;
 pub(crate) mod stage;
 mod storage;

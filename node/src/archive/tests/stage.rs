@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use futures_util::{FutureExt, TryStreamExt};
 use kura_cluster::archive::keep::KeepRules;
-use kura_cluster::archive::{Manifest, ObjectName, SignedManifest};
+use kura_cluster::archive::{Manifest, ObjectName, Sha256Hash, SignedManifest};
 use kura_cluster::command::JournalAppend;
 use kura_cluster::row::{ClusterRow, RowKey, TimelineCertificate};
 use kura_cluster::seal::Key;
@@ -26,6 +26,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::super::replay::Event;
+use super::super::signers::Signers;
 use super::super::verify::{Level, Report, Request, verify};
 use super::super::writer::{ReadLog, Settings, SignManifests, Source, Writer};
 use super::super::{ArchiveStore, ArchiveTold, catalog};
@@ -130,6 +131,11 @@ impl Backup {
         self.machine.store().published().index()
     }
 
+    /// Its own key is the only member's.
+    pub(crate) fn signers(&self) -> Arc<Signers> {
+        known_to(self.directory.path(), self.signer.key_sha256())
+    }
+
     pub(crate) fn writer(&self, archive: ArchiveStore) -> Writer {
         self.writer_with(archive, settings())
     }
@@ -141,12 +147,18 @@ impl Backup {
             store: self.machine.store(),
             log: Box::new(List(self.log.clone())),
             signer: Box::new(Signer(self.signer.clone())),
+            signers: self.signers(),
             hashes: Arc::new(FileHashes::default()),
             work: self.directory.path().join("work"),
             now_ms: crate::clock::now_ms,
         };
         Writer::new(source, archive, settings, Arc::new(ArchiveTold::default()))
     }
+}
+
+/// Knows one key.
+pub(crate) fn known_to(data: &Path, key: Sha256Hash) -> Arc<Signers> {
+    Arc::new(Signers::read(data, [], Box::new(move || vec![key])).unwrap())
 }
 
 struct List(Log);

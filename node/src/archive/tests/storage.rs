@@ -101,6 +101,9 @@ async fn two_writers_are_noticed_and_another_clusters_archive_is_refused() {
     let mut one = Backup::start().await;
     let mut two = Backup::start().await;
     let archive = in_directory(one.directory.path());
+    // Both are members: each knows the other's key.
+    one.signers().keep(two.signer.key_sha256()).unwrap();
+    two.signers().keep(one.signer.key_sha256()).unwrap();
     let (mut first, mut second) = (one.writer(archive.clone()), two.writer(archive.clone()));
     first.step().await.unwrap();
     two.enrol([1]).await;

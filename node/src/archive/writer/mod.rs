@@ -11,6 +11,8 @@
 //!
 //! Invariants
 //! - The position is the newest manifest's; whatever fails in a round, the next one begins there again.
+//! - Nothing is written after a manifest whose signer the cluster does not know ([`super::signers`]), nor after another one
+//!   than was read or written here last: then people are told.
 //! - A manifest is published with *put if absent*. If another one is there, another writer is at work: one of
 //!   ours, of before a restart, is gone on from; another's stops this writer until the node is restarted.
 
@@ -27,8 +29,9 @@ use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use kura_cluster::ClusterId;
 use kura_cluster::archive::keep::KeepRules;
-use kura_cluster::archive::manifest::Gap;
+use kura_cluster::archive::manifest::{Gap, MANIFEST_BYTES_MAX};
 use kura_cluster::archive::{Manifest, ObjectName, Sha256Hash, SignedManifest};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -36,6 +39,7 @@ use super::base::{BaseError, Sent};
 use super::catalog::{self, CatalogError};
 use super::check::Mend;
 use super::ledger::{self, Kept, LedgerError};
+use super::signers::{Signers, UnknownSigner};
 use super::store::{ArchiveStore, StoreError};
 use super::told::{ArchivePoint, ArchiveTold};
 use crate::raft::types::Entry;
@@ -92,6 +96,18 @@ pub enum WriteError {
     /// Another member writes into it.
     #[error("another member ({0}) writes into this archive: give each its own place, then restart this node")]
     OtherWriter(String),
+    /// What is there was signed by nobody whom the cluster knows.
+    #[error(transparent)]
+    Signer(#[from] UnknownSigner),
+    /// The file of known signers.
+    #[error("the keys that may sign the archive cannot be kept: {0}")]
+    Signers(std::io::Error),
+    /// The manifest after which the next one was to come is another one by now.
+    #[error(
+        "{0} is not the one that was read or written here: somebody else has replaced it. Nothing is written after it; \
+         what is there is read anew"
+    )]
+    Replaced(ObjectName),
     /// An entry that no segment takes.
     #[error("entry {0} is too large for a segment")]
     Entry(u64),
@@ -101,6 +117,14 @@ impl WriteError {
     /// Whether trying again is of no use.
     fn is_final(&self) -> bool {
         matches!(self, WriteError::OtherCluster | WriteError::LaterTimeline { .. } | WriteError::OtherWriter(_))
+    }
+
+    /// Whether somebody else than the cluster's members wrote what is there.
+    fn is_foreign(&self) -> bool {
+        matches!(
+            self,
+            WriteError::Signer(_) | WriteError::Replaced(_) | WriteError::OtherCluster | WriteError::OtherWriter(_)
+        )
     }
 }
 
@@ -129,6 +153,8 @@ pub struct Source {
     pub log: Box<dyn ReadLog>,
     /// The node's key.
     pub signer: Box<dyn SignManifests>,
+    /// Whose manifests are gone on from.
+    pub signers: Arc<Signers>,
     /// Hashes of files.
     pub hashes: Arc<FileHashes>,
     /// A directory on the state's file system, for bases being made.
@@ -223,7 +249,10 @@ impl Writer {
                     if self.told.trouble().as_ref() != Some(&words) {
                         tracing::error!(error = %words, "the archive could not be written; the log is kept for it up to its cap");
                     }
-                    self.told.fails(words);
+                    match error.is_foreign() {
+                        true => self.told.fails_as_foreign(words),
+                        false => self.told.fails(words),
+                    }
                     if error.is_final() {
                         return;
                     }
@@ -284,15 +313,24 @@ impl Writer {
             // An archive is begun where there was none, not where one has vanished.
             return if self.position.is_some() { Err(WriteError::Gone) } else { Ok(()) };
         };
+        // Another cluster's is told as such; beyond that nothing that it says counts before its signer is known.
+        let is_ours = found.signed.manifest.head.cluster_id == self.source.cluster_id;
+        if is_ours {
+            self.source.signers.check(&found.signed)?;
+        }
+        let key = found.signed.key_sha256();
         let manifest = found.signed.manifest;
         let own = self.source.store.published().summary.timeline;
-        if manifest.head.cluster_id != self.source.cluster_id {
+        if !is_ours {
             return Err(WriteError::OtherCluster);
         }
         if manifest.head.timeline > own {
             return Err(WriteError::LaterTimeline { found: manifest.head.timeline, own });
         }
         let base = catalog::manifest(&self.archive, manifest.generation, manifest.generation).await?;
+        // What has expired, it says.
+        self.source.signers.check(&base.signed)?;
+        self.source.signers.keep(key).map_err(WriteError::Signers)?;
         let base = base.signed.manifest;
         let ledger = ledger::read(&self.archive, &manifest.ledger).await?;
         match &ledger {
@@ -354,12 +392,17 @@ impl Writer {
             ledger_index: position.manifest.ledger.index,
         });
     }
-    /// Whether the archive is still where it was: nothing is written into an empty mount point.
+
+    /// Whether the archive still ends where it did: nothing is written into an empty mount point, nor after a manifest that
+    /// somebody put in the place of the one that is known.
     async fn check_place(&self) -> Result<(), WriteError> {
         let Some(position) = &self.position else { return Ok(()) };
-        match self.archive.length(&position.manifest.name().to_string()).await? {
-            Some(_) => Ok(()),
-            None => Err(WriteError::Gone),
+        let name = position.manifest.name();
+        match self.archive.get(&name.to_string(), MANIFEST_BYTES_MAX as u64).await {
+            Ok(bytes) if Sha256::digest(&bytes)[..] == position.sha256 => Ok(()),
+            Ok(_) | Err(StoreError::Long { .. }) => Err(WriteError::Replaced(name)),
+            Err(error) if error.is_missing() => Err(WriteError::Gone),
+            Err(error) => Err(error.into()),
         }
     }
 }

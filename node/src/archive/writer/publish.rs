@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kura_cluster::apply::Summary;
 use kura_cluster::archive::manifest::{Content, MANIFEST_BYTES_MAX};
-use kura_cluster::archive::{Manifest, SignedManifest};
+use kura_cluster::archive::{Manifest, ManifestError, SignedManifest};
 use kura_cluster::head::Head;
 use kura_cluster::seal::Dictionary;
 use sha2::{Digest, Sha256};
@@ -43,6 +43,8 @@ impl Writer {
     /// Signs and publishes a manifest, and goes on from it.
     pub(super) async fn publish(&mut self, manifest: Manifest, kept: Kept) -> Result<(), WriteError> {
         let signed = self.source.signer.sign(manifest).ok_or(WriteError::NoSigner)?;
+        // It is known again when this member has got another key.
+        self.source.signers.keep(signed.key_sha256()).map_err(WriteError::Signers)?;
         let bytes = Bytes::from(signed.encode());
         let name = signed.manifest.name().to_string();
         match self.archive.put_new(&name, bytes.clone()).await {
@@ -89,7 +91,11 @@ impl Writer {
             Ok(found) if found.verify().is_ok() && found.key_sha256() == own.key_sha256() => {
                 Err(WriteError::Store(StoreError::Exists { name }))
             }
-            Ok(found) => Err(WriteError::OtherWriter(found.manifest.writer)),
+            Ok(found) if found.verify().is_ok() => match self.source.signers.check(&found) {
+                Ok(()) => Err(WriteError::OtherWriter(found.manifest.writer)),
+                Err(unknown) => Err(unknown.into()),
+            },
+            Ok(_) => Err(CatalogError::Manifest { name: own.manifest.name(), source: ManifestError::Signature }.into()),
             Err(source) => Err(CatalogError::Manifest { name: own.manifest.name(), source }.into()),
         }
     }

@@ -216,8 +216,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
             moment(row.ended_ms),
             format!("{} to {}{}", row.first_index, row.last_index, if row.continues { "" } else { ", not continued" }),
             row.timeline.to_string(),
-            format!("{} files, {}", row.base_files, bytes(row.base_bytes)),
-            format!("{} manifests, {}", row.manifests, bytes(row.segment_bytes)),
+            // With a no-break space: how many files and manifests these are, --json tells.
+            bytes(row.base_bytes).replace(' ', "\u{a0}"),
+            bytes(row.segment_bytes).replace(' ', "\u{a0}"),
             match &row.kept {
                 Some(words) if words.is_empty() => "EXPIRES with the next".into(),
                 Some(words) => words.join(" "),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-pub(super) use verify::{signers, witness};
+pub(super) use verify::{behind, is_fresh, not_vouched, signers, witness};
 
 use super::exit::{Exit, Failure};
 use super::output::Output;

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use kura_cluster::archive::Sha256Hash;
+use kura_cluster::archive::{Fault, Sha256Hash};
 use kura_cluster::seal::Key;
 use serde::Serialize;
 
 use super::Place;
 use crate::archive::replay::Event;
-use crate::archive::verify::{Level, Report, Request, Witness, verify};
+use crate::archive::verify::{HeadFit, Level, Report, Request, Witness, verify};
 use crate::cli::exit::{Exit, Failure, chain};
 use crate::cli::files::unmade;
 use crate::cli::given::{configuration, head, root_key, sha256};
@@ -20,6 +21,9 @@ use crate::cli::output::{Output, Progress, bytes, counted, hexadecimal, moment, 
 use crate::clock::now_ms;
 use crate::custody::Provider;
 use crate::openings;
+
+/// An archive that does not reach a head which was kept no longer ago than this may only be behind.
+const HEAD_FRESH: Duration = Duration::from_secs(10 * 60);
 
 /// How much is looked at, each with all of the ones before it.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -83,6 +87,25 @@ struct Root {
     shares: bool,
 }
 
+impl Arguments {
+    /// What a run of these options cannot tell.
+    fn not_checked(&self, level: Level) -> Vec<&'static str> {
+        let of_level = match level {
+            Level::Files => Some("the objects' contents: --level hash"),
+            Level::Hash => Some("what the contents come to: --level replay"),
+            Level::Replay => Some("whether what is sealed opens: --level open"),
+            Level::Open if self.all => None,
+            Level::Open => Some("rows beyond the sample, and older generations: --all, --generation"),
+        };
+        let of_generation = match self.generation {
+            Some(_) => Some("the other generations' objects"),
+            None if level == Level::Replay => Some("what older generations come to: --generation"),
+            None => None,
+        };
+        not_vouched(!self.signed_by.is_empty(), self.head.is_some()).chain(of_level).chain(of_generation).collect()
+    }
+}
+
 /// What opens.
 enum Opens {
     Key(Key),
@@ -131,6 +154,10 @@ struct Told {
     opened: Vec<Table>,
     keys: Vec<Signer>,
     holes: Vec<Hole>,
+    /// What this run cannot tell, whatever it found.
+    not_checked: Vec<&'static str>,
+    /// How it stands to the kept head: `begins-with`, `reaches`, `beyond` or `another-journal`; null without one.
+    head: Option<&'static str>,
     faults: Vec<String>,
 }
 
@@ -156,8 +183,8 @@ struct Hole {
     last: u64,
 }
 
-impl From<&Report> for Told {
-    fn from(report: &Report) -> Self {
+impl Told {
+    fn of(report: &Report, not_checked: Vec<&'static str>) -> Self {
         let keys =
             report.keys.iter().map(|(sha256, manifests)| Signer { sha256: hexadecimal(sha256), manifests: *manifests });
         let holes = report.holes.iter();
@@ -184,6 +211,8 @@ impl From<&Report> for Told {
                 .collect(),
             keys: keys.collect(),
             holes: holes.map(|&(before_generation, first, last)| Hole { before_generation, first, last }).collect(),
+            not_checked,
+            head: report.head.map(HeadFit::word),
             faults: report.faults.iter().map(ToString::to_string).collect(),
         }
     }
@@ -256,7 +285,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         tokio::task::block_in_place(|| to_open.open(root, sample, &mut report, &tell))?;
     }
     drop(progress);
-    let told = Told::from(&report);
+    let told = Told::of(&report, arguments.not_checked(level));
     let mut fields = vec![
         ("generations", report.generations.to_string()),
         ("manifests", report.manifests.to_string()),
@@ -288,8 +317,12 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         let contents = format!("{} blocks, {}, as their hashes say", told.opened_blocks, bytes(told.opened_bytes));
         fields.push(("contents", contents));
     }
+    fields.extend(told.not_checked.iter().map(|words| ("not checked", (*words).to_owned())));
+    if let (Some(fit), Some(witness)) = (report.head, &request.witness) {
+        fields.push(("kept head", fit.words(witness.size)));
+    }
     if report.faults.is_empty() {
-        fields.push(("faults", "none".into()));
+        fields.push(("faults", "none in what was checked".into()));
     } else if level >= Level::Replay {
         fields.retain(|(name, _)| *name != "replayed");
     }
@@ -297,14 +330,39 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         fields.push(("FAULT", fault.clone()));
     }
     output.thing(&told, &fields)?;
-    if arguments.head.is_none() && !output.json {
-        note("without a kept head (--head) nobody can tell whether the newest part was cut off");
-    }
     match report.faults.len() {
         0 => Ok(()),
+        _ if report.faults.iter().all(Fault::is_lag) => Err(behind(&report.faults)),
         count => Err(Failure::new(Exit::Damaged, format!("the archive has {}", counted(count as u64, "fault")))
-            .next("have what is named again from a copy, or begin a new base (docs/operations.md, \"The archive\")")),
+            .next(if report.faults.iter().any(|fault| matches!(fault, Fault::Short { .. })) {
+                "an older copy: take a newer one. The archive itself: look whether its writer stands still (`kura status`); if it \
+                 does not, its end was cut off: look for another copy of it (docs/operations.md, \"The archive\")"
+            } else {
+                "have what is named again from a copy, or begin a new base (docs/operations.md, \"The archive\")"
+            })),
     }
+}
+
+/// What nobody can tell of an archive without the backup's key, or a head.
+pub(in crate::cli) fn not_vouched(has_signers: bool, has_head: bool) -> impl Iterator<Item = &'static str> {
+    let signers = (!has_signers).then_some(
+        "who wrote it: any key was taken whose signatures fit. Who can write to the storage can make such a chain; name the \
+         backup's key with --signed-by",
+    );
+    let head = (!has_head)
+        .then_some("whether its newest part was cut off, and revocations with it: give a kept head with --head");
+    signers.into_iter().chain(head)
+}
+
+/// Nothing is wrong but that the archive does not reach yet what was kept just now.
+pub(in crate::cli) fn behind(faults: &[Fault]) -> Failure {
+    let words: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Failure::new(Exit::Unavailable, words.join("; ")).next(format!(
+        "wait for the archive to catch up (`kura status` tells how far it is), or take a newer copy, then run the same again \
+         with the same file. If it still does not reach the head {} minutes after that was kept, its end was cut off or its \
+         writer stands still",
+        HEAD_FRESH.as_secs() / 60
+    ))
 }
 
 /// Who signed an archive's manifests; whether only they might.
@@ -328,6 +386,15 @@ fn note_opening(config: Option<&Path>, what: &str) -> Result<(), Failure> {
     }
 }
 
+/// A head that somebody kept; when, is told by its file's time.
 pub(in crate::cli) fn witness(path: &Path) -> Result<Witness, Failure> {
-    head("--head", path).map(|head| Witness::of(&head))
+    head("--head", path).map(|head| Witness::of(&head, is_fresh(path)))
+}
+
+/// Whether a head's file was written only just: an archive that does not reach it may then be behind.
+pub(in crate::cli) fn is_fresh(path: &Path) -> bool {
+    let kept = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    // A time to come is not trusted: then it is as if it had been kept long ago.
+    let age = kept.ok().and_then(|kept| SystemTime::now().duration_since(kept).ok());
+    age.is_some_and(|age| age <= HEAD_FRESH)
 }

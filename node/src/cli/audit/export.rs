@@ -14,7 +14,7 @@ use super::told::Told;
 use crate::cli::acting::ClientOption;
 use crate::cli::exit::Failure;
 use crate::cli::files;
-use crate::cli::output::{Progress, moment, note};
+use crate::cli::output::{Progress, moment, note, unwritten};
 
 /// Between two looks of the progress at where it is.
 const TOLD_EVERY: u64 = 1_000;
@@ -56,7 +56,7 @@ async fn write(
     mut out: impl Write,
 ) -> Result<u64, Failure> {
     let progress = Progress::spinner();
-    let failed = |error: io::Error| Failure::failed(format!("cannot write the export: {error}"));
+    let failed = |error: io::Error| unwritten("cannot write the export", &error);
     let mut entries = 0_u64;
     while let Some(access) = stream.next().await {
         let access = access?;

@@ -27,7 +27,7 @@ pub struct Arguments {
     own_facility: bool,
     #[command(flatten)]
     filter: FilterOptions,
-    /// Only actors of this name: a user's id, a participant's number, an office's name.
+    /// Only actors of this name: a user's id, a participant's number, an office's name (--all, --own-facility).
     #[arg(long, value_name = "NAME", value_parser = text)]
     actor: Option<String>,
     /// Only what was denied.
@@ -36,14 +36,14 @@ pub struct Arguments {
     /// From the oldest on.
     #[arg(long)]
     oldest_first: bool,
-    /// Entries at most [default: 1000].
+    /// Entries at most [default: 1000; of a participant's list: all].
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
     acting: ActingOptions,
 }
 
-/// What narrows an auditor's list.
+/// What narrows a list.
 #[derive(Debug, Args)]
 pub struct FilterOptions {
     /// Only since this day in Japan, YYYY-MM-DD.
@@ -52,13 +52,13 @@ pub struct FilterOptions {
     /// Only up to this day in Japan, YYYY-MM-DD.
     #[arg(long, value_name = "DAY", value_parser = day)]
     until: Option<Date>,
-    /// Only what this facility's users did, or what is about it (--all).
+    /// Only what this facility's users did, or what is about it (not with --own-facility).
     #[arg(long, value_parser = text)]
     facility: Option<String>,
-    /// Only what came through this application (--all).
+    /// Only what came through this application (not with --own-facility).
     #[arg(long, value_parser = text)]
     application: Option<String>,
-    /// Only this action: get, put, grant, … (--all). Can be given more than once.
+    /// Only this action: get, put, grant, … (not with --own-facility). Can be given more than once.
     #[arg(long)]
     action: Vec<Action>,
 }
@@ -87,7 +87,7 @@ impl FilterOptions {
         in_order(self.since, self.until)
     }
 
-    fn is_for_auditors(&self) -> bool {
+    fn is_not_for_facilities(&self) -> bool {
         self.facility.is_some() || self.application.is_some() || !self.action.is_empty()
     }
 }
@@ -95,8 +95,9 @@ impl FilterOptions {
 /// Runs it.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     arguments.filter.check()?;
-    if !arguments.all && arguments.filter.is_for_auditors() {
-        return Err(Failure::usage("--facility, --application and --action narrow the whole journal: add --all"));
+    if arguments.own_facility && arguments.filter.is_not_for_facilities() {
+        return Err(Failure::usage("a facility's own list is not narrowed by --facility, --application or --action")
+            .next("leave them out; it takes --actor USER, --denied, --since and --until"));
     }
     let number = arguments.number.as_ref().map(NumberArgument::read).transpose()?;
     if arguments.all {
@@ -109,22 +110,45 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     } else {
         let number = number.ok_or_else(|| {
             Failure::usage("whose accesses? No participant's number was given").next(
-                "kura audit list NUMBER (- reads it from standard input); --all for the whole journal, as an auditor; \
-                 --own-facility --as FACILITY/USER for one's own facility",
+                "kura audit list NUMBER --as-participant (- reads the number from standard input); --all for the whole \
+                 journal, as an auditor; --own-facility --as FACILITY/USER for one's own facility",
             )
         })?;
-        let Arguments { filter, actor, denied, oldest_first, limit, mut acting, .. } = arguments;
-        if filter.until.is_some() || actor.is_some() || denied || oldest_first {
-            return Err(Failure::usage("a participant's list takes --since and --limit only")
-                .next("--all lists the whole journal, as an auditor, and takes the others"));
+        if arguments.actor.is_some() {
+            return Err(Failure::usage(
+                "--actor: a participant's list is not narrowed by it: it shows the facility, and \
+                                       the person only if a setting says so",
+            )
+            .next("narrow it by --facility; --all, as an auditor, takes --actor"));
         }
-        acting.as_participant |= acting.user.is_none() && acting.as_registrar.is_none();
-        let mut accesses = acting.act(Some(&number)).await?.accesses(&number);
-        if let Some(since) = filter.since {
-            accesses = accesses.since(since);
-        }
-        print(accesses.stream(), limit, false, output).await
+        let stream = own(&arguments, &number).await?;
+        print(stream, arguments.limit, false, output).await
     }
+}
+
+/// The participant's own list.
+async fn own(arguments: &Arguments, number: &ParticipantNumber) -> Result<Listing<Access, ListError>, Failure> {
+    let FilterOptions { since, until, facility, application, action } = &arguments.filter;
+    let mut list = arguments.acting.act(Some(number)).await?.accesses(number);
+    if let Some(day) = since {
+        list = list.since(*day);
+    }
+    if let Some(day) = until {
+        list = list.until(*day);
+    }
+    if let Some(facility) = facility {
+        list = list.facility(facility);
+    }
+    if let Some(application) = application {
+        list = list.application(application);
+    }
+    if arguments.denied {
+        list = list.denied_only();
+    }
+    if arguments.oldest_first {
+        list = list.oldest_first();
+    }
+    Ok(action.iter().fold(list, |list, action| list.action(*action)).stream())
 }
 
 fn whole(arguments: &Arguments, client: &Client, number: Option<&ParticipantNumber>) -> Listing<Access, ListError> {

@@ -17,8 +17,8 @@ pub(crate) use told::{HEADING, Told};
 /// `kura audit …`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Who accessed a participant's records; asked as the participant if nobody else is named. With --all the
-    /// whole journal, for auditors; with --own-facility what the users of one's facility did.
+    /// Who accessed a participant's records, for the participant (NUMBER --as-participant). With --all the whole
+    /// journal, for auditors; with --own-facility what the users of one's facility did.
     List(list::Arguments),
     /// The journal's newest head: how many entries, and the root of the tree over them.
     Head(verify::HeadArguments),

@@ -39,6 +39,8 @@ pub(crate) struct Told {
     records: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refused_records: Vec<Refused>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_records: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +113,7 @@ impl From<Access> for Told {
                 .into_iter()
                 .map(|refused| Refused { record: refused.record.to_string(), denial: refused.denial })
                 .collect(),
+            damaged_records: words(access.damaged_records),
             act: access.act.map(|id| hexadecimal(&id)),
             salvaged: access.salvaged.map(|from| Salvaged {
                 timeline: from.timeline,
@@ -171,7 +174,16 @@ impl Told {
             let asked = if then.is_empty() { String::new() } else { format!(" as asked there by {then}") };
             format!(", salvaged from timeline {}{asked}", from.timeline)
         });
-        ground + &self.refused() + &salvaged.unwrap_or_default()
+        ground + &self.refused() + &self.damaged() + &salvaged.unwrap_or_default()
+    }
+
+    /// What was asked for and did not open.
+    fn damaged(&self) -> String {
+        match &self.damaged_records[..] {
+            [] => String::new(),
+            [one] => format!("; {one} does not open: damaged"),
+            several => format!("; {} do not open: damaged ({})", several.len(), several.join(", ")),
+        }
     }
 
     /// What was refused of several records while others were handed out; a denial of the whole says it itself.

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 
 use kura_cluster::ClusterId;
 use kura_cluster::seal::Key;
-use kura_cluster::share::{Gathered, Gathering, Share, WORDS_PER_SHARE};
+use kura_cluster::share::{Gathered, Gathering, Share, ShareSet, WORDS_PER_SHARE, hexadecimal};
 use rustix::fs::FileType;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
@@ -18,6 +18,9 @@ use zeroize::Zeroizing;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::note;
 use crate::custody::Known;
+
+/// How often one share may be wrong on a terminal.
+const TRIES_MAX: u32 = 5;
 
 /// Longest input for a share, in bytes: 32 words and some blanks.
 const INPUT_BYTES_MAX: usize = 1024;
@@ -51,16 +54,70 @@ pub(in crate::cli) async fn gather(known: &Known, cluster: &ClusterId) -> Result
         Failure::new(Exit::NotFound, "no confirmed shares restore this cluster's root key, and its file is not here")
             .next("put a copy of the root key where the configuration names it, and run the same again")
     })?;
-    let mut gathering = Gathering::new(cluster, set.set.clone());
+    gather_set(cluster, set.set.clone()).await
+}
+
+/// Restores a root key from the shares of a set. On a terminal a share that is not taken is asked for again, a few times,
+/// and those given before stay; what comes through a pipe has to be right.
+///
+/// # Errors
+/// Exit code 2 for words that are no share, 7 for a share that is not of this set. Nothing was changed by then.
+pub(in crate::cli) async fn gather_set(cluster: &ClusterId, set: ShareSet) -> Result<Key, Failure> {
+    let fingerprint = hexadecimal(&set.fingerprint(cluster));
+    let mut gathering = Gathering::new(cluster, set);
+    let mut tries = Tries::new(std::io::stdin().is_terminal());
     loop {
-        let held = gathering.held();
-        let prompt = format!("the words of a share, {} of {}", held + 1, gathering.threshold());
-        let share = share(&prompt).await?;
-        match gathering.add(share) {
-            Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { held: now, threshold }) => tell_held(held, now, threshold),
-            Err(error) => note(&format!("that share was not taken: {error}")),
+        let (held, threshold) = (gathering.held(), gathering.threshold());
+        let which = format!("share {} of {threshold}, of the set {fingerprint}", held + 1);
+        let refused = match share(&which).await {
+            Ok(share) => match gathering.add(share) {
+                Ok(Gathered::Key(key)) => return Ok(key),
+                Ok(Gathered::Waiting { held: now, threshold }) => {
+                    tell_held(held, now, threshold);
+                    tries.begin_anew();
+                    continue;
+                }
+                Err(error) => Failure::new(Exit::Damaged, error),
+            },
+            Err(failure) => failure,
+        };
+        tries.spend(&which, held, threshold, refused)?;
+    }
+}
+
+/// How often a share that was not taken is asked for again.
+struct Tries {
+    each: u32,
+    left: u32,
+}
+
+impl Tries {
+    fn new(is_terminal: bool) -> Tries {
+        let each = if is_terminal { TRIES_MAX } else { 1 };
+        Tries { each, left: each }
+    }
+
+    fn begin_anew(&mut self) {
+        self.left = self.each;
+    }
+
+    /// Says what was wrong with a share, of which `held` others are there; the failure once none is left, or if it was
+    /// not for its words.
+    fn spend(&mut self, which: &str, held: u8, threshold: u8, refused: Failure) -> Result<(), Failure> {
+        self.left -= 1;
+        let is_of_words = matches!(refused.exit, Exit::Usage | Exit::Damaged);
+        if self.left == 0 || !is_of_words {
+            let next = format!(
+                "have its holder compare it with what is written down, word by word, or take another holder's. {held} of \
+                 {threshold} shares were given, and are needed again; nothing was changed"
+            );
+            return Err(Failure { message: format!("{which}: {}", refused.message), ..refused }.next(next));
         }
+        note(&format!(
+            "{which} was not taken: {}. The {held} that were given stay. Give it again, or another holder's ({} times more)",
+            refused.message, self.left
+        ));
+        Ok(())
     }
 }
 
@@ -170,5 +227,34 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_not_taken_is_asked_for_again_a_few_times_on_a_terminal_alone() {
+        let wrong = || Failure::usage("word 7 is not in the word list");
+        let which = "share 2 of 3, of the set ab";
+        let mut tries = Tries::new(true);
+        for _ in 1..TRIES_MAX {
+            assert!(tries.spend(which, 1, 3, wrong()).is_ok());
+        }
+        let last = tries.spend(which, 1, 3, wrong()).unwrap_err();
+        assert_eq!(last.exit, Exit::Usage);
+        assert!(last.message.starts_with(which) && last.message.ends_with("word list"), "{last}");
+        assert!(last.to_string().contains("1 of 3 shares were given"), "{last}");
+        // The next share has as many tries again.
+        let mut tries = Tries::new(true);
+        for _ in 0..3 {
+            for _ in 1..TRIES_MAX {
+                assert!(tries.spend(which, 1, 3, Failure::new(Exit::Damaged, "of another set")).is_ok());
+            }
+            tries.begin_anew();
+        }
+        assert!(Tries::new(true).spend(which, 1, 3, Failure::failed("interrupted")).is_err());
+        assert!(Tries::new(false).spend(which, 1, 3, wrong()).is_err(), "a pipe has nobody to ask");
     }
 }

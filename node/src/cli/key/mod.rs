@@ -6,9 +6,11 @@
 pub(super) mod ask;
 mod split;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use kura_client::keys::Rotation;
-use kura_client::{Client, Config, OperationError, wire};
+use kura_client::{Client, Config, Endpoint, OperationError, wire};
 use kura_cluster::ClusterId;
 use kura_cluster::share::{Gathering, Share, ShareSet, hexadecimal};
 use serde::Serialize;
@@ -17,6 +19,9 @@ use super::acting::ClientOption;
 use super::exit::{Exit, Failure, chain};
 use super::output::{Output, moment, note, table};
 use crate::certificates::Role;
+
+/// Longest look for the members.
+const STATUS_MAX: Duration = Duration::from_secs(10);
 
 /// `kura key …`.
 #[derive(Debug, Subcommand)]
@@ -172,10 +177,9 @@ fn read(set: &wire::ShareSet) -> Option<ShareSet> {
 }
 
 /// A connection to each endpoint of a configuration alone.
-async fn each(client: &ClientOption) -> Result<Vec<(String, Client)>, Failure> {
-    let config = client.config()?;
+async fn each(config: &Config, endpoints: &[Endpoint]) -> Result<Vec<(String, Client)>, Failure> {
     let mut clients = Vec::new();
-    for endpoint in &config.endpoints {
+    for endpoint in endpoints {
         let one = Config { endpoints: vec![endpoint.clone()], journal_head: None, ..config.clone() };
         clients.push((endpoint.name.clone(), Client::connect_lazily(one).await?));
     }
@@ -193,7 +197,8 @@ struct AtNode {
 
 async fn submit(client: ClientOption, output: Output) -> Result<(), Failure> {
     client.must_be(Role::Recovery)?;
-    let clients = each(&client).await?;
+    let config = client.config()?;
+    let clients = each(&config, &config.endpoints).await?;
     let share = ask::share("the words of your share").await?;
     let bytes = share.to_bytes();
     drop(share);
@@ -279,7 +284,8 @@ struct Set {
     restores: &'static str,
     recorded_by: String,
     confirmed_by: String,
-    confirmed: String,
+    /// 0: not confirmed yet.
+    confirmed_ms: u64,
 }
 
 /// An epoch of the keyring as it is shown.
@@ -309,9 +315,25 @@ fn epoch(one: wire::KeyEpoch) -> Epoch {
     Epoch { epoch, timeline, ended, data_keys, needed_by }
 }
 
+/// The members, as the cluster tells them; what the configuration names where no member tells. So nobody is shown who
+/// was removed, and nobody left out who came.
+async fn members(config: &Config) -> Result<Vec<Endpoint>, Failure> {
+    let client = Client::connect_lazily(Config { journal_head: None, ..config.clone() }).await?;
+    let told = client.operations().status_within(STATUS_MAX).await;
+    let told = told.ok().filter(|reply| reply.removed_ms == 0 && !reply.members.is_empty());
+    Ok(told.map_or_else(
+        || config.endpoints.clone(),
+        |reply| {
+            let endpoint = |member: wire::MemberStatus| Endpoint { name: member.name, address: member.address };
+            reply.members.into_iter().map(endpoint).collect()
+        },
+    ))
+}
+
 async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
     let (mut told, mut nodes, mut failed) = (None::<wire::KeyStatusReply>, Vec::new(), None);
-    for (node, client) in each(&client).await? {
+    let config = client.config()?;
+    for (node, client) in each(&config, &members(&config).await?).await? {
         match client.keys().status().await {
             Ok(reply) => {
                 let state = match (reply.unsealed, &reply.provider[..]) {
@@ -344,7 +366,7 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
             restores: restores(&reply, set),
             recorded_by: set.operator.clone(),
             confirmed_by: set.registrar.clone(),
-            confirmed: moment(set.confirmed_ms),
+            confirmed_ms: set.confirmed_ms,
         })
         .collect();
     let told = Told {
@@ -364,7 +386,11 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
         0 => format!("{}, all under epoch {}", told.data_keys, told.epoch),
         older => format!("{}, {older} of them still under older epochs: the leader re-wraps them", told.data_keys),
     };
-    let fields = [("root key", told.root_key.clone()), ("epoch", told.epoch.to_string()), ("data keys", data_keys)];
+    let mut fields =
+        vec![("root key", told.root_key.clone()), ("epoch", told.epoch.to_string()), ("data keys", data_keys)];
+    if told.sets.is_empty() {
+        fields.push(("shares", "none".into()));
+    }
     output.thing(&(), &fields)?;
     if told.epochs.len() > 1 {
         let mut rows = table(&["epoch", "began on timeline", "data keys", "still needed by"]);
@@ -372,26 +398,28 @@ async fn status(client: ClientOption, output: Output) -> Result<(), Failure> {
             let (timeline, data_keys) = (one.timeline.to_string(), one.data_keys.to_string());
             rows.add_row([one.epoch.to_string(), timeline, data_keys, one.needed_by.join(", ")]);
         }
-        output.text(&rows.to_string())?;
+        output.table(rows)?;
     }
-    let mut rows = table(&["shares", "restores", "how many", "recorded by", "confirmed by", "when"]);
-    for set in &told.sets {
-        rows.add_row([
-            set.fingerprint.clone(),
-            set.restores.to_owned(),
-            format!("{} of {}", set.threshold, set.holders),
-            set.recorded_by.clone(),
-            set.confirmed_by.clone(),
-            set.confirmed.clone(),
-        ]);
+    if !told.sets.is_empty() {
+        let mut rows = table(&["shares", "restores", "how many", "recorded by", "confirmed by", "when"]);
+        for set in &told.sets {
+            rows.add_row([
+                set.fingerprint.clone(),
+                set.restores.to_owned(),
+                format!("{} of {}", set.threshold, set.holders),
+                set.recorded_by.clone(),
+                set.confirmed_by.clone(),
+                moment(set.confirmed_ms),
+            ]);
+        }
+        output.table(rows)?;
     }
-    output.text(&rows.to_string())?;
     let mut rows = table(&["node", "state", "shares held"]);
     for node in &told.nodes {
         let held = if node.needed == 0 { String::new() } else { format!("{} of {}", node.held, node.needed) };
         rows.add_row([node.node.clone(), node.outcome.clone(), held]);
     }
-    output.text(&rows.to_string())?;
+    output.table(rows)?;
     told.alarms.iter().for_each(|alarm| note(&format!("ALARM: {alarm}")));
     Ok(())
 }

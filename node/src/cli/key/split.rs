@@ -12,7 +12,7 @@ use clap::Args;
 use kura_client::wire;
 use kura_cluster::ClusterId;
 use kura_cluster::seal::Key;
-use kura_cluster::share::{Gathered, Gathering, HOLDERS_MAX, Share, THRESHOLD_MIN, hexadecimal, split};
+use kura_cluster::share::{HOLDERS_MAX, Share, THRESHOLD_MIN, hexadecimal, split};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -129,17 +129,7 @@ async fn root_key(
 async fn gather(status: &wire::KeyStatusReply, cluster: &ClusterId) -> Result<Key, Failure> {
     let set = status.sets.iter().find(|set| set.present).and_then(super::read);
     let set = set.ok_or_else(|| Failure::new(Exit::NotFound, "no shares restore the present root key"))?;
-    let mut gathering = Gathering::new(cluster, set);
-    loop {
-        let held = gathering.held();
-        let prompt = format!("the words of a present share, {} of {}", held + 1, gathering.threshold());
-        let share = ask::share(&prompt).await?;
-        match gathering.add(share) {
-            Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { held: now, threshold }) => ask::tell_held(held, now, threshold),
-            Err(error) => return Err(Failure::new(Exit::Damaged, error)),
-        }
-    }
+    ask::gather_set(cluster, set).await
 }
 
 /// Shows a share to its holder and has it read back.

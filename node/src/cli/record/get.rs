@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use kura_client::{EmergencyId, ParticipantNumber, Purpose, Record, RecordId};
+use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -18,7 +19,7 @@ use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
 use crate::cli::files;
 use crate::cli::number::NumberArgument;
-use crate::cli::output::{Output, Progress, bytes, note};
+use crate::cli::output::{Output, Progress, bytes, note, unwritten};
 use crate::cli::record::several;
 
 /// Options of `kura record get`.
@@ -29,8 +30,8 @@ pub struct Arguments {
     /// The record; several with --to, up to 64, under one decision and one journal entry.
     #[arg(required = true)]
     record: Vec<RecordId>,
-    /// Where the body goes, into a file that only its owner may read; without it, to standard output. An existing file is
-    /// replaced.
+    /// Where the body goes, into a file that only its owner may read; without it, to standard output, which --json does not
+    /// go with. An existing file is replaced.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// A directory in which each record gets a file named by its id, or a directory of its parts.
@@ -100,6 +101,10 @@ async fn get(arguments: Arguments, number: ParticipantNumber, output: Output) ->
         return Err(Failure::usage("several records are given").next("name a directory for them with --to DIR"));
     };
     // Before anything is asked and journalled.
+    if output.json && arguments.out.is_none() {
+        return Err(Failure::usage("--json: the body itself goes to standard output")
+            .next("name a file for the body (--out FILE) or a directory (--to DIR), or leave out --json"));
+    }
     let out = arguments.out.as_deref().map(|path| files::Output::begin("--out", path)).transpose()?;
     let record = read(&arguments, &number, record).await?;
     let progress = Progress::bytes();
@@ -111,13 +116,31 @@ async fn get(arguments: Arguments, number: ParticipantNumber, output: Output) ->
             File::from_std(std::io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?.into())
         }
     };
+    let summary = record.summary();
+    let told = (summary.record, summary.version, record.journal_position());
     pour(record.into_reader(), &mut into, &progress).await?;
-    if let (Some(out), Some(path)) = (out, &arguments.out) {
-        out.keep()?;
-        drop(progress);
-        note(&format!("{} in {}", bytes(length), path.display()));
+    drop(progress);
+    let (Some(out), Some(path)) = (out, &arguments.out) else { return Ok(()) };
+    out.keep()?;
+    let (record, version, journal_position) = told;
+    if output.json {
+        let file = path.clone();
+        let told = Told { record: record.to_string(), version, bytes: length, journal_position, file };
+        return output.line(&told);
     }
+    note(&format!("{} in {}", bytes(length), path.display()));
     Ok(())
+}
+
+/// What was written into a file.
+#[derive(Debug, Serialize)]
+struct Told {
+    record: String,
+    version: u32,
+    /// Of the body, or of the part or range that was asked for.
+    bytes: u64,
+    journal_position: u64,
+    file: PathBuf,
 }
 
 fn purpose(arguments: &Arguments) -> Purpose {
@@ -159,11 +182,11 @@ async fn pour(
         if length == 0 {
             break;
         }
-        out.write_all(chunk).await.map_err(|error| Failure::failed(format!("cannot write: {error}")))?;
+        out.write_all(chunk).await.map_err(|error| unwritten("cannot write", &error))?;
         body.consume(length);
         progress.add(length as u64);
     }
-    out.flush().await.map_err(|error| Failure::failed(format!("cannot write: {error}")))
+    out.flush().await.map_err(|error| unwritten("cannot write", &error))
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! `kura record list|history|inbox`: finding records.
 
 use clap::Args;
-use kura_client::{Class, Date, EmergencyId, InboxCursor, Purpose, RecordId, Summary};
+use kura_client::{
+    Class, DamagedRecord, Date, EmergencyId, InboxCursor, InboxEntry, Listed, Purpose, RecordId, Summary,
+};
 use serde::Serialize;
 
 use crate::cli::acting::ActingOptions;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{DAMAGED, Exit, Failure};
 use crate::cli::given::{in_order, text};
 use crate::cli::number::NumberArgument;
-use crate::cli::output::{Output, bytes, moment, note};
+use crate::cli::output::{Output, bytes, counted, moment, note};
 
 /// Options of `kura record list`.
 #[derive(Debug, Args)]
@@ -61,6 +63,8 @@ pub struct InboxArguments {
     acting: ActingOptions,
 }
 
+/// The note on what is stored and does not open.
+pub(in crate::cli) const DOES_NOT_OPEN: &str = "DOES NOT OPEN: damaged";
 const HEADING: [&str; 8] = ["record", "version", "class", "of", "media type", "size", "author", "note"];
 const HISTORY_HEADING: [&str; 8] = ["version", "class", "of", "media type", "size", "author", "written", "note"];
 
@@ -91,21 +95,43 @@ pub async fn list(arguments: ListArguments, output: Output) -> Result<(), Failur
     }
     let mut stream = list.stream();
     let mut kept = Vec::new();
-    while let Some(summary) = stream.next().await {
-        let summary = summary?;
+    let (mut all, mut damaged) = (0, 0);
+    while let Some(listed) = stream.next().await {
+        let listed = listed?;
+        all += 1;
+        damaged += u64::from(matches!(listed, Listed::Damaged(_)));
         // A program gets each as it comes; a table needs them all to fit its columns.
         if output.json {
-            output.line(&summary)?;
+            output.line(&listed)?;
         } else {
-            kept.push(summary);
+            kept.push(listed);
         }
     }
-    if output.json { Ok(()) } else { print(&kept, output) }
+    if !output.json {
+        print(&kept, output)?;
+    }
+    whole(damaged, all, "record")
 }
 
 /// Prints records.
-pub(in crate::cli) fn print(records: &[Summary], output: Output) -> Result<(), Failure> {
+pub(in crate::cli) fn print(records: &[Listed], output: Output) -> Result<(), Failure> {
     output.list(records, &HEADING, row)
+}
+
+/// Fails, after all was told, if some of it did not open.
+pub(in crate::cli) fn whole(damaged: u64, all: u64, one: &str) -> Result<(), Failure> {
+    let does = if damaged == 1 { "does" } else { "do" };
+    match damaged {
+        0 => Ok(()),
+        _ => Err(Failure::new(Exit::Damaged, format!("{damaged} of {} {does} not open: damaged", counted(all, one)))
+            .next(DAMAGED)),
+    }
+}
+
+/// How many of these do not open, and how many there are.
+pub(in crate::cli) fn count(listed: &[Listed]) -> (u64, u64) {
+    let damaged = listed.iter().filter(|one| matches!(one, Listed::Damaged(_))).count();
+    (damaged as u64, listed.len() as u64)
 }
 
 /// Runs `kura record history`.
@@ -116,21 +142,41 @@ pub async fn history(arguments: HistoryArguments, output: Output) -> Result<(), 
         Some(emergency) => acting.emergency(&number, emergency).history(arguments.record).await?,
         None => acting.history(&number, arguments.record).await?,
     };
-    output.list(&versions, &HISTORY_HEADING, history_row)
+    output.list(&versions, &HISTORY_HEADING, history_row)?;
+    let (damaged, all) = count(&versions);
+    whole(damaged, all, "version")
 }
 
-fn row(summary: &Summary) -> Vec<String> {
-    let mut row = vec![summary.record.to_string()];
-    row.extend(about(summary));
-    row.push(notes(summary));
+fn row(listed: &Listed) -> Vec<String> {
+    let mut row = vec![listed.record().to_string()];
+    match listed {
+        Listed::Record(summary) => {
+            row.extend(about(summary));
+            row.push(notes(summary));
+        }
+        Listed::Damaged(damaged) => {
+            row.extend(about_damaged(damaged));
+            row.push(DOES_NOT_OPEN.into());
+        }
+    }
     row
 }
 
 /// All are of one record, and differ by when they were written.
-fn history_row(summary: &Summary) -> Vec<String> {
-    let mut row = about(summary).to_vec();
-    row.extend([moment(summary.written_ms), notes(summary)]);
-    row
+fn history_row(listed: &Listed) -> Vec<String> {
+    let (about, written, notes) = match listed {
+        Listed::Record(summary) => (about(summary), moment(summary.written_ms), notes(summary)),
+        Listed::Damaged(damaged) => (about_damaged(damaged), String::new(), DOES_NOT_OPEN.into()),
+    };
+    about.into_iter().chain([written, notes]).collect()
+}
+
+fn about_damaged(damaged: &DamagedRecord) -> [String; 6] {
+    fn told(known: Option<impl ToString>) -> String {
+        known.map_or_else(String::new, |known| known.to_string())
+    }
+    let (version, class, date) = (told(damaged.version), told(damaged.class), told(damaged.clinical_date));
+    [version, class, date, String::new(), String::new(), damaged.author_facility.clone()]
 }
 
 fn about(summary: &Summary) -> [String; 6] {
@@ -169,13 +215,50 @@ fn notes(summary: &Summary) -> String {
 }
 
 #[derive(Debug, Serialize)]
-struct Item {
-    participant: String,
-    record: RecordId,
-    version: u32,
-    at_ms: u64,
-    /// Where to go on after this page.
-    cursor: Option<InboxCursor>,
+#[serde(untagged)]
+enum Item {
+    Record {
+        participant: String,
+        record: RecordId,
+        version: u32,
+        at_ms: u64,
+        /// Where to go on after this page.
+        cursor: Option<InboxCursor>,
+    },
+    Damaged {
+        /// Always `true`.
+        damaged: bool,
+        /// Where in the inbox.
+        place: InboxCursor,
+        cursor: Option<InboxCursor>,
+    },
+}
+
+impl Item {
+    fn of(entry: InboxEntry, cursor: Option<InboxCursor>) -> Item {
+        match entry {
+            InboxEntry::Record(item) => Item::Record {
+                participant: item.participant.reveal().to_owned(),
+                record: item.record,
+                version: item.version,
+                at_ms: item.at_ms,
+                cursor,
+            },
+            InboxEntry::Damaged { place } => Item::Damaged { damaged: true, place, cursor },
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        match self {
+            Item::Record { participant, record, version, at_ms, .. } => {
+                vec![participant.clone(), record.to_string(), version.to_string(), moment(*at_ms), String::new()]
+            }
+            Item::Damaged { place, .. } => {
+                let note = format!("{DOES_NOT_OPEN}, at {place}");
+                [String::new(), String::new(), String::new(), String::new(), note].into()
+            }
+        }
+    }
 }
 
 /// Runs `kura record inbox`.
@@ -186,23 +269,15 @@ pub async fn inbox(arguments: InboxArguments, output: Output) -> Result<(), Fail
     loop {
         let page = acting.inbox(cursor).await?;
         cursor = page.cursor;
-        let item = |item: kura_client::InboxItem| Item {
-            participant: item.participant.reveal().to_owned(),
-            record: item.record,
-            version: item.version,
-            at_ms: item.at_ms,
-            cursor,
-        };
-        items.extend(page.items.into_iter().map(item));
+        items.extend(page.items.into_iter().map(|entry| Item::of(entry, cursor)));
         if !page.more {
             break;
         }
     }
-    output.list(&items, &["participant", "record", "version", "addressed"], |item| {
-        vec![item.participant.clone(), item.record.to_string(), item.version.to_string(), moment(item.at_ms)]
-    })?;
+    output.list(&items, &["participant", "record", "version", "addressed", "note"], Item::row)?;
     if let (Some(cursor), false) = (cursor, output.json) {
         note(&format!("go on with --since {cursor}"));
     }
-    Ok(())
+    let damaged = items.iter().filter(|item| matches!(item, Item::Damaged { .. })).count();
+    whole(damaged as u64, items.len() as u64, "place")
 }

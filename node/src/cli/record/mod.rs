@@ -9,7 +9,7 @@ mod put;
 mod several;
 mod show;
 
-pub(super) use list::print;
+pub(super) use list::{DOES_NOT_OPEN, count, print, whole};
 
 use clap::Subcommand;
 use kura_client::{Outcome, RequestId};

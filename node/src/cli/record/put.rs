@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use clap::Args;
 use kura_client::limit::SIGNATURE_BYTES_MAX;
-use kura_client::{BODY_PART, Class, Date, NewRecord, RecordId, RequestId, now_ms};
+use kura_client::{ActingClient, BODY_PART, Class, Date, NewRecord, ParticipantNumber, RecordId, RequestId, now_ms};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
@@ -18,6 +18,9 @@ use crate::cli::given::text;
 use crate::cli::number::NumberArgument;
 use crate::cli::output::{Output, Progress};
 use crate::cli::receipt;
+
+/// The media type of which nothing is said.
+const UNSAID: &str = "application/octet-stream";
 
 /// Options of `kura record put`.
 #[derive(Debug, Args)]
@@ -35,12 +38,12 @@ pub struct Arguments {
     #[arg(long)]
     empty: bool,
     /// What it is: referral-letter, discharge-summary, laboratory-result, prescription, dispensing,
-    /// image, allergy, care-record, checkup or document.
-    #[arg(long)]
-    class: Class,
-    /// Its media type.
-    #[arg(long, default_value = "application/octet-stream", value_parser = text)]
-    media_type: String,
+    /// image, allergy, care-record, checkup or document. A version is what its record is.
+    #[arg(long, required_unless_present = "version_of")]
+    class: Option<Class>,
+    /// Its media type; without it a version's is the former one's, and any other application/octet-stream.
+    #[arg(long, value_parser = text)]
+    media_type: Option<String>,
     /// The clinical date, YYYY-MM-DD; today without it. A version needs it: `kura record show` tells the former one's.
     #[arg(long, value_name = "DAY")]
     date: Option<Date>,
@@ -173,17 +176,17 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let mut bodies = Vec::new();
     if let Some(file) = &arguments.file {
         let body = Body::open("FILE", file, empty, progress.clone()).await?;
-        bodies.push((BODY_PART.to_owned(), arguments.media_type.clone(), body));
+        bodies.push((BODY_PART.to_owned(), None, body));
     }
     for NamedPart { name, file, media_type } in &arguments.part {
-        let media_type = media_type.clone().unwrap_or_else(|| arguments.media_type.clone());
-        bodies.push((name.clone(), media_type, Body::open("--part", file, empty, progress.clone()).await?));
+        bodies.push((name.clone(), media_type.clone(), Body::open("--part", file, empty, progress.clone()).await?));
     }
-    let record = described(&arguments).await?;
     let acting = arguments.acting.act(Some(&number)).await?;
+    let (class, media_type) = kind(&arguments, &acting, &number).await?;
+    let record = described(&arguments, class, media_type.clone()).await?;
     let mut put = acting.put(&number, record);
-    for (name, media_type, body) in bodies {
-        put = put.part(name, media_type, body);
+    for (name, own, body) in bodies {
+        put = put.part(name, own.unwrap_or_else(|| media_type.clone()), body);
     }
     if arguments.beyond_prefecture {
         put = put.beyond_prefecture();
@@ -196,11 +199,31 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     receipt::print(&receipt, output)
 }
 
+/// Its class and media type: those that are given, else, of a version, those of the former one.
+async fn kind(
+    arguments: &Arguments,
+    acting: &ActingClient,
+    number: &ParticipantNumber,
+) -> Result<(Class, String), Failure> {
+    const GIVE: &str = "give --class and --media-type: what the version is, is not told to who may not read the record";
+    let earlier = match (arguments.version_of, arguments.class, &arguments.media_type) {
+        (_, Some(class), Some(media_type)) => return Ok((class, media_type.clone())),
+        (None, Some(class), None) => return Ok((class, UNSAID.into())),
+        (earlier, ..) => earlier.ok_or_else(|| Failure::usage("--class: is missing"))?,
+    };
+    let versions = acting.history(number, earlier).await;
+    let versions = versions.map_err(|error| Failure::from(error).next(GIVE))?;
+    let last = versions.into_iter().filter_map(|version| version.opened().ok()).next_back();
+    let last = last.ok_or_else(|| Failure::usage("--version-of: no version of it can be read").next(GIVE))?;
+    let class = arguments.class.unwrap_or(last.class);
+    Ok((class, arguments.media_type.clone().unwrap_or(last.media_type)))
+}
+
 /// What is said of the record beside its body.
-async fn described(arguments: &Arguments) -> Result<NewRecord, Failure> {
+async fn described(arguments: &Arguments, class: Class, media_type: String) -> Result<NewRecord, Failure> {
     let now = || Moment(now_ms());
     let date = arguments.date.unwrap_or_else(Date::today);
-    let mut record = NewRecord::new(arguments.class, arguments.media_type.clone(), date).addressees(&arguments.to);
+    let mut record = NewRecord::new(class, media_type, date).addressees(&arguments.to);
     if let Some(id) = &arguments.document_id {
         record = record.document_id(id);
     }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kura_client::{GetSeveral, OneOfSeveral, RecordId, SeveralRecord};
+use kura_client::{GetError, GetSeveral, OneOfSeveral, RecordId, SeveralRecord};
 use serde::Serialize;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
@@ -12,21 +12,25 @@ use tokio::io::AsyncWriteExt;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::{self, Unfinished, unwritten};
 use crate::cli::output::{Output, Progress, bytes};
+use crate::cli::record::list::{DOES_NOT_OPEN, whole};
 use crate::export::{PART_NAME_MAX, ending, safe};
 
 #[derive(Debug, Serialize)]
 struct Told {
     record: RecordId,
-    /// Its file or directory; none if it was refused.
+    /// Its file or directory; none if it was refused or does not open.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<PathBuf>,
     bytes: u64,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// Whether it is stored and does not open.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    damaged: bool,
 }
 
-/// Runs it. Records that are refused are told, and make the command fail once all others are there.
+/// Runs it. Records that are refused or do not open are told, and make the command fail once all others are there.
 pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failure> {
     let was_there = to.exists();
     files::folder("--to", to)?;
@@ -43,19 +47,20 @@ pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failu
     let progress = Progress::bytes();
     let mut told = Vec::new();
     while let Some(one) = several.next().await {
+        let none = |record| Told { record, path: None, bytes: 0, refused: None, damaged: false };
         told.push(match one? {
-            OneOfSeveral::Refused(refused) => Told {
-                record: refused.record,
-                path: None,
-                bytes: 0,
-                refused: Some(refused.reason.unwrap_or_else(|| "no consent covers this".into())),
-            },
+            OneOfSeveral::Refused(refused) => {
+                let why = refused.reason.unwrap_or_else(|| "no consent covers this".into());
+                Told { refused: Some(why), ..none(refused.record) }
+            }
+            OneOfSeveral::Damaged(damaged) => Told { damaged: true, ..none(damaged.record) },
             OneOfSeveral::Record(mut record) => {
-                let name = format!("{}.{}.part", record.summary().record, std::process::id());
-                let temporary = Unfinished(to.join(name));
-                let saved = save(&mut record, to, &temporary.0, &progress).await?;
-                let summary = record.summary();
-                Told { record: summary.record, bytes: summary.bytes, path: Some(saved), refused: None }
+                let (id, length) = (record.summary().record, record.summary().bytes);
+                let temporary = Unfinished(to.join(format!("{id}.{}.part", std::process::id())));
+                match save(&mut record, to, &temporary.0, &progress).await? {
+                    Some(saved) => Told { bytes: length, path: Some(saved), ..none(id) },
+                    None => Told { damaged: true, ..none(id) },
+                }
             }
         });
     }
@@ -63,9 +68,15 @@ pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failu
     let refused = told.iter().filter(|one| one.refused.is_some()).count();
     output.list(&told, &["record", "size", "in"], |one| {
         let place = one.path.as_ref().map(|path| path.display().to_string());
-        let place = place.unwrap_or_else(|| format!("refused: {}", one.refused.as_deref().unwrap_or_default()));
+        let place = place.unwrap_or_else(|| match &one.refused {
+            Some(why) => format!("refused: {why}"),
+            None => DOES_NOT_OPEN.into(),
+        });
         vec![one.record.to_string(), bytes(one.bytes), place]
     })?;
+    // What is damaged weighs more than what was refused.
+    let damaged = told.iter().filter(|one| one.damaged).count();
+    whole(damaged as u64, told.len() as u64, "record")?;
     let words = || format!("{refused} of {} records were refused", told.len());
     match refused {
         0 => Ok(()),
@@ -74,12 +85,13 @@ pub async fn run(get: GetSeveral, to: &Path, output: Output) -> Result<(), Failu
     }
 }
 
+/// Its path; none if it does not open to its end.
 async fn save(
     record: &mut SeveralRecord<'_>,
     to: &Path,
     temporary: &Path,
     progress: &Progress,
-) -> Result<PathBuf, Failure> {
+) -> Result<Option<PathBuf>, Failure> {
     let (id, parts) = (record.summary().record, record.parts().to_vec());
     let (path, mut files) = match &parts[..] {
         [part] => {
@@ -110,9 +122,11 @@ async fn save(
             open = Some((file, length));
         }
         if chunk.is_empty() {
-            match record.chunk().await? {
-                Some(further) => chunk = further,
-                None => break,
+            match record.chunk().await {
+                Ok(Some(further)) => chunk = further,
+                Ok(None) => break,
+                Err(GetError::Damaged(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
             }
         }
         let Some((file, left)) = &mut open else {
@@ -128,5 +142,5 @@ async fn save(
         tokio::fs::remove_dir_all(&path).await.map_err(|error| unwritten(&path, &error))?;
     }
     tokio::fs::rename(temporary, &path).await.map_err(|error| unwritten(&path, &error))?;
-    Ok(path)
+    Ok(Some(path))
 }

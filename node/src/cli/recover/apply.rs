@@ -1,12 +1,11 @@
 //! `kura recover apply`: the take-over. Asks for the cluster's name, then for shares, one after the other, unless a
 //! file holds the root key.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use kura_cluster::seal::Key;
-use kura_cluster::share::{Gathered, Gathering, hexadecimal};
 use time::OffsetDateTime;
 
 use super::super::exit::{Exit, Failure, check_clock};
@@ -17,8 +16,10 @@ use super::super::key::ask;
 use super::super::output::{Output, note};
 use super::{look, plan_failure, take_failure};
 use crate::certificates::AuthorityFiles;
+use crate::config::NodeConfig;
 use crate::recovery::plan::Plan;
-use crate::recovery::take::{Prepared, Said};
+use crate::recovery::take::{Prepared, Said, unfinished};
+use crate::recovery::taken::TakenOver;
 
 /// Options of `kura recover apply`.
 #[derive(Debug, Args)]
@@ -62,11 +63,12 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         // Found out before people type their shares.
         let files = AuthorityFiles::in_folder(folder);
         if let Some(there) = [files.certificate, files.private_key].into_iter().find(|file| file.exists()) {
-            return Err(Failure::new(Exit::Conflict, format!("--ca: {} is there already", there.display()))
-                .next("name another folder with --ca: a CA is not overwritten; nothing was changed"));
+            let words = format!("--ca: {} is there already", there.display());
+            return Err(Failure::new(Exit::Conflict, words).next(what_was_cut(&config, folder)));
         }
     }
     check_clock(plan.best().last_at_ms, arguments.time_is_right)?;
+    look::warn_if_taken_over(plan.best());
     let name = match &arguments.cluster_name {
         Some(name) => name.clone(),
         None => ask::plain("type the cluster's name to take it over").await?,
@@ -91,6 +93,13 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let said = Said { fenced, reason: arguments.reason.clone(), authority: arguments.ca.clone(), days: arguments.days };
     let made = prepared.finish(&config, root, &said, OffsetDateTime::now_utc()).await;
     let report = made.map_err(|error| take_failure(&error))?;
+    if let Err(error) = TakenOver::new(&report, config.advertised()).write(&plan.best().path) {
+        note(&format!(
+            "WARNING: that it was taken over could not be noted in {} ({error}): nobody is warned who takes it over a second \
+             time. Put it away, labelled",
+            plan.best().path.display()
+        ));
+    }
     if output.json {
         return output.line(&report);
     }
@@ -100,6 +109,22 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         path = arguments.config.display()
     ));
     Ok(())
+}
+
+/// What to do about a CA that is in the way: an attempt that was killed may have left it.
+fn what_was_cut(config: &NodeConfig, folder: &Path) -> String {
+    let data = config.data.canonicalize().unwrap_or_else(|_| config.data.clone());
+    let cut = unfinished(&data);
+    match cut.exists() {
+        false => "name another folder with --ca: a CA is not overwritten; nothing was changed".into(),
+        true => format!(
+            "an attempt that was cut has left {}, and perhaps this: if nobody else made it, remove {} and {}, then run the same \
+             again. Keys lie in both",
+            cut.display(),
+            cut.display(),
+            folder.display()
+        ),
+    }
 }
 
 async fn root_key(arguments: &Arguments, prepared: &Prepared) -> Result<Key, Failure> {
@@ -113,22 +138,5 @@ async fn root_key(arguments: &Arguments, prepared: &Prepared) -> Result<Key, Fai
         Failure::new(Exit::NotFound, "no shares restore this cluster's root key: none were ever made of it")
             .next("if a copy of the root key is kept elsewhere: --root-key FILE")
     })?;
-    let fingerprint = hexadecimal(&set.set.fingerprint(&cluster));
-    let mut gathering = Gathering::new(&cluster, set.set.clone());
-    loop {
-        let (held, threshold) = (gathering.held(), gathering.threshold());
-        let prompt = format!("share {} of {threshold}, of the set {fingerprint}", held + 1);
-        let share = ask::share(&prompt).await.map_err(|failure| {
-            failure
-                .next(format!("{held} of {threshold} shares of the set {fingerprint} were given; nothing was changed"))
-        })?;
-        match gathering.add(share) {
-            Ok(Gathered::Key(key)) => return Ok(key),
-            Ok(Gathered::Waiting { held: now, threshold }) => ask::tell_held(held, now, threshold),
-            Err(error) => {
-                return Err(Failure::new(Exit::Damaged, error)
-                    .next(format!("wanted are shares of the set {fingerprint}; nothing was changed")));
-            }
-        }
-    }
+    ask::gather_set(&cluster, set.set.clone()).await
 }

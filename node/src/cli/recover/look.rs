@@ -1,6 +1,6 @@
 //! Looking: `kura recover plan`, `verify` and `report`. Nothing that survives is changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -14,9 +14,11 @@ use super::plan_failure;
 use crate::clock::now_ms;
 use crate::custody::Provider;
 use crate::openings;
+use crate::recovery::found::Found;
 use crate::recovery::plan::{Plan, words};
 use crate::recovery::report::{Report, ReportError, TailEntry};
 use crate::recovery::verify::verify as check;
+use crate::serve::contacts::Before;
 
 /// Ending of the directory for mirrors, beside what is looked at.
 pub(super) const MIRRORS: &str = ".look";
@@ -80,7 +82,7 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
         .map(|(at, one)| {
             vec![
                 (at + 1).to_string(),
-                one.path.display().to_string(),
+                shown(&one.path),
                 format!("{} {}", one.kind, one.name),
                 one.timeline.to_string(),
                 words(one.last),
@@ -93,10 +95,11 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
     let heading = ["rank", "directory", "of", "timeline", "last entry", "committed", "applied", "last heard"];
     output.list(&rows, &heading, Clone::clone)?;
     for one in &plan.found {
-        one.faults.iter().for_each(|fault| note(&format!("WARNING: {}: {fault}", one.path.display())));
+        one.faults.iter().for_each(|fault| note(&format!("WARNING: {}: {fault}", shown(&one.path))));
     }
+    plan.found.iter().for_each(warn_if_taken_over);
     if let Some(archive) = plan.archive_ahead() {
-        note(&format!("WARNING: the archive {} holds more than every directory", archive.path.display()));
+        note(&format!("WARNING: the archive {} holds more than every directory", shown(&archive.path)));
     }
     usable(&plan)?;
     let best = plan.best();
@@ -109,15 +112,32 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
         }
         _ => "UNKNOWN (--published tells the last replication point that monitoring saw)".to_owned(),
     };
+    let contacts = Before::read(&best.path);
+    let heard: Vec<String> = contacts
+        .all()
+        .iter()
+        .map(|one| format!("{} at {}, at index {}", one.name, moment(one.at_ms), one.applied_index))
+        .collect();
+    // Others were further when they were heard last: so much is missing at least.
+    if let Some(furthest) = contacts.all().last().filter(|one| one.applied_index > best.last.index) {
+        note(&format!(
+            "WARNING: {} had applied index {}, {} entries beyond the best, when {} heard it last",
+            furthest.name,
+            furthest.applied_index,
+            furthest.applied_index - best.last.index,
+            best.name
+        ));
+    }
     let fence: Vec<String> =
         plan.fence.iter().map(|known| format!("{} {} ({})", known.role, known.name, known.address)).collect();
     output.thing(
         &(),
         &[
             ("cluster", plan.cluster_name.clone()),
-            ("best", best.path.display().to_string()),
+            ("best", shown(&best.path)),
             ("lost", lost),
             ("later than", format!("{}: what was acknowledged after it is lost", moment(best.last_at_ms))),
+            ("it heard", if heard.is_empty() { "UNKNOWN: nothing is kept".into() } else { heard.join("; ") }),
             ("unconfirmed", format!("{} entries at its end: there, but perhaps never acknowledged", plan.unconfirmed)),
             ("to be fenced", if fence.is_empty() { "nobody".into() } else { fence.join(", ") }),
             ("plan", arguments.out.display().to_string()),
@@ -126,13 +146,38 @@ pub async fn plan(arguments: PlanArguments, output: Output) -> Result<(), Failur
     )
 }
 
+/// A path as it is short enough for a table: from here, where it lies below. The plan has it from the root.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+    match path.strip_prefix(&here) {
+        Ok(below) if !here.as_os_str().is_empty() && !below.as_os_str().is_empty() => below.display().to_string(),
+        _ => path.display().to_string(),
+    }
+}
+
+/// Somebody has begun from it before: another take-over makes another cluster of the same id.
+pub(super) fn warn_if_taken_over(one: &Found) {
+    if let Some(taken) = &one.taken_over {
+        note(&format!(
+            "WARNING: {} was taken over already, {}, by {} ({}), as timeline {}: a second take-over makes a second cluster, and \
+             neither knows of the other. Go on only if that one never served, or has ended for good and its directory is put \
+             away",
+            shown(&one.path),
+            moment(taken.at_ms),
+            taken.member,
+            taken.address,
+            taken.timeline
+        ));
+    }
+}
+
 /// Nothing begins from what is unusable: there is no plan then.
 fn usable(plan: &Plan) -> Result<(), Failure> {
     let best = plan.best();
     if best.usable {
         return Ok(());
     }
-    let words = format!("no directory here can be taken over: {}: {}", best.path.display(), best.faults.join("; "));
+    let words = format!("no directory here can be taken over: {}: {}", shown(&best.path), best.faults.join("; "));
     Err(Failure::new(Exit::Damaged, words).next(
         "no plan was written; look for another member's directory, or for an archive (kura restore plan). What was \
          fenced off belongs to a cluster that has gone on: kura recover salvage offers that what it lacks",

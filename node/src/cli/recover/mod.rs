@@ -105,6 +105,12 @@ fn take_failure(error: &TakeError) -> Failure {
         TakeError::Plan(error) => plan_failure(error),
         TakeError::Target { .. } => Failure::new(Exit::Conflict, chain(error))
             .next("write the data directory's new name into the configuration; nothing was changed"),
+        TakeError::Done { .. } => Failure::new(Exit::Conflict, chain(error)),
+        TakeError::Place { .. } => Failure::usage(chain(error)).next("nothing was changed"),
+        TakeError::OtherRootKey { .. } => Failure::new(Exit::Conflict, chain(error)).next(
+            "find out whose key it is: it may be another cluster's only copy. Name another file for the root key in the \
+             configuration, or move this one away; nothing was changed",
+        ),
         TakeError::NoRootKey => Failure::usage(chain(error)),
         TakeError::Recovery(_) => Failure::new(Exit::Damaged, chain(error)).next(
             "the key is not this cluster's present root key: find the shares of the set that `kura recover apply` names",

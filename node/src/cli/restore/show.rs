@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::archive::signers;
+use crate::cli::archive::{not_vouched, signers};
 use crate::cli::exit::Failure;
-use crate::cli::output::{Output, bytes, hexadecimal, moment, table};
+use crate::cli::output::{Output, bytes, counted, hexadecimal, moment, table};
 use crate::restore::plan::{Plan, TableChange};
-use crate::restore::report::Report;
+use crate::restore::report::{FILE, Report};
 use crate::restore::verify::Verified;
 use crate::restore::work::WorkError;
 
@@ -46,13 +46,22 @@ struct PlanTold {
     signed_by: Vec<String>,
     signers_verified: bool,
     contents_read: bool,
+    /// What a plan cannot tell, whatever it found.
+    not_checked: Vec<&'static str>,
+    /// As `kura archive verify` tells it.
+    head: Option<&'static str>,
     faults: Vec<String>,
 }
 
-/// Shows a plan; with whether only named keys might have signed the archive, and whether a target can be used.
+/// What a plan leaves to the restore itself.
+const CONTENTS: &str = "what is in the objects: kura archive verify does, and the restore itself";
+
+/// Shows a plan; with whether only named keys might have signed the archive, whether it was held against a kept head, and
+/// whether a target can be used.
 pub fn plan(
     plan: &Plan,
     is_held: bool,
+    has_head: bool,
     usable: Option<&(&Path, Result<(), WorkError>)>,
     output: Output,
 ) -> Result<(), Failure> {
@@ -77,6 +86,8 @@ pub fn plan(
         signers_verified: is_held,
         // A plan goes by manifests and lengths; a restore compares every hash.
         contents_read: false,
+        not_checked: not_vouched(is_held, has_head).chain([CONTENTS]).collect(),
+        head: plan.head.map(|(fit, _)| fit.word()),
         faults: plan.faults.iter().map(ToString::to_string).collect(),
     };
     if output.json {
@@ -106,6 +117,9 @@ pub fn plan(
         ),
         ("to read", format!("{}, {} segments", bytes(told.bytes), told.segments)),
     ];
+    if let Some((fit, size)) = plan.head {
+        fields.push(("kept head", fit.words(size)));
+    }
     for (first, last) in &told.never_archived {
         fields.push(("never archived", format!("entries {first} to {last}")));
     }
@@ -116,11 +130,12 @@ pub fn plan(
     fields.push((
         "archive",
         if told.faults.is_empty() {
-            "its chain is whole; contents were not read: kura archive verify".into()
+            "its chain is whole, each object there in its length".into()
         } else {
             "NOT WHOLE".into()
         },
     ));
+    fields.extend(told.not_checked.iter().map(|words| ("not checked", (*words).to_owned())));
     for fault in &told.faults {
         fields.push(("FAULT", fault.clone()));
     }
@@ -162,6 +177,10 @@ pub fn report(report: &Report, into: &Path, output: Output) -> Result<(), Failur
     ];
     for (first, last) in &report.holes {
         fields.push(("never archived", format!("entries {first} to {last}")));
+    }
+    if report.restricted_left_out > 0 {
+        let count = counted(report.restricted_left_out, "record");
+        fields.push(("without a body", format!("{count} that stay hidden, narrowed or held: {FILE} lists them")));
     }
     output.thing(&(), &fields)?;
     let mut rows =

@@ -69,6 +69,8 @@ pub(super) struct Member {
     reachable: bool,
     why: Option<String>,
     last_heard_ms: Option<u64>,
+    /// Whether that was before the answering node started; null: nothing is known.
+    last_heard_before_start: Option<bool>,
     last_applied_index: Option<u64>,
     last_applied_at_ms: Option<u64>,
     leader: bool,
@@ -96,14 +98,22 @@ impl Member {
     pub(super) fn of(member: &wire::MemberStatus, started_ms: u64) -> Self {
         let heard = |value: u64| (member.last_heard_ms > 0).then_some(value);
         let why = match (member.reachable, member.last_heard_ms) {
+            (true, _) if member.withheld => {
+                Some("it holds the member that was asked for none, and tells it nothing".to_owned())
+            }
             (true, _) if member.lag_entries < 0 => Some("there is no leader: lag_entries is unknown".to_owned()),
             (true, _) => None,
-            (false, 0) => Some(format!("it does not answer, and was not heard since {started_ms}")),
+            (false, 0) => {
+                Some(format!("it does not answer, and was not heard since {started_ms}; of before nothing is kept"))
+            }
+            (false, at_ms) if member.last_heard_before_start => {
+                Some(format!("it does not answer, and was not heard since {started_ms}; before that last at {at_ms}"))
+            }
             (false, at_ms) => Some(format!("it does not answer; last heard at {at_ms}")),
         };
         macro_rules! known {
             ($value:expr) => {
-                member.reachable.then(|| $value)
+                (member.reachable && !member.withheld).then(|| $value)
             };
         }
         Self {
@@ -115,6 +125,7 @@ impl Member {
             reachable: member.reachable,
             why,
             last_heard_ms: heard(member.last_heard_ms),
+            last_heard_before_start: (member.last_heard_ms > 0).then_some(member.last_heard_before_start),
             last_applied_index: heard(member.last_applied_index),
             last_applied_at_ms: heard(member.last_applied_at_ms),
             leader: member.leader,
@@ -139,7 +150,7 @@ impl Member {
             clock_offset_ms: known!(member.clock_offset_ms),
             trouble: known!(member.trouble.clone()),
             key_sha256: hexadecimal(&member.key_sha256),
-            scrub: member.scrub.as_ref().filter(|_| member.reachable).map(Scrub::from),
+            scrub: known!(member.scrub.as_ref().map(Scrub::from)).flatten(),
         }
     }
 }

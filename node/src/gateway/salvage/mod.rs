@@ -7,13 +7,15 @@
 //!
 //! Invariants
 //! - What restricts comes first (round 1), whatever is served yet, and whatever became of who asked for it. A record that
-//!   was hidden or narrowed after it was written comes back so, in one command.
+//!   was hidden or narrowed after it was written comes back so, in one command. A version for fewer is both: whom it is for
+//!   comes in round 1, its body in round 2.
 //! - Nothing widens: grants and enrolments are for people to do again; a will that was stated anew on the new timeline
 //!   is not undone by an older restriction either.
 //! - What is newer is told by the log alone: by where the timelines part, never by a clock.
 //! - Nothing happens twice: an entry whose request is in the journal of its subject is there already. So a second run,
 //!   or one that was cut, finds what was done. What was refused is in no journal as done, and is offered again.
 //! - What is taken from the old log opens under this cluster's keys, and its rows fit its journal entry.
+//! - What is offered is opened: no run, a rehearsal neither, opens anything before its beginning is in the journal.
 //! - Nothing that is answered names a participant, a facility, a user or a record.
 
 mod copies;
@@ -42,6 +44,9 @@ use super::transact::Verdict;
 use super::{Caller, Gateway, GatewayError};
 use crate::certificates::{Identity, Role};
 use open::Old;
+
+/// How the journal's entry of a rehearsal ends.
+const REHEARSED: &str = ", a rehearsal: entries are opened and decided, nothing is applied";
 
 /// What became of an entry, as on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +139,7 @@ struct Done<'e> {
 
 impl Salvage {
     /// Begins a run of `caller` over a disk of a former timeline; `parted` is how many entries the journal has from
-    /// before the timeline that followed on that. To apply, its beginning is journalled.
+    /// before the timeline that followed on that. Its beginning is journalled, also of a rehearsal: before anything is opened.
     ///
     /// # Errors
     /// [`GatewayError`]: sealed, no leader, or not recovery staff.
@@ -153,13 +158,14 @@ impl Salvage {
         if apply {
             let busy = |_| GatewayError::Unavailable { why: "another salvage is under way at this node".into() };
             alone = Some(gateway.salvaging.clone().try_lock_owned().map_err(busy)?);
-            gateway
-                .transact(caller, Action::Recover, None, |attempt| {
-                    attempt.entry.object = format!("salvage from timeline {timeline}");
-                    Ok((Verdict::by_office(Basis::Recovery, ()), ReceiptRow::default()))
-                })
-                .await?;
         }
+        let rehearsed = if apply { "" } else { REHEARSED };
+        gateway
+            .transact(caller, Action::Recover, None, |attempt| {
+                attempt.entry.object = format!("salvage from timeline {timeline}{rehearsed}");
+                Ok((Verdict::by_office(Basis::Recovery, ()), ReceiptRow::default()))
+            })
+            .await?;
         Ok(Salvage {
             gateway,
             staff: caller.identity.clone(),
@@ -203,15 +209,24 @@ impl Salvage {
         };
         self.tail.learn(&vault, &old);
         let restricts = restrict::restricts(&vault, action, &old);
-        answer.restricts = restricts;
         let number = self.number_of(&old.entry.pseudonym)?;
         // Where the journals part, whoever offers says: no later than where the timelines did.
         let item = Item { index, common: common.min(self.parted), old, action, number };
         if round == 1 && action == Action::Put {
             self.keep_written(&item)?;
         }
+        let narrows = self.narrowing(&item)?;
+        answer.restricts = restricts || narrows.is_some();
         let done = match (round, restricts) {
             (1 | 3, true) => self.restrict(&item, round == 3).await?,
+            (1, false) if narrows.is_some() => {
+                self.restrict_version(&item, false).await.map(|_| told(Outcome::Later, ""))?
+            }
+            (2, false) if narrows.is_some() => {
+                let brought = self.widen(&item, disk).await?;
+                let narrowed = self.restrict_version(&item, true).await?;
+                restrict::of_version(brought, narrowed)
+            }
             (2, false) => self.widen(&item, disk).await?,
             _ => told(Outcome::Later, ""),
         };

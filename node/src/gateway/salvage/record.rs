@@ -211,7 +211,8 @@ impl Salvage {
         }
         let decide = async |caller: &Caller| {
             let done = self.gateway.transact(caller, Action::Put, None, |attempt| {
-                let verdict: Verdict<bool> = decide_write(attempt, caller, record, |attempt, writing| {
+                let asked = (record, Some(body_sha256));
+                let verdict: Verdict<bool> = decide_write(attempt, caller, asked, |attempt, writing| {
                     Ok(stored_before(attempt, caller, &writing, record, body_sha256)?.is_some())
                 })?;
                 Ok((verdict, Default::default()))
@@ -332,5 +333,6 @@ fn new_record(found: &Found) -> v1::NewRecord {
         enterer_ms: enterer.at_ms,
         confirmer_user: confirmer.user,
         confirmer_ms: confirmer.at_ms,
+        former_document_ids: Vec::new(),
     }
 }

@@ -1,4 +1,5 @@
-//! Round 1 and 3: revocations, withdrawals, hidings, narrowings, holds, askings for an erasure.
+//! Round 1 and 3: revocations, withdrawals, hidings, narrowings, holds, askings for an erasure. Whom a version was for is
+//! a narrowing, too; its body comes in round 2, or does not.
 //!
 //! Invariants
 //! - They are applied on the office of whoever salvages, whatever became of who asked for them, and of their right to:
@@ -73,6 +74,27 @@ impl Salvage {
                 None => Ok(told(Outcome::Unreadable, UNOPENED)),
             },
             _ => Ok(told(Outcome::Later, "")),
+        }
+    }
+
+    /// What a version narrows its record to: at least one. None: it is no version for fewer, or it does not open.
+    pub(super) fn narrowing(&self, item: &Item) -> Result<Option<Vec<String>>, GatewayError> {
+        let entry = &item.old.entry;
+        if item.action != Action::Put || entry.version < 2 {
+            return Ok(None);
+        }
+        let then = self.control_then(&Attempt::begin(&self.gateway, entry)?, item)?;
+        let then = then.filter(|then| then.version == entry.version && !then.addressees.is_empty());
+        Ok(then.map(|then| then.addressees))
+    }
+
+    /// Offers whom a version was for, whatever becomes of its body: its author wanted the record to be seen by no others.
+    pub(super) async fn restrict_version(&mut self, item: &Item, last: bool) -> Result<Told, GatewayError> {
+        let later = told(Outcome::Later, "");
+        let Some(digits) = item.number.clone() else { return Ok(later) };
+        match self.known(&digits)? {
+            Some(known) => self.restrict_record(item, digits, &known, last).await,
+            None => Ok(self.wish(item)?.map_or(later, |wish| self.remember(item, wish))),
         }
     }
 
@@ -258,6 +280,7 @@ impl Salvage {
                 // Nobody narrows to everybody: that is the row of something else.
                 then.filter(|then| !then.addressees.is_empty()).map(|then| Wish::Addressees(then.addressees))
             }
+            Action::Put => self.narrowing(item)?.map(Wish::Addressees),
             _ => Some(Wish::Held),
         })
     }
@@ -301,6 +324,17 @@ impl Salvage {
         let home = attempt.home(known, record)?;
         let key = RowKey::record_control(&home.pseudonym, record);
         Ok(attempt.look_of::<RecordControl>(&key, &home.pseudonym)?.value.map(|row| (*row).clone()))
+    }
+}
+
+/// What is said of a version for fewer, by what became of its body and of whom it was for.
+pub(super) fn of_version(body: Told, narrowed: Told) -> Told {
+    match (body.0, narrowed.0) {
+        (_, Outcome::ByHand) | (Outcome::Applied | Outcome::There, Outcome::Refused) => narrowed,
+        (Outcome::Refused | Outcome::Unreadable | Outcome::ByHand, Outcome::Applied | Outcome::There) => {
+            (body.0, format!("{}; its record is for no more than it was for", body.1))
+        }
+        _ => body,
     }
 }
 

@@ -15,7 +15,8 @@ use super::super::caller::Salvaged;
 use super::super::participant::Known;
 use super::{Disk, Item, Outcome, Salvage, Told, request, tables, told, told_of};
 
-const ENROL: &str = "enrol them again, if they still want it, and run the same again for their records";
+const ENROL: &str = "enrol them again, if they still want it: the application that sent this finds the person by the request id in \
+                     its own records (docs/recovery.md, \"Salvage\"); then run the same again for their records";
 const GRANT: &str =
     "name the facility again, if the participant still wants it, and run the same again for its records";
 

@@ -280,3 +280,21 @@ async fn a_setting_says_whether_a_participants_list_names_the_person() {
     assert_eq!(lists.iter().map(|e| &e.actor.as_ref().unwrap().name[..]).collect::<Vec<_>>(), [DOCTOR]);
     storehouse.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn granting_what_was_granted_says_so_to_those_who_may_know() {
+    let storehouse = storehouse().await;
+    let gateway = storehouse.gateway();
+    let granted = async |caller: Caller, request| gateway.grant(&caller, request).await.unwrap().granted_before;
+    assert!(!granted(doctor(), grant(CLINIC)).await);
+    let again = grant(CLINIC);
+    assert!(granted(doctor(), again.clone()).await, "the hospital is named, and sees who else is");
+    let told = gateway.grant(&doctor(), again).await.unwrap();
+    assert!(told.granted_before && told.repeated);
+    // The participant confirms what a facility entered: that is a change, once.
+    assert!(!granted(participant(), grant(CLINIC)).await);
+    assert!(granted(participant(), grant(CLINIC)).await);
+    gateway.revoke(&participant(), revoke()).await.unwrap();
+    assert!(!granted(doctor(), grant(CLINIC)).await, "who is not named learns nothing of who is");
+    storehouse.close().await;
+}

@@ -17,7 +17,7 @@ fn operator() -> Caller {
 }
 
 fn registrar() -> Caller {
-    Caller::parse(identity(Role::Registrar, "reg-1"), None).unwrap()
+    Caller::parse(another_identity(Role::Registrar, "reg-1"), None).unwrap()
 }
 
 impl Storehouse {
@@ -265,7 +265,7 @@ async fn submitted_shares_come_to_the_key_and_foreign_ones_are_named() {
     assert!(taken.complete && custody.gathered().is_none());
     let keys = custody.candidates().unwrap();
     assert!(keys.len() == 1 && keys[0] == root);
-    custody.note_opened(Revision::ABSENT);
+    custody.note_opened(Revision::ABSENT, &root);
     assert_eq!(custody.take_submitters(), Some(vec!["rec-1".to_owned(), "rec-2".to_owned()]));
     let late = custody.submit(&shares[1].to_bytes()[..], "rec-3", &database);
     assert!(matches!(late, Err(SubmitError::NotNeeded(_))), "{late:?}");
@@ -315,6 +315,36 @@ async fn a_file_is_replaced_once_the_keyring_is_the_new_keys_and_whatever_a_rest
     gateway.confirm_shares(&registrar(), ask).await.unwrap();
     shares.settle(&new, &database).unwrap();
     assert!(!shares.has_next());
+    drop(database);
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_never_opened_anything_here_is_kept_when_its_file_is_replaced() {
+    let storehouse = Storehouse::new().await;
+    let (root, foreign) = (storehouse.root(), random::key());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("root.key");
+    let custody = || Custody::new(storehouse.cluster_id(), Some(&RootKeyConfig::File(path.clone())), folder.path());
+    let database = storehouse.store.database();
+    let kept = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|file| *file != path).map(|file| read_root_key(&file).unwrap().unwrap()).collect::<Vec<_>>()
+    };
+    write_root_key(&path, &foreign).unwrap();
+    for _ in 0..2 {
+        custody().settle(&root, &database).unwrap();
+        assert!(read_root_key(&path).unwrap().unwrap() == *root);
+        assert!(matches!(&kept()[..], [one] if *one == foreign));
+    }
+    // One that did open the keyring here is this cluster's former one: it goes.
+    let former = random::key();
+    std::fs::remove_file(&path).unwrap();
+    write_root_key(&path, &former).unwrap();
+    let running = custody();
+    running.note_opened(Revision::ABSENT, &former);
+    running.settle(&root, &database).unwrap();
+    assert!(read_root_key(&path).unwrap().unwrap() == *root && kept().len() == 1);
     drop(database);
     storehouse.close().await;
 }

@@ -168,9 +168,10 @@ async fn everything_of_a_participant_goes_and_of_nobody_else() {
     assert_eq!((row.state, row.duplicates.len()), (ErasureState::Pending.number(), 1));
     assert!(row.keys_last_index > 0 && row.swept_ms == 0, "{row:?}");
     let left = counts(&storehouse);
-    for table in [Table::Number, Table::Participant, Table::ParticipantKey] {
+    for table in [Table::Participant, Table::ParticipantKey] {
         assert!(left.iter().all(|(found, _)| *found != table), "{left:?}");
     }
+    assert!(left.contains(&(Table::Number, 1)), "the card that was replaced is swept: {left:?}");
     assert!(left.contains(&(Table::RecordControl, 2)), "the sweep has not begun: {left:?}");
     // What was opened is forgotten as soon as this gateway hears of it.
     let vault = gateway.unsealed().unwrap();
@@ -402,5 +403,45 @@ async fn reviews_stay_without_naming_the_erased_and_their_emergencies_go() {
     let is_there = |key: &RowKey| database.header(key).unwrap().is_some();
     assert!(!is_there(&RowKey::episode(&EpisodeId([7; 16]))) && is_there(&RowKey::episode(&EpisodeId([8; 16]))));
     assert!(is_there(&counter), "it counts what a facility does, of nobody in particular");
+    storehouse.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_cards_than_fit_into_a_command_hold_nothing_up() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    withdraw(&gateway).await;
+    let pseudonym = approve(&storehouse, &gateway).await;
+    let serials: Vec<String> = (0..4_100).map(|n| format!("card-{n}")).collect();
+    for serials in serials.chunks(1_000) {
+        let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        for serial in serials {
+            let key = RowKey::hashed(Table::Number, &attempt.hash(Domain::Card, &[serial]));
+            let row = CardRow {
+                pseudonym: Bytes::copy_from_slice(&pseudonym.0),
+                serial: serial.clone(),
+                replaced_ms: 2,
+                ..Default::default()
+            };
+            attempt.put(&key, Revision::ABSENT, &row);
+        }
+        storehouse.commit(attempt).await;
+    }
+    assert_eq!(gateway.erase(&pseudonym).await.unwrap(), Step::Done);
+    gateway.sweep_erased(&[pseudonym]).await.unwrap();
+    assert_eq!(counts(&storehouse), []);
+    let attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+    let spent = |serial: &String| attempt.look::<ErasedNumberRow>(&attempt.erased_card_key(serial)).unwrap().value;
+    assert!(serials.iter().all(|serial| spent(serial).is_some_and(|row| row.pseudonym[..] == pseudonym.0)));
+    drop(attempt);
+
+    // A step that can never take effect says so, and is not taken for one that somebody else was faster with.
+    let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+    serials.iter().for_each(|serial| {
+        let key = attempt.erased_card_key(serial);
+        attempt.command.delete(&key);
+    });
+    let refused = gateway.propose_step(attempt).await;
+    assert!(matches!(refused, Err(GatewayError::Damaged { what: "command" })), "{refused:?}");
     storehouse.close().await;
 }

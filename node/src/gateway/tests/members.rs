@@ -2,8 +2,10 @@
 
 use super::*;
 
+/// Each office has a key of its own.
 fn office(role: Role, name: &str) -> Caller {
-    Caller::parse(identity(role, name), None).unwrap()
+    let identity = if role == Role::Registrar { another_identity(role, name) } else { identity(role, name) };
+    Caller::parse(identity, None).unwrap()
 }
 
 fn voter(key: u8, address: &str) -> v1::ApproveMemberRequest {
@@ -60,8 +62,7 @@ async fn a_present_member_is_not_approved_under_another_address() {
 async fn a_member_that_goes_is_approved_no_more_and_comes_back_under_another_id() {
     let storehouse = Storehouse::new().await;
     let gateway = storehouse.gateway();
-    let operator = Caller::parse(identity(Role::Operator, "op-1"), None).unwrap();
-    let registrar = Caller::parse(identity(Role::Registrar, "reg-1"), None).unwrap();
+    let (operator, registrar) = (office(Role::Operator, "op-1"), office(Role::Registrar, "reg-1"));
     let approve = v1::ApproveMemberRequest {
         name: "voter-2".into(),
         role: 1,

@@ -1,9 +1,12 @@
 //! Gateways over one voter in this process: real log, real state, the commands as they are; no network.
 
+mod accesses;
 mod acts;
 mod aliases;
+mod alike;
 mod consents;
 mod custody;
+mod damaged;
 mod drill;
 mod edges;
 mod emergency;
@@ -13,14 +16,19 @@ mod history;
 mod journal;
 mod leaderless;
 mod levels;
+mod limits;
+mod low_space;
 mod members;
+mod oneself;
 mod puts;
 mod recheck;
 mod records;
+mod redated;
 mod repeated;
 mod rewrap;
 mod rotation;
 mod salvage;
+mod two_people;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +37,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use kura_cluster::consent::Settings;
-use kura_cluster::row::{JournalEntry, RowKey, SettingsRow, Table};
+use kura_cluster::id::RecordId;
+use kura_cluster::row::{JournalEntry, RecordControl, RowKey, SettingsRow, Table};
 use kura_cluster::seal::Domain;
 use kura_cluster::timeline::recovery_public_key;
 use kura_cluster::word::Action;
@@ -223,6 +232,22 @@ impl Storehouse {
         let mut row = loaded.value.map(|row| (*row).clone()).unwrap_or_default();
         change(&mut row);
         attempt.put(key, loaded.revision, &row);
+        self.commit(attempt).await;
+    }
+
+    /// Changes a record's control row as it is.
+    async fn edit_control(&self, record_id: &Bytes, change: impl FnOnce(&mut RecordControl)) {
+        let gateway = self.gateway();
+        let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
+        let known = attempt.participant(&super::participant::number(NUMBER).unwrap()).unwrap().unwrap();
+        let record = RecordId::from_slice(record_id).unwrap();
+        let home = attempt.home(&known, &record).unwrap();
+        let data = attempt.data_key(&home.pseudonym, home.key_version).unwrap();
+        let key = RowKey::record_control(&home.pseudonym, &record);
+        let loaded = attempt.load_of::<RecordControl>(&key, &home.pseudonym).unwrap();
+        let mut row = (*loaded.value.unwrap()).clone();
+        change(&mut row);
+        attempt.put_with(&key, &data, loaded.revision, &row);
         self.commit(attempt).await;
     }
 

@@ -97,6 +97,14 @@ async fn the_same_body_under_its_document_id_drops_nothing_that_is_asked_for() {
         to(record()),
         named(v1::NewRecord { class: 10, ..record() }),
         named(v1::NewRecord { clinical_day: record().clinical_day + 1, ..record() }),
+        named(v1::NewRecord { media_type: "text/plain".into(), ..record() }),
+        named(v1::NewRecord { signature: Bytes::from_static(b"sig"), ..record() }),
+        named(v1::NewRecord { timestamp_token: Bytes::from_static(b"token"), ..record() }),
+        named(v1::NewRecord { signature_result: "valid".into(), ..record() }),
+        named(v1::NewRecord { author_user: "u-0192".into(), ..record() }),
+        named(v1::NewRecord { author_ms: 5, ..record() }),
+        named(v1::NewRecord { enterer_user: "u-0192".into(), ..record() }),
+        named(v1::NewRecord { confirmer_user: "u-0192".into(), ..record() }),
         named(replacing.clone()),
     ] {
         // In one message, and staged.
@@ -110,6 +118,9 @@ async fn the_same_body_under_its_document_id_drops_nothing_that_is_asked_for() {
         let error = upload.finish(v1::PutFinish::default()).await.unwrap_err();
         assert!(matches!(error, GatewayError::Contradicts { field: "document_id", .. }), "{error}");
     }
+    // Who is the author without being named is, when they are.
+    let stated = v1::NewRecord { author_user: DOCTOR.into(), enterer_user: DOCTOR.into(), ..record() };
+    assert_eq!(is_it(write(&gateway, named(stated)).await.unwrap()), 1);
     // Nor does it stand for a version of another record.
     let error = write(&gateway, named(v1::NewRecord { record_id: other, ..record() })).await.unwrap_err();
     assert!(matches!(error, GatewayError::InUse { field: "document_id", .. }), "{error}");
@@ -126,5 +137,23 @@ async fn the_same_body_under_its_document_id_drops_nothing_that_is_asked_for() {
     assert_eq!(is_it(write(&gateway, version(to(replacing))).await.unwrap()), 3);
     // What was narrowed since does not keep the first put from being repeated, as by an import.
     assert_eq!(is_it(write(&gateway, named(record())).await.unwrap()), 3);
+    storehouse.close().await;
+}
+
+/// Who may see a record goes by its class: a version of another one would show it to others without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_of_its_records_class() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let first = write(&gateway, record()).await.unwrap();
+    let version = |class| v1::NewRecord { record_id: first.record_id.clone(), class, ..record() };
+    let refused = |error| assert!(matches!(error, GatewayError::Contradicts { field: "class", .. }), "{error}");
+    refused(write(&gateway, version(10)).await.unwrap_err());
+    // An upload is refused before its body is sent.
+    let caller = doctor();
+    let asked = v1::PutBegin { record: Some(version(10)), ..begin(request()) };
+    refused(gateway.begin_upload(&caller, asked).await.err().unwrap());
+    let other = v1::NewRecord { media_type: "text/plain".into(), ..version(record().class) };
+    assert_eq!(write(&gateway, other).await.unwrap().version, 2, "in another form it is the same record");
     storehouse.close().await;
 }

@@ -65,7 +65,7 @@ async fn a_record_that_refers_to_another_expects_that_one() {
     for relation in 1..=3 {
         let mut attempt = Attempt::begin(&gateway, &JournalEntry::default()).unwrap();
         let new = crate::gateway::new_record::NewRecord::parse(NUMBER, Some(&related(relation))).unwrap();
-        let verdict = decide_write(&mut attempt, &doctor(), &new, |_, _| Ok(())).unwrap();
+        let verdict = decide_write(&mut attempt, &doctor(), (&new, None), |_, _| Ok(())).unwrap();
         assert!(matches!(verdict, Verdict::Permitted { .. }));
         let key = control_key(&mut attempt, &first);
         assert!(expected(&attempt.command, &key), "relation {relation}");
@@ -203,7 +203,9 @@ async fn an_earlier_version_is_decided_on_by_its_own_class() {
     let storehouse = Storehouse::new().await;
     let gateway = storehouse.gateway();
     let image = put(&gateway, record()).await;
+    // As versions were written before they kept their record's class.
     let document = Class::Document.number();
+    storehouse.edit_control(&image, |control| control.class = document).await;
     put(&gateway, v1::NewRecord { record_id: image.clone(), class: document, ..record() }).await;
     let care_worker = |user: &mut User| user.profession = Profession::CareWorker.number();
     storehouse.edit_hashed((Table::User, Domain::User), &[HOSPITAL, DOCTOR], care_worker).await;

@@ -4,6 +4,7 @@ use kura_proto::v1;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::reach::Reached;
 
 async fn upload(gateway: &Gateway, request: &Option<v1::RequestId>, bytes: &Bytes) -> v1::Receipt {
     let mut upload = uploading(gateway.begin_upload(&doctor(), begin(request.clone())).await);
@@ -23,7 +24,9 @@ async fn repeat(
     hashes: impl IntoIterator<Item = Bytes>,
 ) -> Result<v1::Receipt, GatewayError> {
     match gateway.begin_upload(&doctor(), begin).await? {
-        Begun::Known(repeated) => repeated.finish(&v1::PutFinish { part_sha256: hashes.into_iter().collect() }),
+        Begun::Known(repeated) => {
+            repeated.finish(gateway, &v1::PutFinish { part_sha256: hashes.into_iter().collect() }).await
+        }
         Begun::Upload(_) => panic!("the request is not known"),
     }
 }
@@ -94,6 +97,32 @@ async fn a_receipt_is_told_again_for_the_same_body_only() {
     let again = gateway.put_whole(&doctor(), whole(&request, &bytes)).await.unwrap();
     assert!(again.repeated && again.index == receipt.index);
     is_another(gateway.put_whole(&doctor(), whole(&request, &body(3_001))).await);
+    storehouse.close().await;
+}
+
+/// What takes something away is never told as done without how far it has reached, not by a repetition either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_version_for_fewer_tells_how_far_it_has_reached_each_time() {
+    let storehouse = Storehouse::new().await;
+    let gateway = storehouse.gateway();
+    let (first, bytes) = (request(), body(3_000));
+    let stored = upload(&gateway, &first, &bytes).await;
+    let plain = repeat(&gateway, begin(first), [hash(&bytes)]).await.unwrap();
+    assert_eq!((plain.reach, plain.leader_term), (Reached::NotWaited as u32, stored.leader_term));
+
+    let addressees = vec![HOSPITAL.to_owned()];
+    let fewer = v1::NewRecord { record_id: stored.record_id.clone(), addressees, ..record() };
+    for beyond_prefecture in [false, true] {
+        let record = Some(if beyond_prefecture { record() } else { fewer.clone() });
+        let asked = v1::PutBegin { record, beyond_prefecture, ..begin(request()) };
+        let mut version = uploading(gateway.begin_upload(&doctor(), asked.clone()).await);
+        version.part(part()).await.unwrap();
+        version.data(bytes.clone()).await.unwrap();
+        let told = version.finish(v1::PutFinish::default()).await.unwrap();
+        assert_eq!(told.reach, Reached::NoBackup as u32);
+        let again = repeat(&gateway, asked, [hash(&bytes)]).await.unwrap();
+        assert_eq!(again, v1::Receipt { repeated: true, ..told });
+    }
     storehouse.close().await;
 }
 

@@ -26,8 +26,8 @@ impl Storehouse {
     /// New epoch keys, which this voter has yet to open.
     async fn new_epoch_unseen(&self) -> u32 {
         let gateway = self.gateway();
-        for (role, name) in [(Role::Operator, "op-1"), (Role::Registrar, "reg-1")] {
-            let caller = Caller::parse(identity(role, name), None).unwrap();
+        for who in [identity(Role::Operator, "op-1"), another_identity(Role::Registrar, "reg-1")] {
+            let caller = Caller::parse(who, None).unwrap();
             if let Stands::Done(epoch) = gateway.ask_rotation(&caller, EPOCH, false).await.unwrap() {
                 return epoch;
             }

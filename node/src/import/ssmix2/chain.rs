@@ -142,7 +142,11 @@ impl Chain<'_> {
         let versions = match self.versions.take() {
             Some(versions) => versions,
             None => match self.acting.history(&self.whose.number, newest.record).await {
-                Ok(versions) => versions.into_iter().map(|version| version.document_id).collect(),
+                // One that does not open does not tell its document id: it counts as another one.
+                Ok(versions) => {
+                    let opened = versions.into_iter().filter_map(|version| version.opened().ok());
+                    opened.map(|version| version.document_id).collect()
+                }
                 Err(ListError::Denied(_) | ListError::NotFound(_)) => Vec::new(),
                 Err(error) => return Err(error.into()),
             },

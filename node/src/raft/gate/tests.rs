@@ -85,27 +85,27 @@ fn the_table() {
     let empty = StoredMembership::default();
     let (voter, backup) = (Some(MemberRole::Voter), Some(MemberRole::Backup));
     // certificate, its role, the id it gives, what of membership we know, and the answers to
-    // append, heartbeat, vote, pre-vote, transfer, snapshot, propose, hello, heads, clear, root key, join.
+    // append, heartbeat, vote, pre-vote, transfer, snapshot, propose, hello, timeline, heads, clear, root key, join.
     let table = [
-        ("n1", voter, 1, &known, "++++++++++++"),
-        ("n1-stolen", voter, 1, &known, "kkkkkkvkkk++"), // whether it has the root key is a row of the state
-        ("n4", voter, 4, &known, "++++++v++v++"),        // promoted, perhaps: we may be behind
-        ("n9", voter, 9, &known, "uuuuuuv++v++"),        // added, perhaps: someone has to vouch for it
-        ("n1", voter, 3, &known, "oooooo+ooo++"),        // gives another member's id
-        ("n1", voter, 9, &known, "uuuuuu++++++"),
-        ("n1-stolen", voter, 9, &known, "uuuuuuvkkk++"),
-        ("n9", voter, 3, &known, "oooooovooo++"),
-        ("n5", backup, 5, &known, "bbbbbbb++bb+"),
-        ("n5-stolen", backup, 5, &known, "bbbbbbbkkbb+"),
-        ("n5", backup, 1, &known, "bbbbbbboobb+"),
-        ("n5", voter, 5, &known, "bbbbbbb++bb+"), // a voter's certificate in a backup's name
-        ("n5", voter, 6, &known, "bbbbbbb++bb+"),
-        ("n1", backup, 1, &known, "bbbbbbb++bb+"), // a backup's certificate in a voter's name
-        ("n9", backup, 9, &known, "bbbbbbb++bb+"),
-        ("n1", None, 1, &known, "nnnnnnnnnnnn"),
-        ("n1", voter, 1, &empty, "++++++v++v++"),
-        ("n5", backup, 5, &empty, "bbbbbbb++bb+"),
-        ("n1", None, 1, &empty, "nnnnnnnnnnnn"),
+        ("n1", voter, 1, &known, "+++++++++++++"),
+        ("n1-stolen", voter, 1, &known, "kkkkkkvk+kk++"), // whether it has the root key is a row of the state
+        ("n4", voter, 4, &known, "++++++v+++v++"),        // promoted, perhaps: we may be behind
+        ("n9", voter, 9, &known, "uuuuuuv+++v++"),        // added, perhaps: someone has to vouch for it
+        ("n1", voter, 3, &known, "oooooo+o+oo++"),        // gives another member's id
+        ("n1", voter, 9, &known, "uuuuuu+++++++"),
+        ("n1-stolen", voter, 9, &known, "uuuuuuvk+kk++"),
+        ("n9", voter, 3, &known, "oooooovo+oo++"),
+        ("n5", backup, 5, &known, "bbbbbbb+++bb+"),
+        ("n5-stolen", backup, 5, &known, "bbbbbbbk+kbb+"),
+        ("n5", backup, 1, &known, "bbbbbbbo+obb+"),
+        ("n5", voter, 5, &known, "bbbbbbb+++bb+"), // a voter's certificate in a backup's name
+        ("n5", voter, 6, &known, "bbbbbbb+++bb+"),
+        ("n1", backup, 1, &known, "bbbbbbb+++bb+"), // a backup's certificate in a voter's name
+        ("n9", backup, 9, &known, "bbbbbbb+++bb+"),
+        ("n1", None, 1, &known, "nnnnnnnnnnnnn"),
+        ("n1", voter, 1, &empty, "++++++v+++v++"),
+        ("n5", backup, 5, &empty, "bbbbbbb+++bb+"),
+        ("n1", None, 1, &empty, "nnnnnnnnnnnnn"),
     ];
     for (name, role, from, membership, expected) in table {
         let found = row(&caller(name, role), from, open(membership));
@@ -119,18 +119,18 @@ fn what_the_node_itself_is_ready_for() {
     let n1 = caller("n1", Some(MemberRole::Voter));
     let view = |standing, space_spent| View { standing, space_spent, ..open(&known) };
     let table = [
-        (Standing::Open, false, "++++++++++++"),
-        (Standing::Open, true, "s++++s++++++"),
-        (Standing::Closed, false, "cccccc++++++"),
-        (Standing::Closed, true, "cccccc++++++"),
-        (Standing::Lost, false, "llllll++++++"),
+        (Standing::Open, false, "+++++++++++++"),
+        (Standing::Open, true, "s++++s+++++++"),
+        (Standing::Closed, false, "cccccc+++++++"),
+        (Standing::Closed, true, "cccccc+++++++"),
+        (Standing::Lost, false, "llllll+++++++"),
     ];
     for (standing, space_spent, expected) in table {
         assert_eq!(row(&n1, 1, view(standing, space_spent)), expected, "{standing:?} {space_spent}");
     }
     // A refusal for what the caller is comes first: it learns nothing of our state.
     let n5 = caller("n5", Some(MemberRole::Backup));
-    assert_eq!(row(&n5, 5, view(Standing::Closed, true)), "bbbbbbb++bb+");
+    assert_eq!(row(&n5, 5, view(Standing::Closed, true)), "bbbbbbb+++bb+");
 }
 
 #[test]
@@ -147,19 +147,19 @@ fn who_is_vouched_for_is_known() {
     };
     let renewed = Caller { key_sha256: key("n3-new"), ..caller("n3", voter) };
     gate.vouch(changed(9));
-    assert_eq!(answers("n9", 9), "uuuuuuv++v++", "an older membership than ours says nothing");
-    assert_eq!(row(&renewed, 3, gate.view(&known)), "kkkkkkvkkk++");
+    assert_eq!(answers("n9", 9), "uuuuuuv+++v++", "an older membership than ours says nothing");
+    assert_eq!(row(&renewed, 3, gate.view(&known)), "kkkkkkvk+kk++");
     gate.vouch(changed(11));
-    assert_eq!(answers("n9", 9), "++++++v++v++");
-    assert_eq!(row(&renewed, 3, gate.view(&known)), "++++++v++v++", "proposals are the leader's to judge");
-    assert_eq!(answers("n9-stolen", 9), "kkkkkkvkkk++");
-    assert_eq!(answers("n3", 3), "++++++++++++", "what our own log says counts until it says otherwise");
-    assert_eq!(answers("n8", 8), "uuuuuuv++v++");
+    assert_eq!(answers("n9", 9), "++++++v+++v++");
+    assert_eq!(row(&renewed, 3, gate.view(&known)), "++++++v+++v++", "proposals are the leader's to judge");
+    assert_eq!(answers("n9-stolen", 9), "kkkkkkvk+kk++");
+    assert_eq!(answers("n3", 3), "+++++++++++++", "what our own log says counts until it says otherwise");
+    assert_eq!(answers("n8", 8), "uuuuuuv+++v++");
     // An older word does not take the place of a newer one; our own log does.
     gate.vouch(changed(9));
-    assert_eq!(answers("n9", 9), "++++++v++v++");
+    assert_eq!(answers("n9", 9), "++++++v+++v++");
     let newer = stored(12, vec![(1, member("n1", MemberRole::Voter)), (2, member("n2", MemberRole::Voter))]);
-    assert_eq!(row(&caller("n9", voter), 9, gate.view(&newer)), "uuuuuuv++v++");
+    assert_eq!(row(&caller("n9", voter), 9, gate.view(&newer)), "uuuuuuv+++v++");
 }
 
 #[test]
@@ -168,9 +168,9 @@ fn while_a_key_changes_both_count() {
     let known = stored(10, vec![(1, both), (2, member("n2", MemberRole::Voter))]);
     let voter = Some(MemberRole::Voter);
     let renewed = Caller { key_sha256: key("n1-new"), ..caller("n1", voter) };
-    assert_eq!(row(&caller("n1", voter), 1, open(&known)), "++++++++++++");
-    assert_eq!(row(&renewed, 1, open(&known)), "++++++++++++");
-    assert_eq!(row(&caller("n1-stolen", voter), 1, open(&known)), "kkkkkkvkkk++");
+    assert_eq!(row(&caller("n1", voter), 1, open(&known)), "+++++++++++++");
+    assert_eq!(row(&renewed, 1, open(&known)), "+++++++++++++");
+    assert_eq!(row(&caller("n1-stolen", voter), 1, open(&known)), "kkkkkkvk+kk++");
 }
 
 #[test]

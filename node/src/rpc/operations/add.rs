@@ -108,7 +108,10 @@ impl OperationsService {
     /// Adds a learner and reports until it has caught up.
     async fn catch_up(&self, id: NodeId, member: Member, tell: &Tell) -> Result<(), Status> {
         let raft = &self.0.raft;
-        raft.add_learner(id, member.clone(), false).await.map_err(|error| refused(&error))?;
+        {
+            let _changing = self.0.changing_members.lock().await;
+            raft.add_learner(id, member.clone(), false).await.map_err(|error| refused(&error))?;
+        }
         let (mut furthest, mut since) = (0, Instant::now());
         loop {
             let metrics = raft.metrics().borrow_watched().clone();

@@ -28,7 +28,6 @@ pub(super) async fn renew(
     id: NodeId,
     tell: &mpsc::Sender<Result<v1::MemberProgress, Status>>,
 ) -> Result<(), Status> {
-    let no_member = || Status::not_found("it is not a member any more");
     let member = node.member(id).ok_or_else(no_member)?;
     let approved = node.gateway.approved_next_key(&member.name).map_err(Status::from)?;
     let key = approved.ok_or_else(|| {
@@ -39,19 +38,26 @@ pub(super) async fn renew(
     })?;
     if member.key_sha256 != key {
         say(tell, "changing membership", id, 0, 0).await?;
-        set(node, id, Member { next_key_sha256: Some(Box::new(key)), ..member.clone() }).await?;
+        set(node, id, |member| Member { next_key_sha256: Some(Box::new(key)), ..member }).await?;
         wait_for(node, id, &member, key, tell).await?;
-        let member = node.member(id).ok_or_else(no_member)?;
         say(tell, "changing membership", id, 0, 0).await?;
-        set(node, id, Member { key_sha256: key, next_key_sha256: None, ..member }).await?;
+        set(node, id, |member| Member { key_sha256: key, next_key_sha256: None, ..member }).await?;
     }
     node.gateway.take_next_key(caller, &member.name, key).await.map_err(Status::from)?;
     let index = node.store.published().index();
     say(tell, "done", id, index, index).await
 }
 
-async fn set(node: &Node, id: NodeId, member: Member) -> Result<(), Status> {
-    if node.member(id).as_ref() == Some(&member) {
+fn no_member() -> Status {
+    Status::not_found("it is not a member any more")
+}
+
+async fn set(node: &Node, id: NodeId, change: impl FnOnce(Member) -> Member) -> Result<(), Status> {
+    // Whoever is removed meanwhile must not come back by this.
+    let _changing = node.changing_members.lock().await;
+    let present = node.member(id).ok_or_else(no_member)?;
+    let member = change(present.clone());
+    if present == member {
         return Ok(());
     }
     // Only a key changes: name, address and role stay, and so does every quorum.

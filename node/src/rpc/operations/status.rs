@@ -1,6 +1,6 @@
 //! The status: the cluster as one node sees it, asked at this moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,9 +16,8 @@ use crate::custody::Known;
 use crate::gateway::service;
 use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
-use crate::serve::peers::Heard;
 use crate::serve::removed::newest_membership;
-use crate::serve::{Node, archive_check, heads, lag, majority, peers};
+use crate::serve::{Node, archive_check, erasures, heads, lag, majority, peers, rewrap};
 
 const EQUAL: u32 = 1;
 const DIFFERENT: u32 = 2;
@@ -44,13 +43,23 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     let mut replies: BTreeMap<NodeId, Option<v1::HelloReply>> = answers.into_iter().collect();
     replies.insert(node.id(), Some(crate::serve::own_hello(node)));
     let leader = majority::leader_among(&replies, majority::believed(node));
+    // Who holds this node for a stranger says no more than whether it leads.
+    let strangers: BTreeSet<NodeId> = replies
+        .iter()
+        .filter(|(_, reply)| reply.as_ref().is_some_and(|reply| reply.stranger))
+        .map(|(id, _)| *id)
+        .collect();
+    let is_stranger = |id: &NodeId| strangers.contains(id);
+    replies.iter_mut().filter(|(id, _)| is_stranger(id)).for_each(|(_, reply)| *reply = None);
     let last = replies.values().flatten().map(|reply| reply.synced_index).max().unwrap_or(0);
     let agreements = heads::agreements(node);
     let members = membership.membership().nodes().map(|(id, member)| {
         let reply = replies.get(id).and_then(Option::as_ref);
         let status = member_status(*id, member, leader, last, reply);
         let being_added = strength::is_being_added(membership.membership(), *id);
-        let status = v1::MemberStatus { being_added, ..with_last_word(status, node.peers.heard(*id)) };
+        let withheld = is_stranger(id);
+        let reachable = status.reachable || withheld;
+        let status = v1::MemberStatus { being_added, withheld, reachable, ..with_last_word(status, node) };
         agreements.get(id).map_or(status.clone(), |agreement| with_agreement(status, agreement))
     });
     let published = node.store.published();
@@ -64,6 +73,22 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     if let Err(error) = node.gateway.check_member() {
         alarms.push(format!("{error}. {REMOVED}"));
     }
+    alarms.extend(
+        membership
+            .membership()
+            .nodes()
+            .filter_map(|(id, member)| rewrap::alarm(replies.get(id)?.as_ref()?.closed_data_keys, &member.name)),
+    );
+    alarms.extend(membership.membership().nodes().filter_map(|(id, member)| {
+        let archive = replies.get(id)?.as_ref()?.archive.as_ref()?;
+        (!archive.foreign.is_empty()).then(|| format!("{}: its archive: {}", member.name, archive.foreign))
+    }));
+    alarms.extend(
+        membership
+            .membership()
+            .nodes()
+            .filter_map(|(id, member)| erasures::alarm(replies.get(id)?.as_ref()?.erasures_failed, &member.name)),
+    );
     alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
     let began = node.store.database().cluster_row().ok().flatten().and_then(|mut row| row.timelines.pop());
     let began = began.unwrap_or_default();
@@ -152,8 +177,19 @@ fn is_compared(node: &Node) -> bool {
 }
 
 /// What a member that may not answer now said last.
-fn with_last_word(status: v1::MemberStatus, heard: Option<Heard>) -> v1::MemberStatus {
-    let Some(heard) = heard else { return status };
+fn with_last_word(status: v1::MemberStatus, node: &Node) -> v1::MemberStatus {
+    let Some(heard) = node.peers.heard(status.raft_id) else {
+        return match node.heard_before.of(status.raft_id, &status.name) {
+            Some(before) => v1::MemberStatus {
+                last_heard_ms: before.at_ms,
+                last_applied_index: before.applied_index,
+                last_applied_at_ms: before.applied_at_ms,
+                last_heard_before_start: true,
+                ..status
+            },
+            None => status,
+        };
+    };
     v1::MemberStatus {
         last_heard_ms: heard.at_ms,
         last_applied_index: heard.reply.applied_index,

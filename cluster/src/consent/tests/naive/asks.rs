@@ -64,6 +64,13 @@ pub fn version_too_old(f: &Facts<'_>, r: &RecordControl) -> bool {
     alias_day(f, r).is_some_and(|since| clinical_day(f) < i64::from(since))
 }
 
+/// A version with a body that the record has had under a day of before the consent, or before the alias's own.
+pub fn body_too_old(f: &Facts<'_>, r: &RecordControl) -> bool {
+    let Act::Write { body_day: Some(day), .. } = f.act else { return false };
+    let since = alias_day(f, r).map_or(i64::MIN, i64::from).max(consent_day(f));
+    i64::from(day) < since
+}
+
 /// The record that is read, held or released.
 pub fn record<'a>(f: &Facts<'a>) -> Option<&'a RecordControl> {
     match f.act {

@@ -81,6 +81,7 @@ pub fn writing() -> Walk {
         clinical_day,
         addressees,
         earlier,
+        body_day: None,
         related,
     };
     // What is written, to whom, as a version of what.
@@ -122,8 +123,11 @@ pub fn writing() -> Walk {
             let (record, addressees) = (under_alias(record, alias_day), &lists[2]);
             as_user!(walk, Act::Hide { record, hidden: true });
             as_user!(walk, Act::Narrow { record, addressees });
-            for day in [100, 101] {
-                as_user!(walk, write(Class::ReferralLetter, day, addressees, Some(record), None));
+            for clinical_day in [100, 101] {
+                for body_day in [None, Some(99), Some(100), Some(101)] {
+                    let (class, earlier) = (Class::ReferralLetter, Some(record));
+                    as_user!(walk, Act::Write { class, clinical_day, addressees, earlier, body_day, related: None });
+                }
             }
             for relation in Relation::ALL {
                 let related = Some(Related { relation: *relation, record });
@@ -394,7 +398,14 @@ pub fn everybody() -> Walk {
         Act::Withdraw { evidence: "text" },
         Act::ShowConsent,
         Act::ListAccesses,
-        Act::Write { class: Class::Document, clinical_day: 150, addressees: &[], earlier: None, related: None },
+        Act::Write {
+            class: Class::Document,
+            clinical_day: 150,
+            addressees: &[],
+            earlier: None,
+            body_day: None,
+            related: None,
+        },
         Act::List,
         Act::Read { record },
         Act::ReadSeveral,

@@ -91,6 +91,9 @@ impl Peer for Peculiar {
     async fn hello(&self, _: Request<v1::HelloRequest>) -> Answer<v1::HelloReply> {
         nothing()
     }
+    async fn timeline(&self, _: Request<v1::TimelineRequest>) -> Answer<v1::TimelineReply> {
+        nothing()
+    }
     async fn hand_root_key(&self, _: Request<v1::RootKeyRequest>) -> Answer<v1::RootKeyReply> {
         nothing()
     }

@@ -121,6 +121,10 @@ impl PeerHandlers for Handlers {
         Ok(v1::HelloReply { node_id: request.from, ..Default::default() })
     }
 
+    async fn timeline(&self, _: v1::TimelineRequest) -> Result<v1::TimelineReply, Status> {
+        Ok(v1::TimelineReply::default())
+    }
+
     async fn hand_root_key(&self, _: &Caller, _: v1::RootKeyRequest) -> Result<v1::RootKeyReply, Status> {
         Ok(v1::RootKeyReply::default())
     }
