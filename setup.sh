@@ -6,7 +6,11 @@ set -eu
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
     ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return 0
-    ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1
+    # Not libclang-cpp, which comes with other packages and is of no use here.
+    for library in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so*; do
+        [ -e "$library" ] && return 0
+    done
+    return 1
 }
 
 packages=
