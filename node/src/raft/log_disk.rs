@@ -169,9 +169,9 @@ fn delete_purged_files(rocks: &rocksdb::DB, changes: &[Change]) {
         _ => None,
     });
     let Some(upto) = purged else { return };
-    let end = next_index(Some(upto)).to_be_bytes();
+    // This end is inclusive, unlike `delete_range`'s: a file whose last entry is the first one kept must stay.
     // Only space is at stake: compaction drops the same entries later.
-    if let Err(error) = rocks.delete_file_in_range_cf(family(rocks, ENTRIES), [0; 8], end) {
+    if let Err(error) = rocks.delete_file_in_range_cf(family(rocks, ENTRIES), [0; 8], upto.index.to_be_bytes()) {
         tracing::warn!(%error, "files of purged log entries stay until the next compaction");
     }
 }

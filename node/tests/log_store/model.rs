@@ -14,6 +14,8 @@ enum Step {
     Truncate(f64),
     Purge(f64),
     Commit,
+    /// Written down to RocksDB's last level, where a purge deletes whole tables.
+    Compact,
     Reopen,
 }
 
@@ -23,6 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0.0..1.0).prop_map(Step::Truncate),
         1 => (0.0..1.2).prop_map(Step::Purge),
         1 => Just(Step::Commit),
+        1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
     ]
 }
@@ -64,6 +67,9 @@ async fn follows_the_model(steps: Vec<Step>) {
             Step::Commit => {
                 let last = store.get_log_state().await.unwrap().last_log_id;
                 store.save_committed(last).await.unwrap();
+            }
+            Step::Compact => {
+                store.watch().clear_purged().unwrap();
             }
             Step::Reopen => {
                 drop(store);

@@ -126,6 +126,23 @@ async fn purged_entries_are_gone() {
     assert!(store.get_log_reader().await.limited_get_log_entries(20, 22).await.unwrap().is_empty());
 }
 
+/// A table below RocksDB's first level goes with a purge if all of it is purged, and only then.
+#[tokio::test]
+async fn the_first_entry_that_is_kept_stays_though_a_table_ends_with_it() {
+    let directory = tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    append(&mut store, entries(1, 0..10, 100)).await;
+    // One table, whose last entry is the ninth, on the last level.
+    store.watch().clear_purged().unwrap();
+    append(&mut store, entries(1, 10..12, 100)).await;
+    store.purge(log_id(1, 8)).await.unwrap();
+    // Written after the purge, so that it is done.
+    append(&mut store, entries(1, 12..13, 100)).await;
+    drop(store);
+    let mut store = open(directory.path()).expect("the entry after the purged ones is there");
+    assert_eq!(all(&mut store).await, entries(1, 9..13, 100));
+}
+
 #[tokio::test]
 async fn one_log_for_one_process_and_one_node() {
     let directory = tempdir().unwrap();
