@@ -23,6 +23,8 @@
 //!   a look at positions; one that is not found in time counts as none.
 //! - `journal`: the root of the entries' tree, computed here, is that of every head that was told; what each
 //!   reply names is there, about what was done.
+//! - `uncounted`: of refusals without an entry of their own, the journal counts as many as clients were told at
+//!   least, where no gateway was ended that may have had them in mind.
 //! - `needs`: no node needs more memory, descriptors or disk than the header allows.
 //! - `not-run`: nothing that the run is for could not be set up.
 //! - `old-copy`: a voter that came back as it was some time ago made no majority and did not lead.
@@ -32,6 +34,7 @@
 
 mod agreement;
 mod consent;
+mod counted;
 mod faults;
 pub mod journal;
 mod linear;
@@ -126,6 +129,7 @@ pub fn check(lines: &[Line]) -> Report {
     replay::check(&view, &mut report);
     linear::check(&view, &mut report);
     journal::check(&view, &mut report);
+    counted::check(&view, &mut report);
     machine::check(&view, &mut report);
     faults::check(&view, &mut report);
     agreement::check(&view, &mut report);

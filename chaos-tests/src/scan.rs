@@ -142,6 +142,7 @@ pub async fn journal(cluster: &Cluster, shared: &Shared) -> Result<(), LoadError
             facility: access.facility,
             participant,
             denied: !access.denial.is_empty(),
+            count: access.count,
         });
     }
     entries.chunks(LEAVES_MAX).for_each(|part| shared.recorder.write(&Line::Entries { entries: part.to_vec() }));

@@ -29,6 +29,13 @@ pub struct Entry {
     /// Whether it was denied.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub denied: bool,
+    /// How many like it it stands for; 0: only itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub count: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A head of the journal.

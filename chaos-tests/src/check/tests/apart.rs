@@ -50,6 +50,7 @@ fn good() -> Vec<Line> {
                 facility: if by_facility { operation.facility.clone() } else { String::new() },
                 participant: operation.participant.clone(),
                 denied,
+                count: 0,
             });
         }
     }
