@@ -1,8 +1,9 @@
 # Kura: the targets that people and CI run. Each does its own set-up.
 #
 #   make demo [DATA=folder]   builds and runs the main job on four real processes
-#   make test                 every test, the crash rounds and a smoke of the chaos run among them
-#   make soak                 longer runs of the crash rounds
+#   make test                 every test: crash rounds, a smoke of the chaos run, the scenarios and one recovery among them; some
+#                             of them need root
+#   make soak [ROUNDS=500]    longer runs of the crash rounds
 #   make chaos [MINUTES=30] [SEED=…] [KINDS=…] [PREVIOUS=binary]
 #                             faults of every kind under load, and a table in the end; needs root. PREVIOUS is the
 #                             kura of an earlier release, from which the run upgrades

@@ -28,6 +28,7 @@ if [ "${1:-}" = chaos ]; then
     needs unshare util-linux
     needs mount mount
     needs mkfs.ext4 e2fsprogs
+    needs patch patch
 fi
 [ -z "$packages" ] && exit 0
 

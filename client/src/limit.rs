@@ -10,10 +10,10 @@ use crate::id::RecordId;
 pub const OUTSIDE_ID_BYTES_MAX: usize = 128;
 
 /// Longest media type, in bytes.
-pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
+pub const MEDIA_TYPE_BYTES_MAX: usize = 512;
 
 /// Longest name of a part, in bytes of UTF-8.
-pub const PART_NAME_BYTES_MAX: usize = 255;
+pub const PART_NAME_BYTES_MAX: usize = 512;
 
 /// Most parts of one record.
 pub const PARTS_MAX: usize = 1024;

@@ -38,7 +38,7 @@ impl fmt::Debug for NewRecord {
 }
 
 impl NewRecord {
-    /// A record of a class, in a media type (1 to 255 bytes), of a clinical date. Dates before the
+    /// A record of a class, in a media type (1 to 512 bytes), of a clinical date. Dates before the
     /// participant's consent are refused.
     pub fn new(class: Class, media_type: impl Into<String>, clinical_date: Date) -> Self {
         Self {

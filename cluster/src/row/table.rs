@@ -154,7 +154,7 @@ impl Table {
         matches!(self, Table::Inbox)
     }
 
-    /// Whether its rows go back in time in a restore (DESIGN §4).
+    /// Whether its rows go back in time in a restore (docs/architecture.md, promise 5).
     pub fn goes_back(self) -> bool {
         matches!(self, Table::Record | Table::DocumentId | Table::Block | Table::Staging | Table::Inbox)
     }

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Free space at which a developer's node refuses writes, in MiB: low, since the machine is not its own.
 const LOW_MIB: u64 = 256;
-/// Free space at which it refuses reads, too, in MiB.
+/// Its reserve, in MiB.
 const RESERVE_MIB: u64 = 64;
 
 /// A node's configuration. Paths are relative to the node's folder, so that the directory can move.

@@ -50,7 +50,7 @@ pub const PROOF_AGE_MAX: Duration = Duration::from_secs(5);
 pub const RECHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A download ends after this long.
 pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
-/// An upload that has not gone on for this long is swept.
+/// An upload that is not finished this long after it was begun is swept.
 pub const STAGING_MS_MAX: u64 = 24 * 3_600_000;
 /// Sealed bytes from which gathered blocks are proposed. With one more block of 1 MiB a command stays
 /// below its own bound.

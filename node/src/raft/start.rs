@@ -20,7 +20,7 @@ const APPEND_ENTRIES_MAX: u64 = 1024;
 /// Calls waiting for openraft.
 const API_CALLS_MAX: u64 = 1024;
 
-/// openraft's settings, each with the trap that it avoids (DESIGN §6).
+/// openraft's settings, each with the trap that it avoids.
 pub fn settings() -> Config {
     Config {
         heartbeat_interval: HEARTBEAT_MS,

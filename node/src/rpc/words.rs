@@ -38,6 +38,29 @@ fn cluster_and_client_use_the_same_words_and_numbers() {
     }
 }
 
+/// Else the cluster has what no client may write, or read.
+#[test]
+fn no_bound_of_the_client_is_tighter_than_the_clusters() {
+    use crate::gateway::limits as cluster;
+    use kura_client::limit as client;
+
+    let bounds = [
+        ("id", client::OUTSIDE_ID_BYTES_MAX, kura_cluster::id::OUTSIDE_ID_BYTES_MAX),
+        ("media type", client::MEDIA_TYPE_BYTES_MAX, cluster::TEXT_BYTES_MAX),
+        ("part name", client::PART_NAME_BYTES_MAX, cluster::TEXT_BYTES_MAX),
+        ("text", client::TEXT_BYTES_MAX, cluster::TEXT_BYTES_MAX),
+        ("parts", client::PARTS_MAX, cluster::PARTS_MAX),
+        ("addressees", client::ADDRESSEES_MAX, cluster::FACILITIES_MAX),
+        ("former document ids", client::FORMER_DOCUMENT_IDS_MAX, cluster::FORMER_DOCUMENT_IDS_MAX),
+        ("signature", client::SIGNATURE_BYTES_MAX, cluster::SIGNATURE_BYTES_MAX),
+        ("records of several", client::SEVERAL_RECORDS_MAX, cluster::SEVERAL_RECORDS_MAX),
+        ("page", client::PAGE_ITEMS_MAX as usize, cluster::PAGE_ROWS_MAX as usize),
+    ];
+    for (what, client, cluster) in bounds {
+        assert!(client >= cluster, "{what}: {client} of the client, {cluster} of the cluster");
+    }
+}
+
 /// The payload of an act is a row, and clients read it as a message of the wire: both have the same fields.
 #[test]
 fn the_rows_that_registrars_write_are_the_messages_that_they_are_shown() {

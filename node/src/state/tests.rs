@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use kura_cluster::head::Head;
 use kura_cluster::row::{ClusterRow, RowKey, TimelineCertificate};
 use kura_cluster::seal::Key;
@@ -69,12 +69,12 @@ fn log(last: u64) -> Vec<Entry> {
 
 struct Member {
     machine: StateMachine,
-    _synced: watch::Sender<Option<LogId>>,
+    synced: watch::Sender<Option<LogId>>,
 }
 
 fn open(data: &Path, trust: Trust) -> Result<Member, DatabaseError> {
     let (synced, receiver) = watch::channel(Some(log_id(9, u64::MAX)));
-    Ok(Member { machine: StateMachine::open(data, trust, receiver)?, _synced: synced })
+    Ok(Member { machine: StateMachine::open(data, trust, receiver)?, synced })
 }
 
 impl Member {
@@ -104,6 +104,26 @@ async fn every_member_makes_the_same_heads_however_its_log_is_cut() {
     // Entry 2 wrote the cluster's row, all others up to 699 one row each.
     let rows: Vec<u64> = heads[0][1].tables.iter().map(|table| table.rows).collect();
     assert_eq!(rows, [1, 697]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_applied_that_the_local_log_has_not_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut member = open(directory.path(), trust(6)).unwrap();
+    let (store, synced) = (member.machine.store(), member.synced.clone());
+    let log = log(4);
+    synced.send_replace(Some(log_id(1, 2)));
+    member.apply(&log[..2]).await.unwrap();
+
+    let mut applying = std::pin::pin!(member.apply(&log[2..]));
+    assert!(applying.as_mut().now_or_never().is_none());
+    // Entries of an earlier leader do not stand for it, however many there are.
+    synced.send_replace(Some(log_id(0, 99)));
+    assert!(applying.as_mut().now_or_never().is_none());
+    assert_eq!(store.published().index(), 2);
+    synced.send_replace(Some(log_id(1, 4)));
+    applying.await.unwrap();
+    assert_eq!(store.published().index(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

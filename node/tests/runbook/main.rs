@@ -3,6 +3,7 @@
 //! docs/operations.md brings up a cluster and looks after it; docs/recovery.md and its translation go on where it ends, in
 //! the same directory and shell, one course after the other: one world, which a reader can walk. A command that fails, or one that no longer shows the fields that the page shows, fails the test.
 
+mod cited;
 mod page;
 mod shell;
 mod stage;
