@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use kura_cluster::archive::Sha256Hash;
 use kura_cluster::archive::keep::KeepRules;
+use kura_cluster::from_hexadecimal;
 use kura_cluster::id::is_blank;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::archive::signers;
 use crate::archive::store::is_remote;
 use crate::certificates::check_name;
 
@@ -308,7 +308,7 @@ pub struct ArchiveConfig {
 impl ArchiveConfig {
     /// The keys of `signed_by`.
     pub fn signed_by(&self) -> Vec<Sha256Hash> {
-        self.signed_by.iter().filter_map(|key| signers::parse(key)).collect()
+        self.signed_by.iter().filter_map(|key| from_hexadecimal(key)).collect()
     }
 }
 
@@ -490,7 +490,7 @@ impl NodeConfig {
                 let why = format!("{} is more than {} (0: no check is made)", archive.check_every_hours, 24 * 366);
                 return Err(("archive.check_every_hours", why));
             }
-            if let Some(key) = archive.signed_by.iter().find(|key| signers::parse(key).is_none()) {
+            if let Some(key) = archive.signed_by.iter().find(|key| from_hexadecimal::<32>(key).is_none()) {
                 return Err(("archive.signed_by", format!("{key:?} is no SHA-256, which has 64 hexadecimal digits")));
             }
             if archive.keep.last == 0 {

@@ -13,12 +13,13 @@ use std::time::Duration;
 use clap::Args;
 use kura_client::operations::Operations;
 use kura_client::{Client, Config, Endpoint, now_ms, wire};
+use kura_cluster::hexadecimal;
 use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
 use super::given::address as address_of;
-use super::output::{Output, Progress, bytes, hexadecimal, moment, note, short, table};
+use super::output::{Output, Progress, bytes, moment, note, short, table};
 use crate::clock::in_japan;
 
 use json::{Member, Told};

@@ -90,7 +90,7 @@ fn proposal(stays: &Known, duplicate: &Enrolment, evidence: &str, expires_ms: u6
     };
     Proposal {
         kind: ActKind::Alias,
-        object: duplicate.pseudonym.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+        object: duplicate.pseudonym.to_hex(),
         payload: payload.encode_to_vec(),
         field: "evidence",
         base: duplicate.number_revision,

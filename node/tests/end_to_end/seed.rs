@@ -13,6 +13,7 @@ use kura_client::operations::MemberRole;
 use kura_client::{Class, Date, NewRecord};
 use kura_cluster::archive::SignedManifest;
 use kura_cluster::digest::Digest;
+use kura_cluster::hexadecimal;
 use kura_cluster::row::{StoredRow, Table};
 use kura_node::certificates::HeadSigner;
 use kura_node::state::Database;
@@ -128,7 +129,7 @@ fn forge(archive: &Path, copied: &Path) -> String {
         previous = Some(Sha256::digest(&forged).into());
         fs::write(path, forged).unwrap();
     }
-    signer.key_sha256().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(signer.key_sha256())
 }
 
 /// Adds a joined member and waits until it has everything.

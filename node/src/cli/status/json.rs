@@ -3,12 +3,12 @@
 //! Invariant: what a member did not say at this moment is null, and `why` says why.
 
 use kura_client::wire;
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use super::lag::Point;
 use super::role;
 use super::scrub::Scrub;
-use crate::cli::output::hexadecimal;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Told {
