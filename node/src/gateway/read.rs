@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-#[cfg(test)]
-use std::time::Instant;
 
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
@@ -462,7 +460,7 @@ impl Reading {
     }
 
     #[cfg(test)]
-    pub(super) async fn check_again(&mut self, deadline: Instant) -> Result<(), GatewayError> {
+    pub(super) async fn check_again(&mut self, deadline: std::time::Instant) -> Result<(), GatewayError> {
         self.clock.check_again(&self.gateway, &self.caller, &self.asked, deadline).await
     }
 

@@ -272,7 +272,7 @@ pub struct Node {
     /// Held by whoever rotates the root key here.
     pub rotating: tokio::sync::Mutex<()>,
     /// Erasures that could not be carried on at the last look, while this node leads.
-    pub erasures_failed: std::sync::atomic::AtomicU64,
+    pub erasures_failed: AtomicU64,
 }
 
 impl Node {

@@ -73,22 +73,13 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     if let Err(error) = node.gateway.check_member() {
         alarms.push(format!("{error}. {REMOVED}"));
     }
-    alarms.extend(
-        membership
-            .membership()
-            .nodes()
-            .filter_map(|(id, member)| rewrap::alarm(replies.get(id)?.as_ref()?.closed_data_keys, &member.name)),
-    );
-    alarms.extend(membership.membership().nodes().filter_map(|(id, member)| {
-        let archive = replies.get(id)?.as_ref()?.archive.as_ref()?;
-        (!archive.foreign.is_empty()).then(|| format!("{}: its archive: {}", member.name, archive.foreign))
-    }));
-    alarms.extend(
-        membership
-            .membership()
-            .nodes()
-            .filter_map(|(id, member)| erasures::alarm(replies.get(id)?.as_ref()?.erasures_failed, &member.name)),
-    );
+    for (id, member) in membership.membership().nodes() {
+        let Some(Some(reply)) = replies.get(id) else { continue };
+        alarms.extend(rewrap::alarm(reply.closed_data_keys, &member.name));
+        let foreign = reply.archive.as_ref().map(|archive| &archive.foreign).filter(|words| !words.is_empty());
+        alarms.extend(foreign.map(|words| format!("{}: its archive: {words}", member.name)));
+        alarms.extend(erasures::alarm(reply.erasures_failed, &member.name));
+    }
     alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
     let began = node.store.database().cluster_row().ok().flatten().and_then(|mut row| row.timelines.pop());
     let began = began.unwrap_or_default();
