@@ -29,7 +29,7 @@ use super::archive::{caught_up, files};
 use super::memory::Made;
 use super::recovery::copy;
 use super::replace::is_purged;
-use super::world::{HOSPITAL, KURA, SOON, World, configure, set, until};
+use super::world::{HOSPITAL, KURA, SOON, World, configure, quick_segments, set, until};
 
 /// Random, so that it is as long on the line.
 const BODIES: u64 = 6;
@@ -152,9 +152,7 @@ async fn filled() -> World {
     let world = World::configured(1, 1, |table| {
         set(table, "retention", "snapshot_every_mib", 1);
         set(table, "retention", "log_max_mib", 1);
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
+        quick_segments(table);
     })
     .await;
     let number = world.enrol(1).await;
