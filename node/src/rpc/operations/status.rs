@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use kura_cluster::row::Table;
+use kura_proto::agreement::{DIFFERENT, EQUAL, UNKNOWN};
+use kura_proto::point::{KNOWN, NONE, NOT_KNOWN};
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
@@ -18,10 +20,6 @@ use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
 use crate::serve::removed::newest_membership;
 use crate::serve::{Node, archive_check, erasures, heads, lag, majority, peers, rewrap};
-
-const EQUAL: u32 = 1;
-const DIFFERENT: u32 = 2;
-const UNKNOWN: u32 = 3;
 
 /// What is to be done with a node that was removed.
 const REMOVED: &str = "Stop it, and delete its data directory; or join it anew under another name";
@@ -205,9 +203,6 @@ fn with_agreement(status: v1::MemberStatus, agreement: &Agreement) -> v1::Member
 
 /// The newest drill that a member tells of; unknown is unknown.
 fn drill(membership: &StoredMembership, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::DrillPoint {
-    const KNOWN: u32 = 1;
-    const NOT_KNOWN: u32 = 2;
-    const NONE: u32 = 3;
     let told = membership.membership().nodes().map(|(id, member)| (replies.get(id).and_then(Option::as_ref), member));
     let told: Vec<(Option<&v1::HelloReply>, &Member)> = told.collect();
     let newest = told
