@@ -72,7 +72,17 @@ impl fmt::Debug for ParticipantNumber {
     }
 }
 
-pub(crate) fn from_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) struct Hexadecimal<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hexadecimal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Exactly `2 * N` hexadecimal digits of either case.
+pub(crate) fn from_hexadecimal<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
     let wrong = || IdError::Hexadecimal { what, digits: 2 * N, length: text.chars().count() };
     if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(wrong());
@@ -114,13 +124,13 @@ macro_rules! hexadecimal_id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                from_hex($what, text).map(Self)
+                from_hexadecimal($what, text).map(Self)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                Hexadecimal(&self.0).fmt(f)
             }
         }
 

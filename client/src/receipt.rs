@@ -12,7 +12,7 @@ use std::str::FromStr;
 use kura_proto::v1;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::id::{RecordId, RequestId, from_hex};
+use crate::id::{Hexadecimal, RecordId, RequestId, from_hexadecimal};
 
 const FORMAT: &str = "kura1";
 const FORMAT_WITH_LEAF: &str = "kura2";
@@ -175,11 +175,7 @@ impl fmt::Display for Receipt {
         let Self { timeline, leader_term, index, request, record, version, journal_position, reach, .. } = self;
         let format = if self.journal_leaf.is_some() { FORMAT_WITH_LEAF } else { FORMAT };
         write!(f, "{format}:{timeline}:{leader_term}:{index}:{request}:{record}:{version}:{journal_position}:{reach}")?;
-        self.journal_leaf
-            .iter()
-            .flatten()
-            .enumerate()
-            .try_for_each(|(place, byte)| if place == 0 { write!(f, ":{byte:02x}") } else { write!(f, "{byte:02x}") })
+        self.journal_leaf.iter().try_for_each(|leaf| write!(f, ":{}", Hexadecimal(leaf)))
     }
 }
 
@@ -223,7 +219,7 @@ impl FromStr for Receipt {
             granted_before: false,
             journal_leaf: match has_leaf {
                 true => {
-                    let leaf = parts.next().and_then(|text| from_hex("journal leaf", text).ok());
+                    let leaf = parts.next().and_then(|text| from_hexadecimal("journal leaf", text).ok());
                     Some(leaf.ok_or(ReceiptError { field: "journal leaf" })?)
                 }
                 false => None,

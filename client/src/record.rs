@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::date::Date;
 use crate::fault::{Failure, Invalid};
-use crate::id::RecordId;
+use crate::id::{Hexadecimal, RecordId};
 use crate::limit;
 use crate::word::{Class, Relation, SignatureResult, UnknownWord};
 
@@ -479,7 +479,7 @@ impl SignatureCheck {
                 }
             },
             at_ms: wire.at_ms,
-            signer_sha256: wire.signer_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            signer_sha256: Hexadecimal(&wire.signer_sha256).to_string(),
             timestamp_ms: (wire.timestamp_ms != 0).then_some(wire.timestamp_ms),
             why: wire.why,
             timestamp_why: wire.timestamp_why,

@@ -9,6 +9,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::hexadecimal;
 use crate::row::RowHeader;
 
 /// A sum of row elements modulo 2^256; little-endian limbs.
@@ -17,7 +18,9 @@ pub struct Digest([u64; 4]);
 
 impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.to_bytes().iter().rev().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut bytes = self.to_bytes();
+        bytes.reverse();
+        f.write_str(&hexadecimal(&bytes[..8]))
     }
 }
 

@@ -202,21 +202,16 @@ macro_rules! drawn_id {
 
             /// Parses 32 hexadecimal digits.
             pub fn from_hex(text: &str) -> Result<Self, IdError> {
-                let wrong = || IdError::Length { field: $field, length: text.len() / 2, expected: 16 };
-                // `+f` parses as a number, but is never written.
-                if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Err(wrong());
-                }
-                let mut bytes = [0; 16];
-                for (i, byte) in bytes.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
-                }
-                Ok(Self(bytes))
+                crate::from_hexadecimal(text).map(Self).ok_or_else(|| IdError::Length {
+                    field: $field,
+                    length: text.len() / 2,
+                    expected: 16,
+                })
             }
 
             /// The bytes in hexadecimal.
             pub fn to_hex(&self) -> String {
-                self.0.iter().map(|b| format!("{b:02x}")).collect()
+                crate::hexadecimal(self.0)
             }
         }
 

@@ -5,6 +5,7 @@
 //!
 //! - [`id`]: identifiers, parsed once at the edge, redacted when printed
 //! - [`word`]: the closed vocabularies (record classes, facility kinds, professions, …)
+//! - [`hexadecimal()`], [`from_hexadecimal`]: bytes as digits, and back
 //! - [`row`]: tables, row keys, and the messages that rows hold once opened
 //! - [`seal`]: ciphers, key wrapping, keyed hashes, sealed rows and blocks
 //! - [`keyring`]: the epoch keys under the root key
@@ -29,6 +30,7 @@ pub mod consent;
 pub mod digest;
 pub mod drill;
 pub mod head;
+mod hexadecimal;
 pub mod id;
 pub mod keyring;
 pub mod rewrap;
@@ -44,4 +46,5 @@ pub mod word;
 mod fuzz;
 
 pub use command::{Command, Outcome};
+pub use hexadecimal::{from_hexadecimal, hexadecimal};
 pub use id::{ClusterId, ContentId, ParticipantNumber, Pseudonym, RecordId, Revision};

@@ -93,7 +93,7 @@ pub fn decode_within(bound: Bound, drawn: &[u8], samples: &[Vec<u8>], decode: im
 /// A target over bytes: a test that decodes what is [`shaped`] of some samples, within a bound of memory. The crate that uses it depends on
 /// `bolero`.
 ///
-/// ```ignore
+/// ```text
 /// kura_fuzz::target!(
 ///     /// What is promised.
 ///     name,

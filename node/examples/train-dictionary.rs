@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         eprintln!("{} could not be written: {error}", path.to_string_lossy());
         return ExitCode::FAILURE;
     }
-    let name: String = Sha256::digest(&dictionary).iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = kura_cluster::hexadecimal(Sha256::digest(&dictionary));
     let sampled: usize = samples.iter().map(Vec::len).sum();
     println!("{name}  {} bytes, from {} samples of {sampled} bytes", dictionary.len(), samples.len());
     ExitCode::SUCCESS

@@ -19,7 +19,7 @@ use kura_cluster::row::{ActorRow, ClusterRow, JournalEntry, MemberRow, ROWS_FORM
 use kura_cluster::seal::{Domain, Key, RowContext, RowName, index_hash, seal_row};
 use kura_cluster::timeline::{recovery_public_key, sign_timeline};
 use kura_cluster::word::{Action, ActorKind};
-use kura_cluster::{ClusterId, Command, Outcome, Revision};
+use kura_cluster::{ClusterId, Command, Outcome, Revision, hexadecimal};
 use prost::Message;
 use tonic::transport::Channel;
 
@@ -164,7 +164,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
     write_root_key(&root_file, &root)?;
     match make(config, &identity, &certificate, &recovery, &root).await {
         Ok(recovery_ca) => {
-            let root_check_value = root.check_value().iter().map(|byte| format!("{byte:02x}")).collect();
+            let root_check_value = hexadecimal(root.check_value());
             Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value, recovery_ca })
         }
         Err(error) => {

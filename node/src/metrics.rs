@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kura_proto::point::KNOWN;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -142,7 +143,7 @@ pub fn text(node: &Node) -> String {
     });
     let lag = node.lag.told().map(|points| {
         let point = points.replication;
-        let known = point.state == crate::serve::lag::KNOWN;
+        let known = point.state == KNOWN;
         [
             ("kura_lag_alarms", "Lags beyond their limits or unknown", points.alarms.len() as i64),
             ("kura_replication_known", "1 if it is known how far the backup is behind", i64::from(known)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kura_client::{Action, ErasureState, JournalError, ParticipantNumber};
+use kura_proto::point::KNOWN;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -14,8 +15,6 @@ use crate::cluster::{Cluster, ClusterError, QUICK, Role};
 
 /// Between two questions of one kind.
 const EACH: Duration = Duration::from_millis(200);
-/// A replication point that is known, as the status has it.
-const KNOWN: u32 = 1;
 
 /// Erasures that were asked for, by their ids.
 pub type Asked = BTreeMap<[u8; 16], (usize, ParticipantNumber)>;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kura_client::{now_ms, wire};
+use kura_proto::point::KNOWN;
 use tokio::time::{Instant, sleep};
 
 use super::ScenarioError;
@@ -31,8 +32,6 @@ const WRITES: u64 = 60;
 const WORK: Duration = Duration::from_secs(60);
 /// How long the archive may take to have everything.
 const ARCHIVED: Duration = Duration::from_secs(60);
-/// An archive that tells how far it has come.
-const POINT_KNOWN: u32 = 1;
 const PLACE: &str = "restored-1";
 
 /// Runs it.
@@ -125,7 +124,7 @@ async fn worked(cluster: &mut Cluster, shared: &Shared) -> Result<(), ScenarioEr
 /// What keeps an archive from having everything up to an index.
 fn missing_in_archive(reply: &wire::StatusReply, index: u64) -> Option<String> {
     match &reply.archive_point {
-        Some(point) if point.state == POINT_KNOWN && point.index >= index => None,
+        Some(point) if point.state == KNOWN && point.index >= index => None,
         Some(point) => Some(format!("it has come to {} of {index}", point.index)),
         None => Some("nothing is told of an archive".into()),
     }

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::ConfigError;
+use crate::id::{Hexadecimal, from_hexadecimal};
 
 const FORMAT: &str = "kura-head1";
 
@@ -113,14 +114,6 @@ impl JournalHead {
     }
 }
 
-struct Hexadecimal<'a>(&'a [u8]);
-
-impl fmt::Display for Hexadecimal<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
 impl fmt::Display for JournalHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cluster_id, timeline, index, size, root } = self;
@@ -163,7 +156,7 @@ fn number((field, text): (&'static str, &str)) -> Result<u64, JournalHeadError> 
 }
 
 fn bytes<const N: usize>((field, text): (&'static str, &str)) -> Result<[u8; N], JournalHeadError> {
-    crate::id::from_hex(field, text).map_err(|_| JournalHeadError { field })
+    from_hexadecimal(field, text).map_err(|_| JournalHeadError { field })
 }
 
 impl Serialize for JournalHead {

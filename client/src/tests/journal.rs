@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::cluster::{PlainDial, brisk};
 use crate::client::Shared;
+use crate::id::Hexadecimal;
 use crate::journal::Kept;
 use crate::pool::Pool;
 use crate::{Client, JournalError, JournalHead, Reason, Receipt, journal_leaf};
@@ -162,7 +163,7 @@ fn client(addresses: &[&String], file: Option<&Path>) -> Client {
 }
 
 fn receipt(position: u64, entry: &[u8]) -> Receipt {
-    let leaf: String = journal_leaf(entry).iter().map(|byte| format!("{byte:02x}")).collect();
+    let leaf = Hexadecimal(&journal_leaf(entry)).to_string();
     // The fake's log index is the number of its entries.
     let (index, nil) = (position + 1, "00".repeat(16));
     format!("kura2:0:1:{index}:{nil}:{nil}:1:{position}:not-awaited:{leaf}").parse().unwrap()

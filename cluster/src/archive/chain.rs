@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::manifest::{Gap, ManifestError, SignedManifest};
 use super::{ObjectName, SegmentError, Sha256Hash};
 use crate::head::Head;
+use crate::hexadecimal;
 use crate::id::ClusterId;
 
 /// Something that is wrong with an archive. Each names the object, or the entries, at fault.
@@ -292,8 +293,7 @@ impl Chain {
         }
         let key = signed.key_sha256();
         if !self.trusted.is_empty() && !self.trusted.contains(&key) {
-            let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            faults.push(Fault::OtherKey { name, key });
+            faults.push(Fault::OtherKey { name, key: hexadecimal(key) });
         }
         *self.keys.entry(key).or_default() += 1;
         let follows = before.as_ref().map_or(0, |seen| seen.sequence) + 1 == sequence;

@@ -340,6 +340,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hexadecimal;
     use crate::id::Pseudonym;
     use crate::row::RowKey;
 
@@ -348,10 +349,6 @@ mod tests {
     fn row(key: RowKey, value: &'static [u8]) -> (Bytes, StoredRow) {
         let revision = Revision { timeline: 1, index: 3 };
         (key.as_bytes().clone(), StoredRow::new(revision, Revision::ABSENT, Bytes::from_static(value)))
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]
@@ -375,14 +372,14 @@ mod tests {
     fn ledgers_and_buckets_are_frozen() {
         let bucket = Bucket { rows: vec![row(RowKey::keyring(1), b"wrapped")] };
         let encoded = bucket.encode();
-        let stored = format!("01{:016x}{:016x}{}", 1, 3, hex(b"wrapped"));
-        assert_eq!(hex(&encoded), format!("080112210a050200000001{}{stored}", "1218"));
+        let stored = format!("01{:016x}{:016x}{}", 1, 3, hexadecimal(b"wrapped"));
+        assert_eq!(hexadecimal(&encoded), format!("080112210a050200000001{}{stored}", "1218"));
         assert_eq!(Bucket::decode(&encoded, 0), Ok(bucket));
         assert_eq!(Bucket::decode(&encoded, 1), Err(KeysError::Place));
         let buckets = vec![BucketRef { number: 0, rows: 1, bytes: 37, sha256: [9; 32] }];
         let ledger = Ledger { cluster_id: CLUSTER, timeline: 1, index: 3, buckets };
         let expected = format!("08011210{}180120032a2610011825{}{}", "07".repeat(16), "2220", "09".repeat(32));
-        assert_eq!(hex(&ledger.encode()), expected);
+        assert_eq!(hexadecimal(ledger.encode()), expected);
         assert_eq!(Ledger::decode(&ledger.encode()), Ok(ledger));
     }
 
@@ -413,7 +410,7 @@ mod tests {
         let rows = [row(RowKey::keyring(1), b"one"), row(RowKey::participant_key(&Pseudonym([1; 16]), 1), b"two")];
         let begin = KeyHeaders::begin(&CLUSTER, 2);
         assert_eq!(begin.len(), KeyHeaders::BEGIN_BYTES);
-        assert_eq!(hex(&begin), format!("6b7572612d6b65792d686561646572732d31{}{:016x}", "07".repeat(16), 2));
+        assert_eq!(hexadecimal(&begin), format!("6b7572612d6b65792d686561646572732d31{}{:016x}", "07".repeat(16), 2));
         assert_eq!(KeyHeaders::read_begin(&begin, &CLUSTER), Ok(2));
         assert_eq!(KeyHeaders::read_begin(&begin, &ClusterId([8; 16])), Err(KeysError::Form));
         let mut bytes = Vec::new();

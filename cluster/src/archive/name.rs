@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Sha256Hash;
+use crate::{from_hexadecimal, hexadecimal};
 
 /// An object of an archive. Its name says what it must hold, so that objects put in each other's place are
 /// found.
@@ -89,35 +90,23 @@ impl fmt::Display for ObjectName {
                 return write!(f, "{}/{generation:020}/{sequence:020}", Self::MANIFESTS);
             }
             ObjectName::Segment { first, sha256 } => {
-                write!(f, "{}/{first:020}-", Self::SEGMENTS)?;
-                return write_hash(f, sha256);
+                return write!(f, "{}/{first:020}-{}", Self::SEGMENTS, hexadecimal(sha256));
             }
             ObjectName::File(sha256) => (Self::FILES, sha256),
             ObjectName::Keys(sha256) => (Self::KEYS, sha256),
             ObjectName::Dictionary(sha256) => (Self::DICTIONARIES, sha256),
         };
-        write!(f, "{folder}/")?;
-        write_hash(f, sha256)
+        write!(f, "{folder}/{}", hexadecimal(sha256))
     }
-}
-
-fn write_hash(f: &mut fmt::Formatter<'_>, sha256: &Sha256Hash) -> fmt::Result {
-    sha256.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 fn number(digits: &str) -> Option<u64> {
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
+/// In lower case alone: an object has one name.
 fn hash(digits: &str) -> Option<Sha256Hash> {
-    if digits.len() != 64 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    from_hexadecimal(digits).filter(|_| !digits.bytes().any(|byte| byte.is_ascii_uppercase()))
 }
 
 #[cfg(test)]

@@ -369,7 +369,6 @@ mod tests {
     #[test]
     fn the_form_is_frozen_and_comes_back() {
         let bytes = segment();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
             &format!("6b7572612d7365676d656e742d31{}00000000000000010000000000000005", "07".repeat(16))[..],
             "00000005",
@@ -389,7 +388,7 @@ mod tests {
             &"03".repeat(31),
             "5dd09cf46f945fae",
         ];
-        assert_eq!(hex, expected.concat());
+        assert_eq!(crate::hexadecimal(&bytes), expected.concat());
         assert_eq!(read(&bytes).unwrap(), entries());
         let opened = Segment::open(&bytes).unwrap();
         assert_eq!((opened.first, opened.last_index(), opened.timeline), (5, 9, 1));

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::{Expect, JournalAppend};
+use crate::hexadecimal;
 use crate::row::{RowKey, StoredRow};
 use crate::{Pseudonym, Revision};
 
@@ -23,10 +24,6 @@ fn summary() -> Summary {
 
 fn head() -> Head {
     Head::of(CLUSTER, 2048, &summary())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn ecdsa(n: u8) -> p256::ecdsa::SigningKey {
@@ -69,7 +66,7 @@ fn the_statement_is_frozen() {
         "0000000000000001",
         "fcc4833c97100b91ab8f8e0df65d73ac15367da4d07d5b0ee0720501c05a5079",
     ];
-    assert_eq!(hex(&head().statement()), expected.concat());
+    assert_eq!(hexadecimal(head().statement()), expected.concat());
     assert_eq!(Head::parse(&head().statement()), Ok(head()));
 }
 
@@ -80,7 +77,7 @@ fn signed_heads_are_frozen() {
         (signed_with_ed25519(head(), 3), "49e3db1399f9dec1b89de251d6b0147e1e1733a8dc46d33c5387474973d32988"),
     ] {
         let digest: [u8; 32] = Sha256::digest(signed.encode()).into();
-        assert_eq!(hex(&digest), expected, "{}", hex(&signed.encode()));
+        assert_eq!(hexadecimal(digest), expected, "{}", hexadecimal(signed.encode()));
         assert_eq!(SignedHead::decode(&signed.encode()), Ok(signed.clone()));
         assert_eq!(signed.verify(&signed.key_sha256()), Ok(()));
     }

@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn layouts_are_frozen() {
-        let hex = |key: RowKey| key.as_bytes().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = |key: RowKey| crate::hexadecimal(key.as_bytes());
         let (p, r, c) = (Pseudonym([0xaa; 16]), RecordId([0xbb; 16]), ContentId([0xcc; 16]));
         assert_eq!(hex(RowKey::cluster()), "016c696d697473");
         assert_eq!(hex(RowKey::keyring(1)), "0200000001");

@@ -109,8 +109,9 @@ pub(super) fn keyed_hash(key: &Key, tag: &[u8; 8], feed: impl FnOnce(&mut Hmac<S
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{hex, key};
+    use super::super::testing::key;
     use super::*;
+    use crate::hexadecimal;
 
     const DOMAINS: [Domain; 21] = [
         Domain::Number,
@@ -139,9 +140,9 @@ mod tests {
     #[test]
     fn index_hashes_are_frozen() {
         let hashes = [
-            hex(&index_hash(&key(9), Domain::Number, &[b"0043001234567890"])),
-            hex(&index_hash(&key(9), Domain::LinkFacilityLocal, &[b"F0012", b"A-77"])),
-            hex(&index_hash(&key(9), Domain::Request, &[])),
+            hexadecimal(index_hash(&key(9), Domain::Number, &[b"0043001234567890"])),
+            hexadecimal(index_hash(&key(9), Domain::LinkFacilityLocal, &[b"F0012", b"A-77"])),
+            hexadecimal(index_hash(&key(9), Domain::Request, &[])),
         ];
         assert_eq!(
             hashes,
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn a_command_mac_is_frozen_and_verified_whole() {
         let mac = command_mac(&key(5), b"command");
-        assert_eq!(hex(&mac), "30e52dd96a82f6b4cb718783ada8b6093a77d907db7351a130aafb8dc8f547f5");
+        assert_eq!(hexadecimal(mac), "30e52dd96a82f6b4cb718783ada8b6093a77d907db7351a130aafb8dc8f547f5");
         assert!(verify_command_mac(&key(5), b"command", &mac));
         assert!(!verify_command_mac(&key(6), b"command", &mac));
         assert!(!verify_command_mac(&key(5), b"Command", &mac));

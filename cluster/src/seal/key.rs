@@ -70,8 +70,9 @@ impl fmt::Debug for Key {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{hex, key};
+    use super::super::testing::key;
     use super::*;
+    use crate::hexadecimal;
 
     #[test]
     fn bytes_move_in_and_are_wiped_outside() {
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn check_values_are_frozen_and_differ_between_keys() {
-        assert_eq!(hex(&key(1).check_value()), "ab5ef58d0914e9e8");
+        assert_eq!(hexadecimal(key(1).check_value()), "ab5ef58d0914e9e8");
         assert_ne!(key(1).check_value(), key(2).check_value());
     }
 

@@ -12,13 +12,8 @@ pub fn nonce(first: u8) -> Nonce {
     std::array::from_fn(|i| first.wrapping_add(i as u8))
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 pub fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len().is_multiple_of(2), "hexadecimal digits come in pairs");
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    base16ct::lower::decode_vec(text).unwrap()
 }
 
 /// Bytes without any pattern that a compressor could use (xorshift64*).

@@ -68,15 +68,16 @@ fn associated_data(context: &[u8]) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{hex, key, nonce, unhex};
+    use super::super::testing::{key, nonce, unhex};
     use super::*;
+    use crate::hexadecimal;
 
     const FROZEN: &str = "01505152535455565758595a5b5c5d5e5f6061626364656667a6da51c6ed37c9703e8aae6247aa2aed2e6d379f4d8363\
          ba423bbb041c404a5077623c9706f9ca1a284fba40ed91c6774e99b9a0f981e425";
 
     #[test]
     fn a_wrapped_key_is_frozen() {
-        assert_eq!(hex(&wrap_key(&key(0x21), &nonce(80), b"data key 3", &key(0x42))), FROZEN);
+        assert_eq!(hexadecimal(wrap_key(&key(0x21), &nonce(80), b"data key 3", &key(0x42))), FROZEN);
         assert_eq!(unwrap_key(&key(0x21), b"data key 3", &unhex(FROZEN)), Ok(key(0x42)));
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::shamir::combine;
-use super::{Fingerprint, Share, ShareSet, hexadecimal};
+use super::{Fingerprint, Share, ShareSet};
+use crate::hexadecimal;
 use crate::id::ClusterId;
 use crate::seal::Key;
 

@@ -18,6 +18,7 @@ mod words;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::hexadecimal;
 use crate::id::ClusterId;
 use crate::row::ShareSetRow;
 use crate::seal::hash::{share_check_value, share_set_proof};
@@ -82,7 +83,7 @@ pub struct Share {
 
 impl std::fmt::Debug for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Share({} of set {}, …)", self.index, hexadecimal(&self.set))
+        write!(f, "Share({} of set {}, …)", self.index, hexadecimal(self.set))
     }
 }
 
@@ -172,11 +173,6 @@ impl ShareSet {
 /// Whether a split into so many shares, of which so many restore the key, can be made.
 pub fn is_possible(threshold: u8, holders: u8) -> bool {
     (THRESHOLD_MIN..=HOLDERS_MAX).contains(&threshold) && (threshold..=HOLDERS_MAX).contains(&holders)
-}
-
-/// A fingerprint, or a check value, as people compare it.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ const FROZEN: [&str; 3] = [
 #[test]
 fn shares_are_frozen() {
     let (set, shares) = split_of(0x42, 2, 3, 1);
-    assert_eq!(hexadecimal(&set.fingerprint(&CLUSTER)), "fc2611c3e8");
+    assert_eq!(hexadecimal(set.fingerprint(&CLUSTER)), "fc2611c3e8");
     for (share, frozen) in shares.iter().zip(FROZEN) {
         assert_eq!(words(share), frozen);
     }
@@ -61,7 +61,7 @@ fn shares_are_frozen() {
 #[test]
 fn the_word_list_is_bip_39s() {
     let list = include_str!("english.txt");
-    let hash = hexadecimal(&Sha256::digest(list.as_bytes()));
+    let hash = hexadecimal(Sha256::digest(list.as_bytes()));
     assert_eq!(hash, "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda");
     assert!(list.lines().is_sorted() && list.lines().count() == 2048);
     let beginnings: BTreeSet<&str> = list.lines().map(|word| &word[..word.len().min(4)]).collect();
@@ -168,7 +168,7 @@ fn a_share_of_another_set_is_named_and_an_altered_one_refused() {
     let mut gathering = Gathering::new(&CLUSTER, set.clone());
     let error = gathering.add(again(&others[0])).unwrap_err();
     assert_eq!(error, GatherError::OtherSet { found: others[0].set, wanted: shares[0].set });
-    assert!(error.to_string().contains(&hexadecimal(&others[0].set)), "{error}");
+    assert!(error.to_string().contains(&hexadecimal(others[0].set)), "{error}");
     // Somebody makes up words with a sound checksum.
     let forged = Share { body: key(1), ..again(&shares[0]) };
     let forged = Share::from_words(&words(&forged)).unwrap();

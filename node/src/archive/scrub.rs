@@ -2,8 +2,7 @@
 //!
 //! Tables are read in ranges of keys, several at a time: hashing is what takes the time, and digests are sums.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use kura_cluster::apply::Summary;
 use kura_cluster::digest::Digest as RowDigest;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use kura_cluster::archive::{Sha256Hash, SignedManifest};
+use kura_cluster::{from_hexadecimal, hexadecimal};
 
 const FILE: &str = "archive-signers";
 /// Keys that are read of the file at most: it grows by one with each new key of a member that writes an archive.
@@ -73,7 +74,7 @@ impl Signers {
         let key = signed.key_sha256();
         match self.is_known(&key) {
             true => Ok(()),
-            false => Err(UnknownSigner { name: signed.manifest.name().to_string(), key: hexadecimal(&key) }),
+            false => Err(UnknownSigner { name: signed.manifest.name().to_string(), key: hexadecimal(key) }),
         }
     }
 
@@ -110,7 +111,7 @@ fn read(path: &Path) -> io::Result<BTreeSet<Sha256Hash>> {
     match std::fs::read(path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            Ok(text.lines().filter_map(parse).take(KEYS_MAX).collect())
+            Ok(text.lines().filter_map(from_hexadecimal).take(KEYS_MAX).collect())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error),
@@ -120,18 +121,6 @@ fn read(path: &Path) -> io::Result<BTreeSet<Sha256Hash>> {
 fn write(path: &Path, keys: &BTreeSet<Sha256Hash>) -> io::Result<()> {
     let lines: String = keys.iter().map(|key| format!("{}\n", hexadecimal(key))).collect();
     crate::serve::checks::write(path, lines.as_bytes())
-}
-
-/// A SHA-256 as 64 hexadecimal digits.
-pub fn parse(text: &str) -> Option<Sha256Hash> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
-    let digits = digits.filter(|digits| digits.len() == 64)?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    bytes.try_into().ok()
-}
-
-fn hexadecimal(key: &Sha256Hash) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

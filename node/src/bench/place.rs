@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kura_client::{Client, Config, Endpoint, wire};
+use kura_proto::point::{KNOWN, NONE};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -16,7 +17,6 @@ use super::Options;
 use super::machine::{Usage, busy_seconds};
 use crate::cli::{Failure, Progress, note};
 use crate::dev::{self, ClientFile, Cluster};
-use crate::serve::lag;
 
 /// How long members may take to catch up before and after a phase.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -161,9 +161,9 @@ impl Place {
         let mut upto = None;
         loop {
             match self.status.operations().status().await {
-                Ok(wire::StatusReply { archive_point: Some(point), .. }) if point.state != lag::NONE => {
+                Ok(wire::StatusReply { archive_point: Some(point), .. }) if point.state != NONE => {
                     // The log moves on, if only by canaries: it never has everything.
-                    let seen = (point.state == lag::KNOWN).then_some(point.index + point.entries_behind);
+                    let seen = (point.state == KNOWN).then_some(point.index + point.entries_behind);
                     upto = upto.or(seen);
                     if upto.is_some_and(|upto| point.index >= upto) {
                         return Ok(());

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kura_client::tls::{TlsFileError, certificates, read_bounded};
+use kura_cluster::hexadecimal;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams,
@@ -199,7 +200,7 @@ pub(super) fn self_signed(
         check_cluster(cluster)?;
         params.distinguished_name.push(DnType::OrganizationName, cluster);
     }
-    let digits: String = serial[serial.len() - 4..].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hexadecimal(&serial[serial.len() - 4..]);
     params.distinguished_name.push(DnType::CommonName, format!("{title} {digits}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

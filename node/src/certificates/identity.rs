@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use kura_cluster::hexadecimal;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
@@ -137,7 +138,7 @@ impl Serial {
 /// The number in lower-case hexadecimal, two digits a byte.
 impl fmt::Display for Serial {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.number.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&hexadecimal(&self.number))
     }
 }
 

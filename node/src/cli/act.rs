@@ -3,11 +3,12 @@
 use clap::{Args, Subcommand};
 use kura_client::registry::{Act, Difference};
 use kura_client::{ActId, ActState};
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use super::acting::ClientOption;
 use super::exit::Failure;
-use super::output::{Output, hexadecimal, moment, note, readable, shown, table};
+use super::output::{Output, moment, note, readable, shown, table};
 use super::receipt;
 use super::registry::Because;
 
@@ -96,7 +97,7 @@ impl Told {
             expires_ms: act.expires_ms,
             closed_by: act.closed_by.clone(),
             closed_ms: act.closed_ms,
-            sha256: hexadecimal(&act.sha256),
+            sha256: hexadecimal(act.sha256),
             changes,
         }
     }

@@ -5,12 +5,13 @@ mod signed;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use kura_cluster::{from_hexadecimal, hexadecimal};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::exit::{Exit, Failure, chain, not_made};
 use super::given;
-use super::output::{Output, hexadecimal, moment, note};
+use super::output::{Output, moment, note};
 use super::request::{self, ClientRequestArguments};
 use crate::certificates::{Approval, Authority, AuthorityError, AuthorityFiles, Identity, Role};
 use crate::clock::now_ms;
@@ -132,8 +133,8 @@ impl Told {
             name,
             cluster,
             serial: serial.to_string(),
-            certificate_sha256: hexadecimal(&fingerprint),
-            key_sha256: hexadecimal(&key_sha256),
+            certificate_sha256: hexadecimal(fingerprint),
+            key_sha256: hexadecimal(key_sha256),
             not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
             file: file.to_owned(),
         }
@@ -314,7 +315,7 @@ fn revoke(arguments: &RevokeArguments, output: Output) -> Result<(), Failure> {
     let revoked = authority
         .update_revocation_list(&arguments.list, &numbers, arguments.days, OffsetDateTime::now_utc())
         .map_err(|error| refused(&error).of("--list"))?;
-    let serials: Vec<String> = numbers.iter().map(|number| hexadecimal(number)).collect();
+    let serials: Vec<String> = numbers.iter().map(hexadecimal).collect();
     let told = serde_json::json!({ "list": arguments.list, "revoked": revoked, "serials": serials });
     let list = arguments.list.display().to_string();
     output.thing(&told, &[("list", list), ("serial", serials.join(", ")), ("certificates in it", revoked.to_string())])
@@ -336,11 +337,8 @@ fn check_list(list: &Path, is_new: bool) -> Result<(), Failure> {
 
 fn serial(text: &str) -> Result<Vec<u8>, Failure> {
     let wrong = || Failure::usage("--serial: a serial number has 1 to 20 bytes, in hexadecimal");
-    if text.is_empty() || text.len() > 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(wrong());
-    }
-    let even = if text.len().is_multiple_of(2) { text.to_owned() } else { format!("0{text}") };
-    (0..even.len()).step_by(2).map(|at| u8::from_str_radix(&even[at..at + 2], 16).map_err(|_| wrong())).collect()
+    let bytes: [u8; 20] = from_hexadecimal(&format!("{text:0>40}")).filter(|_| !text.is_empty()).ok_or_else(wrong)?;
+    Ok(bytes[bytes.len() - text.len().div_ceil(2)..].to_vec())
 }
 
 #[cfg(test)]
@@ -351,6 +349,8 @@ mod tests {
     fn serial_numbers_are_read() {
         assert_eq!(serial("ab01").unwrap(), [0xab, 1]);
         assert_eq!(serial("b01").unwrap(), [0x0b, 1]);
+        assert_eq!(serial("000B01").unwrap(), [0, 0x0b, 1]);
+        assert_eq!(serial(&"f".repeat(40)).unwrap(), [0xff; 20]);
         for wrong in ["", "0x1", "ä1", &"f".repeat(41)] {
             assert!(serial(wrong).is_err(), "{wrong:?}");
         }

@@ -2,13 +2,14 @@
 
 use clap::{Args, Subcommand};
 use kura_client::{Erasure, ErasureActor, ErasureChange, ErasureEvent, ErasureState, ShownErasure};
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use super::acting::{ActingOptions, ClientOption};
 use super::exit::{Exit, Failure};
 use super::given::text;
 use super::number::NumberArgument;
-use super::output::{Output, hexadecimal, moment, table};
+use super::output::{Output, moment, table};
 use super::receipt;
 
 /// `kura erasure …`.
@@ -263,7 +264,7 @@ impl From<&Erasure> for Told {
             }),
         };
         Self {
-            id: hexadecimal(&erasure.id),
+            id: hexadecimal(erasure.id),
             participant: erasure.participant.map(|number| number.reveal().to_owned()),
             state: erasure.state,
             asked_by: who(&erasure.asked_by),
@@ -293,7 +294,7 @@ impl From<&ErasureEvent> for Event {
             action: event.action,
             journal_position: event.journal_position,
             at_ms: event.at_ms,
-            journal_leaf: event.journal_leaf.map(|leaf| hexadecimal(&leaf)),
+            journal_leaf: event.journal_leaf.map(hexadecimal),
         }
     }
 }
@@ -315,7 +316,7 @@ fn archive(report: &Report) -> Option<String> {
 
 fn print(shown: &ShownErasure, output: Output) -> Result<(), Failure> {
     let told = Certificate {
-        cluster: hexadecimal(&shown.cluster),
+        cluster: hexadecimal(shown.cluster),
         erasure: Told::from(&shown.erasure),
         events: shown.events.iter().map(Event::from).collect(),
     };

@@ -201,11 +201,13 @@ fn is_of_the_place(kind: ErrorKind) -> bool {
 }
 
 const ASK_OUTCOME: &str = "ask what became of it with the same --client: kura record outcome";
+
 /// What to do about what does not open.
 pub(in crate::cli) const DAMAGED: &str = "tell whoever operates the cluster, and ask the author for it (docs/operations.md, \"Records that do not \
                                 open\")";
 const TRY_AGAIN: &str = "try again; `kura status` shows which members answer";
 const CLIENT_FILES: &str = "check certificate, CA and node names in the client configuration (--client)";
+
 /// What to do about something that is there already.
 fn in_the_way(field: Option<&str>) -> &'static str {
     match field {

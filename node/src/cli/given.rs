@@ -9,6 +9,7 @@ use std::path::Path;
 
 use clap::builder::RangedI64ValueParser;
 use kura_client::{Date, JournalHead};
+use kura_cluster::from_hexadecimal;
 use kura_cluster::id::{FacilityId, is_blank};
 use kura_cluster::seal::Key;
 use rustls_pki_types::CertificateDer;
@@ -67,17 +68,7 @@ pub fn valid_days() -> RangedI64ValueParser<u32> {
 /// # Errors
 /// Anything but 64 hexadecimal digits.
 pub fn sha256(given: &str) -> Result<[u8; 32], &'static str> {
-    const FORM: &str = "a SHA-256 has 64 hexadecimal digits";
-    let digits = given.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(FORM);
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| FORM)?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| FORM)?;
-    }
-    Ok(bytes)
+    from_hexadecimal(given).ok_or("a SHA-256 has 64 hexadecimal digits")
 }
 
 /// The first day that begins after 1970-01-01 UTC: times of before cannot be asked for.

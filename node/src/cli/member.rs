@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use kura_client::operations::{MemberRole, Operations};
 use kura_client::{Listing, OperationError, wire};
+use kura_cluster::hexadecimal;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure, chain};
 use super::given;
-use super::output::{Output, Progress, hexadecimal, note};
+use super::output::{Output, Progress, note};
 use super::status;
 use crate::certificates::{Identity, Role, summarize_request};
 
@@ -198,7 +199,7 @@ struct Approved {
 
 async fn approve(arguments: ApproveArguments, output: Output) -> Result<(), Failure> {
     let candidate = Candidate::read(&arguments.file)?;
-    let key_sha256 = hexadecimal(&candidate.key_sha256);
+    let key_sha256 = hexadecimal(candidate.key_sha256);
     if arguments.key_sha256.is_some_and(|told| told != candidate.key_sha256) {
         return Err(Failure::new(Exit::Damaged, "--key-sha256: the key in the file is not the one that was told")
             .next("compare with what `kura node request` printed on the member's machine"));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, ContentArrangement, Row, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -371,11 +372,6 @@ pub fn readable(field: &str, content: &str) -> String {
         Some((unit_ms, unit)) => format!("{ms} ({} {unit})", ms / unit_ms),
         None => content.to_owned(),
     }
-}
-
-/// Hexadecimal digits of bytes.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first digits of a long hash, enough to compare by eye; `…` stands for the rest.

@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, chain, not_made};
 use super::given;
-use super::output::{Output, hexadecimal, moment, note};
+use super::output::{Output, moment, note};
 use crate::certificates::{RequestError, RequestFiles, Role, Subject, create_request, summarize_request};
 use crate::clock::now_ms;
 use crate::leap;
@@ -160,7 +161,7 @@ pub fn inspect(request: &Path, output: Output) -> Result<(), Failure> {
         name: summary.name,
         cluster: summary.cluster,
         names: summary.alternative_names,
-        key_sha256: hexadecimal(&summary.public_key_fingerprint),
+        key_sha256: hexadecimal(summary.public_key_fingerprint),
         request: request.to_owned(),
     };
     output.thing(

@@ -146,11 +146,7 @@ fn moment(text: &str) -> Result<u64, &'static str> {
 }
 
 fn cluster(text: &str) -> Result<ClusterId, &'static str> {
-    const FORM: &str = "a cluster's id has 32 hexadecimal digits";
-    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(FORM);
-    }
-    u128::from_str_radix(text, 16).map(|id| ClusterId(id.to_be_bytes())).map_err(|_| FORM)
+    ClusterId::from_hex(text).map_err(|_| "a cluster's id has 32 hexadecimal digits")
 }
 
 impl What {

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kura_cluster::hexadecimal;
 
 use super::archive::StorageOption;
 use super::exit::{Exit, Failure, chain, not_made};
 use super::given::{configuration, misconfigured, sha256};
-use super::output::{Output, Progress, hexadecimal};
+use super::output::{Output, Progress};
 use crate::archive::replay::{Event, ReplayError};
 use crate::identity::IdentityFileError;
 use crate::init::{InitError, InitOptions};
@@ -122,7 +123,7 @@ pub async fn join(arguments: JoinArguments, output: Output) -> Result<(), Failur
         ),
         error => not_made(&error),
     })?;
-    let signers: Vec<String> = report.seed_signed_by.iter().map(|key| hexadecimal(key)).collect();
+    let signers: Vec<String> = report.seed_signed_by.iter().map(hexadecimal).collect();
     let told = serde_json::json!({
         "node": config.name, "raft_id": report.raft_id, "seeded_index": report.seeded_index, "seed_signed_by": signers,
     });

@@ -13,12 +13,15 @@ use std::time::Duration;
 use clap::Args;
 use kura_client::operations::Operations;
 use kura_client::{Client, Config, Endpoint, now_ms, wire};
+use kura_cluster::hexadecimal;
+use kura_proto::agreement::{DIFFERENT, EQUAL};
+use kura_proto::point::{KNOWN, NONE};
 use tokio::time::Instant;
 
 use super::acting::ClientOption;
 use super::exit::{Exit, Failure};
 use super::given::address as address_of;
-use super::output::{Output, Progress, bytes, hexadecimal, moment, note, short, table};
+use super::output::{Output, Progress, bytes, moment, note, short, table};
 use crate::clock::in_japan;
 
 use json::{Member, Told};
@@ -175,7 +178,7 @@ pub(crate) fn unsettled(reply: &wire::StatusReply) -> Option<String> {
         if member.digest_index != first.digest_index || member.state_digest.is_empty() {
             return Some(format!("{name} and {} have not told digests of the same index", first.name));
         }
-        if member.agreement == 2 {
+        if member.agreement == DIFFERENT {
             return Some(format!("{name} differs at index {}", member.agreement_index));
         }
         if member.state_digest != first.state_digest {
@@ -257,19 +260,19 @@ fn last_contact(member: &wire::MemberStatus, started_ms: u64) -> String {
 
 fn archive_checked(point: Option<&wire::ArchivePoint>) -> String {
     match point {
-        Some(point) if point.state == crate::serve::lag::NONE => "no archive".into(),
+        Some(point) if point.state == NONE => "no archive".into(),
         point => scrub::in_words(point.and_then(|point| point.check.as_ref())),
     }
 }
 
 fn drilled(drill: Option<&wire::DrillPoint>) -> String {
     match drill {
-        Some(drill) if drill.state == 1 => {
+        Some(drill) if drill.state == KNOWN => {
             let outcome = if drill.failed.is_empty() { format!("to index {}", drill.index) } else { "FAILED".into() };
             let seconds = drill.milliseconds.div_ceil(1000);
             format!("{}, {outcome}, in {seconds} s; by {}", moment(drill.at_ms), drill.member)
         }
-        Some(drill) if drill.state == 3 => "none".into(),
+        Some(drill) if drill.state == NONE => "none".into(),
         _ => UNKNOWN.into(),
     }
 }
@@ -324,8 +327,8 @@ pub fn print_members(reply: &wire::StatusReply, output: Output) -> Result<(), Fa
 fn agreement(member: &wire::MemberStatus) -> String {
     match (member.agreement, member.agreement_index) {
         (0, _) => "(asked)".into(),
-        (1, index) => format!("equal at {index}"),
-        (2, index) => format!("DIFFERENT at {index}: {}", member.different_tables.join(" ")),
+        (EQUAL, index) => format!("equal at {index}"),
+        (DIFFERENT, index) => format!("DIFFERENT at {index}: {}", member.different_tables.join(" ")),
         (_, 0) => "UNKNOWN".into(),
         (_, index) => format!("UNKNOWN since {index}"),
     }

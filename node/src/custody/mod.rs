@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kura_cluster::seal::Key;
-use kura_cluster::share::{CheckValue, Fingerprint, Gathered, Gathering, Share, hexadecimal};
-use kura_cluster::{ClusterId, Revision};
+use kura_cluster::share::{CheckValue, Fingerprint, Gathered, Gathering, Share};
+use kura_cluster::{ClusterId, Revision, hexadecimal};
 use tokio::sync::Notify;
 
 use crate::config::RootKeyConfig;
@@ -285,9 +285,9 @@ impl Custody {
         forget_old(&mut held);
         let sets = known.usable(base);
         let Some(found) = sets.iter().find(|set| set.fingerprint(&self.cluster_id) == share.set) else {
-            let names: Vec<String> = sets.iter().map(|set| hexadecimal(&set.fingerprint(&self.cluster_id))).collect();
+            let names: Vec<String> = sets.iter().map(|set| hexadecimal(set.fingerprint(&self.cluster_id))).collect();
             let wanted = if names.is_empty() { "no set that this node knows of".into() } else { names.join(", ") };
-            return Err(SubmitError::OtherSet { found: hexadecimal(&share.set), wanted });
+            return Err(SubmitError::OtherSet { found: hexadecimal(share.set), wanted });
         };
         let gatherer = held.gathering.entry(share.set).or_insert_with(|| Gatherer {
             gathering: Gathering::new(&self.cluster_id, found.clone()),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kura_cluster::hexadecimal;
 use kura_cluster::seal::Key;
 
 use super::Known;
@@ -78,7 +79,7 @@ impl Provider {
     /// [`VaultError::RootKeyFile`].
     pub fn keep_aside(&self, key: &Key) -> Result<PathBuf, VaultError> {
         let Provider::File(path) = self else { return Ok(PathBuf::new()) };
-        let check: String = key.check_value().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let check = hexadecimal(&key.check_value()[..4]);
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".kept-{check}"));
         let kept = PathBuf::from(name);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use kura_client::wire;
+use kura_cluster::from_hexadecimal;
 
 use super::leak::{Pattern, Search};
 use super::report::Report;
@@ -63,9 +64,8 @@ pub(super) fn check(cluster: &Cluster, status: &wire::StatusReply, report: &mut 
 fn key_patterns(path: &Path) -> Result<Vec<Pattern>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     let digits = text.trim().to_ascii_lowercase();
-    let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let raw: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
-    let raw = raw.filter(|raw| raw.len() == 32).ok_or_else(|| Failure::failed("the root key file has another form"))?;
+    let raw: Option<[u8; 32]> = from_hexadecimal(&digits);
+    let raw = raw.ok_or_else(|| Failure::failed("the root key file has another form"))?.to_vec();
     let pattern = |bytes: Vec<u8>| Pattern { what: "root key", bytes };
     Ok(vec![pattern(raw), pattern(digits.to_ascii_uppercase().into_bytes()), pattern(digits.into_bytes())])
 }

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use kura_cluster::archive::{Chain, Manifest, Sha256Hash};
 use kura_cluster::head::Head;
+use kura_cluster::hexadecimal;
 use kura_cluster::row::Table;
 use kura_cluster::seal::Key;
 
@@ -251,8 +252,7 @@ impl Scratch {
     /// The system's.
     pub fn make(parent: Option<&Path>) -> std::io::Result<Scratch> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-        let name: String = crate::random::id().iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = parent.join(format!("kura-drill-{name}"));
+        let path = parent.join(format!("kura-drill-{}", hexadecimal(crate::random::id())));
         std::fs::create_dir(&path)?;
         Ok(Scratch(path))
     }

@@ -4,6 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use kura_client::{DamagedRecord, GetError, Listed, Part, ParticipantNumber, Record, Summary};
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt};
@@ -189,8 +190,7 @@ async fn fill(
         let name: String = part.name.chars().take(PART_NAME_MAX).collect();
         let file = format!("{}-{}{}", place + 1, safe(&name), ending(&part.media_type));
         let sha256 = copy(&mut body, part.bytes, &path.join(&file), progress).await?;
-        let expected: String = part.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        if sha256 != expected {
+        if sha256 != hexadecimal(part.sha256) {
             return Err(Failure::new(Exit::Damaged, "a part does not have the SHA-256 that the cluster names").into());
         }
         let (part, media_type) = (part.name.clone(), part.media_type.clone());

@@ -1,5 +1,6 @@
 //! SHA-256 of every file of a copy, in the form that `sha256sum --check` reads.
 
+use kura_cluster::hexadecimal;
 use sha2::{Digest, Sha256};
 
 /// A hash that grows.
@@ -14,15 +15,13 @@ impl Running {
 
     /// The hash, in hexadecimal.
     pub fn hexadecimal(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(self.0.finalize())
     }
 }
 
 /// The hash of some bytes, in hexadecimal.
 pub fn hexadecimal_of(bytes: &[u8]) -> String {
-    let mut running = Running::default();
-    running.update(bytes);
-    running.hexadecimal()
+    hexadecimal(Sha256::digest(bytes))
 }
 
 /// Files by name below the copy, with their hashes.

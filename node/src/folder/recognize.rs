@@ -4,6 +4,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
+use kura_cluster::hexadecimal;
 use sha2::{Digest, Sha256};
 
 use super::patient::Patients;
@@ -79,8 +80,7 @@ pub(super) fn named_id(space: &str, text: &str) -> String {
     if id.len() <= DOCUMENT_ID_BYTES_MAX && !id.chars().any(char::is_control) {
         return id;
     }
-    let digest = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{space}/sha256:{digest}")
+    format!("{space}/sha256:{}", hexadecimal(Sha256::digest(text)))
 }
 
 /// Looks at a file; gives what it was before it was looked at, too. Fails only where the file cannot

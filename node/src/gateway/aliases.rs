@@ -10,6 +10,8 @@
 //! - Whoever stays is nobody's alias, so that one step always leads there.
 //! - What is proposed names pseudonyms: an act is kept, and tells no number of anybody who was erased since.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
 use kura_cluster::consent::{Act, Change, Decision, Denial, decide, is_granted};
@@ -19,7 +21,6 @@ use kura_cluster::word::{ActKind, ActState, Action, ReviewKind};
 use kura_cluster::{ParticipantNumber, Revision};
 use kura_proto::v1;
 use prost::Message;
-use std::sync::Arc;
 
 use super::acts::{Confirming, close};
 use super::attempt::{Attempt, damaged};
@@ -90,7 +91,7 @@ fn proposal(stays: &Known, duplicate: &Enrolment, evidence: &str, expires_ms: u6
     };
     Proposal {
         kind: ActKind::Alias,
-        object: duplicate.pseudonym.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+        object: duplicate.pseudonym.to_hex(),
         payload: payload.encode_to_vec(),
         field: "evidence",
         base: duplicate.number_revision,

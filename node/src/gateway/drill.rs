@@ -17,7 +17,7 @@ use kura_cluster::row::{CanaryRow, DrillRow, ReceiptRow, RowKey};
 use kura_cluster::seal::Key;
 use kura_cluster::seal::block::BLOCK_PLAINTEXT_BYTES_MAX;
 use kura_cluster::word::Action;
-use kura_cluster::{Pseudonym, Revision};
+use kura_cluster::{Pseudonym, Revision, hexadecimal};
 use kura_proto::v1;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -47,7 +47,7 @@ impl Body {
             bytes.resize(length, 0);
             random::fill(&mut bytes);
         }
-        let run: String = random::id().iter().map(|byte| format!("{byte:02x}")).collect();
+        let run = hexadecimal(random::id());
         let mut line = 0_u32;
         while bytes.len() < length {
             line += 1;

@@ -3,6 +3,8 @@
 //! Under an emergency what is urgent comes first: the records are gone through twice, and the cursor tells
 //! which time it is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kura_cluster::consent::{Act, Facts, decide, is_urgent, visible};
 use kura_cluster::id::RecordId;
@@ -10,7 +12,6 @@ use kura_cluster::row::{Participant, ReceiptRow, RecordControl, RowKey, StoredRo
 use kura_cluster::word::{Action, Class};
 use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
-use std::sync::Arc;
 
 use super::attempt::{Attempt, broken, damaged};
 use super::caller::CallerRows;

@@ -4,11 +4,11 @@
 
 use std::time::Instant;
 
-use kura_cluster::Revision;
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::row::{ActorRow, JournalEntry, MemberRow, ReceiptRow, RowKey, Table};
 use kura_cluster::seal::Domain;
 use kura_cluster::word::{Action, ActorKind};
+use kura_cluster::{Revision, hexadecimal};
 use kura_proto::v1;
 use prost::Message;
 
@@ -93,7 +93,7 @@ fn in_time(row: &MemberRow, approvals: &Approvals, is_present: bool) -> MemberRo
 /// What was approved, and by whom.
 fn in_words(row: &MemberRow) -> String {
     let role = if row.role == BACKUP { "backup" } else { "voter" };
-    let key: String = row.key_sha256.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let key = hexadecimal(&row.key_sha256[..row.key_sha256.len().min(6)]);
     let people = [("operator", &row.operator), ("registrar", &row.registrar)].into_iter();
     let people: Vec<String> =
         people.filter(|(_, name)| !name.is_empty()).map(|(office, name)| format!("{office} {name}")).collect();

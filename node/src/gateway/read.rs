@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-#[cfg(test)]
-use std::time::Instant;
 
 use bytes::Bytes;
 use kura_cluster::Pseudonym;
@@ -201,6 +199,7 @@ pub(super) fn decide_read(
     let known = attempt.participant(&asked.number)?;
     let mut found = None;
     let mut damaged = None;
+    let mut earlier = None;
     if let Some(known) = &known {
         let home = attempt.home(known, &asked.record_id)?.pseudonym;
         let control = match attempt.stored_record(&home, &asked.record_id)? {
@@ -219,10 +218,13 @@ pub(super) fn decide_read(
             Some(control) if asked.version != 0 && asked.version < control.version => {
                 match find_manifest(attempt, &home, &asked.record_id, asked.version) {
                     // One that a restore took away is no record, either.
-                    Ok(found) => found.map(|(_, manifest)| {
-                        let clinical_day = manifest.clinical_day.min(control.clinical_day);
-                        Arc::new(RecordControl { class: manifest.class, clinical_day, ..(*control).clone() })
-                    }),
+                    Ok(opened) => {
+                        earlier = opened;
+                        earlier.as_ref().map(|(_, manifest)| {
+                            let clinical_day = manifest.clinical_day.min(control.clinical_day);
+                            Arc::new(RecordControl { class: manifest.class, clinical_day, ..(*control).clone() })
+                        })
+                    }
                     // Nothing of it is told but that it is there: to whoever may see the record.
                     Err(error) if error.is_of_one_row() => {
                         damaged = Some(Damaged::version(&control, asked.version));
@@ -255,7 +257,8 @@ pub(super) fn decide_read(
             (_, Some(damaged)) => Err(damaged),
             (Some((pseudonym, control)), None) => {
                 let version = if asked.version == 0 { control.version } else { asked.version };
-                match load_manifest(attempt, &pseudonym, &asked.record_id, version) {
+                let loaded = || load_manifest(attempt, &pseudonym, &asked.record_id, version);
+                match earlier.map_or_else(loaded, Ok) {
                     Ok(opened) => Ok(Permitted { pseudonym, control, version, manifest: Some(Box::new(opened)) }),
                     Err(error) if error.is_of_one_row() => Err(Damaged::version(&control, version)),
                     Err(error) => return Err(error),
@@ -462,7 +465,7 @@ impl Reading {
     }
 
     #[cfg(test)]
-    pub(super) async fn check_again(&mut self, deadline: Instant) -> Result<(), GatewayError> {
+    pub(super) async fn check_again(&mut self, deadline: std::time::Instant) -> Result<(), GatewayError> {
         self.clock.check_again(&self.gateway, &self.caller, &self.asked, deadline).await
     }
 

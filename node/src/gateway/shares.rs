@@ -10,9 +10,9 @@ use std::time::Instant;
 use kura_cluster::consent::{Basis, Denial};
 use kura_cluster::row::{ActorRow, JournalEntry, ReceiptRow, RotationRow, RowKey, ShareSetRow, ShareSetsRow, Table};
 use kura_cluster::seal::Key;
-use kura_cluster::share::{HOLDERS_MAX, ShareSet, THRESHOLD_MIN, hexadecimal};
+use kura_cluster::share::{HOLDERS_MAX, ShareSet, THRESHOLD_MIN};
 use kura_cluster::word::{Action, ActorKind};
-use kura_cluster::{ClusterId, Revision};
+use kura_cluster::{ClusterId, Revision, hexadecimal};
 use kura_proto::v1;
 use prost::Message;
 
@@ -162,7 +162,7 @@ impl Gateway {
 }
 
 fn describe(set: &ShareSet, cluster: &ClusterId) -> String {
-    format!("shares {}, {} of {}", hexadecimal(&set.fingerprint(cluster)), set.threshold, set.holders())
+    format!("shares {}, {} of {}", hexadecimal(set.fingerprint(cluster)), set.threshold, set.holders())
 }
 
 /// Whether a vault's root key is the one that wraps the keyring.

@@ -10,7 +10,7 @@
 //! - Operators hear of it, by the kind of row and without its key.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use kura_cluster::id::RecordId;
@@ -22,7 +22,6 @@ use super::GatewayError;
 use super::attempt::{Attempt, broken, damaged};
 use super::read::there;
 use crate::state::Database;
-use std::sync::Arc;
 
 /// Rows that are remembered; there may be more.
 const REMEMBERED_MAX: usize = 100;

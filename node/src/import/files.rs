@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use kura_client::{Class, Date, NewRecord, ParticipantNumber};
+use kura_cluster::hexadecimal;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
@@ -185,7 +186,7 @@ async fn import_one(import: &Import, files: &Files, found: &Found) -> Result<Lin
 /// The same leaflet handed to two people is two.
 fn id_by_content(number: &ParticipantNumber, sha256: &[u8; 32]) -> String {
     let hash = Sha256::new().chain_update(number.reveal()).chain_update(sha256).finalize();
-    format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("sha256:{}", hexadecimal(hash))
 }
 
 /// The SHA-256 of a file that has not changed since it was recognised.

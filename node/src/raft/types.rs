@@ -10,7 +10,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use kura_cluster::Outcome;
+use kura_cluster::{Outcome, hexadecimal};
 
 openraft::declare_raft_types!(
     /// What openraft is instantiated with.
@@ -139,11 +139,7 @@ impl fmt::Display for Member {
 /// openraft prints members with `Debug` in its log lines: the fingerprint is cut to a few digits.
 impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} (key ")?;
-        for byte in &self.key_sha256[..4] {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str("…)")
+        write!(f, "{self} (key {}…)", hexadecimal(&self.key_sha256[..4]))
     }
 }
 

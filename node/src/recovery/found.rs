@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use kura_cluster::apply::state_digest;
 use kura_cluster::command::encoded_at_ms;
+use kura_cluster::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -164,11 +165,6 @@ fn usable() -> bool {
     true
 }
 
-/// Bytes in hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn failed(path: &Path) -> impl Fn(io::Error) -> FoundError {
     let path = path.to_owned();
     move |source| FoundError::File { path: path.clone(), source }
@@ -259,7 +255,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
         storage: None,
         kind: own.map_or(MemberRole::Backup, |member| member.role).to_string(),
         name: identity.name.clone(),
-        cluster_id: hexadecimal(&identity.cluster_id.0),
+        cluster_id: hexadecimal(identity.cluster_id.0),
         cluster_name: identity.cluster_name.clone(),
         timeline: summary.timeline,
         last,
@@ -267,7 +263,7 @@ fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
         applied,
         vote_term: survey.vote().map_or(0, |vote| vote.leader_id().term),
         last_at_ms,
-        state_digest: hexadecimal(&state_digest(&summary)),
+        state_digest: hexadecimal(state_digest(&summary)),
         faults,
         usable,
         taken_over: TakenOver::read(path).map_err(failed(path))?,
@@ -293,7 +289,7 @@ async fn look_at_archive(path: &Path, storage: Option<&Path>) -> Result<Found, F
         storage: storage.map(absolute).transpose()?,
         kind: ARCHIVE.into(),
         name: String::new(),
-        cluster_id: hexadecimal(&head.cluster_id.0),
+        cluster_id: hexadecimal(head.cluster_id.0),
         cluster_name: String::new(),
         timeline: head.timeline,
         last: place,
@@ -306,7 +302,7 @@ async fn look_at_archive(path: &Path, storage: Option<&Path>) -> Result<Found, F
         usable: true,
         taken_over: None,
         members: Vec::new(),
-        fingerprint: hexadecimal(&Sha256::digest(newest.signed.manifest.name().to_string())),
+        fingerprint: hexadecimal(Sha256::digest(newest.signed.manifest.name().to_string())),
     })
 }
 
@@ -404,5 +400,5 @@ fn fingerprint_of(path: &Path) -> Result<String, FoundError> {
             hash.update(std::fs::read(&file).map_err(failed(&file))?);
         }
     }
-    Ok(hexadecimal(&hash.finalize()))
+    Ok(hexadecimal(hash.finalize()))
 }

@@ -18,11 +18,11 @@ use kura_client::wire;
 use kura_cluster::row::{RowKey, Table};
 use kura_cluster::tree::leaf_hash;
 use kura_cluster::word::Action;
-use kura_cluster::{ClusterId, Command};
+use kura_cluster::{ClusterId, Command, hexadecimal};
 use prost::Message;
 use serde::Serialize;
 
-use super::found::{self, Found, FoundError, LookedLog, hexadecimal};
+use super::found::{self, Found, FoundError, LookedLog};
 use super::mirror::{For, mirror};
 use super::report::TAIL_MAX;
 use super::take::replay;

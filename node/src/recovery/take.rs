@@ -18,11 +18,11 @@ use kura_cluster::command::Outcome;
 use kura_cluster::row::Table;
 use kura_cluster::seal::Key;
 use kura_cluster::word::{Action, ServiceLevel};
-use kura_cluster::{ClusterId, Command};
+use kura_cluster::{ClusterId, Command, hexadecimal};
 use prost::Message;
 use time::OffsetDateTime;
 
-use super::found::{Found, FoundError, LookedLog, Place, hexadecimal};
+use super::found::{Found, FoundError, LookedLog, Place};
 use super::membership::{Began, Beginning, RewriteError, begin_timeline, certify};
 use super::mirror::{For, mirror};
 use super::plan::{Plan, PlanError};
@@ -498,8 +498,8 @@ fn statement(
         fenced: said.fenced.clone(),
         former: plan.fence.clone(),
         journal_size: summary.journal.size(),
-        journal_root: hexadecimal(&summary.journal.root()),
-        state_digest: hexadecimal(&began.state_digest),
+        journal_root: hexadecimal(summary.journal.root()),
+        state_digest: hexadecimal(began.state_digest),
         tables: tables(summary),
     }
 }
@@ -511,7 +511,7 @@ pub(super) fn tables(summary: &Summary) -> Vec<TableTold> {
         TableTold {
             table: table.word().into(),
             rows: table_summary.rows,
-            digest: hexadecimal(&table_summary.digest.to_bytes()),
+            digest: hexadecimal(table_summary.digest.to_bytes()),
         }
     };
     Table::ALL.iter().map(told).collect()

@@ -5,11 +5,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use kura_cluster::hexadecimal;
 use kura_cluster::row::Table;
 use kura_cluster::seal::Key;
 use serde::Serialize;
 
-use super::found::{FoundError, hexadecimal};
+use super::found::FoundError;
 use super::report::{Report, ReportError};
 use super::{found, take};
 use crate::archive::scrub::scrub;
@@ -91,7 +92,7 @@ pub fn verify(data: &Path, scratch: &Path, root: Option<Arc<Key>>, sample: u64) 
                 faults.push(format!("the table {} is not as stated", stated.table));
             }
         }
-        if hexadecimal(&summary.journal.root()) != report.journal_root {
+        if hexadecimal(summary.journal.root()) != report.journal_root {
             faults.push("the journal is not as stated".into());
         }
     } else if summary.journal.size() < report.journal_size {
@@ -113,9 +114,9 @@ pub fn verify(data: &Path, scratch: &Path, root: Option<Arc<Key>>, sample: u64) 
         has_run,
         timeline: summary.timeline,
         applied,
-        state_digest: hexadecimal(&digest),
+        state_digest: hexadecimal(digest),
         journal_size: summary.journal.size(),
-        journal_root: hexadecimal(&summary.journal.root()),
+        journal_root: hexadecimal(summary.journal.root()),
         rows,
         opened,
         faults,

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use kura_cluster::ClusterId;
 use kura_cluster::archive::{Fault, Manifest, ObjectName};
 use kura_cluster::head::Head;
 use kura_cluster::keyring::RecoveryKeys;
@@ -22,6 +21,7 @@ use kura_cluster::row::{KeyringRow, RowKey, StoredRow, Table};
 use kura_cluster::seal::Key;
 use kura_cluster::tree;
 use kura_cluster::word::ServiceLevel;
+use kura_cluster::{ClusterId, hexadecimal};
 use prost::Message;
 
 use super::left_out::LeftOut;
@@ -273,8 +273,7 @@ async fn lay_base(
     let laid = format!("{name}.base");
     let directory = work.anew(&laid)?;
     let fetched = base.files.iter().map(async |file| {
-        let hexadecimal: String = file.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (whole, part) = (files.join(&hexadecimal), files.join(format!("{}.part", file.name)));
+        let (whole, part) = (files.join(hexadecimal(file.sha256)), files.join(format!("{}.part", file.name)));
         match whole.exists() {
             true => told(file.bytes),
             false => {
@@ -469,10 +468,6 @@ impl Replays {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 struct Facts<'f> {
     from: String,
     plan: &'f Plan,
@@ -488,7 +483,7 @@ impl Facts<'_> {
         let tables = tables.map(|table| TableDigest {
             table: table.word().into(),
             rows: summary.table(*table).rows,
-            digest: hexadecimal(&summary.table(*table).digest.to_bytes()),
+            digest: hexadecimal(summary.table(*table).digest.to_bytes()),
         });
         let went_back = merged.iter().map(|(table, counted)| TableReport {
             table: table.word().into(),
@@ -508,7 +503,7 @@ impl Facts<'_> {
             newest_index: newest.index(),
             newest_clock_ms: newest.clock_ms,
             archived_journal_size: newest.head.journal_size,
-            archived_journal_root: hexadecimal(&newest.head.journal_root),
+            archived_journal_root: hexadecimal(newest.head.journal_root),
             head_checked: false,
             waiver: String::new(),
             fenced: String::new(),
@@ -519,8 +514,8 @@ impl Facts<'_> {
             applied_index,
             journal_position: began.journal_position,
             journal_size: summary.journal.size(),
-            journal_root: hexadecimal(&summary.journal.root()),
-            state_digest: hexadecimal(&began.state_digest),
+            journal_root: hexadecimal(summary.journal.root()),
+            state_digest: hexadecimal(began.state_digest),
             tables: tables.collect(),
             went_back: went_back.collect(),
             kept_newer: plan.kept_newer.iter().map(|change| change.table.word().to_owned()).collect(),

@@ -68,8 +68,7 @@ impl LeftOut {
         if hidden || narrowed || held {
             self.count += 1;
             if self.named.len() < NAMED_MAX {
-                let record = record.0.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.named.push(Bodiless { record, hidden, narrowed, held });
+                self.named.push(Bodiless { record: record.to_hex(), hidden, narrowed, held });
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kura_cluster::apply::state_digest;
+use kura_cluster::hexadecimal;
 use kura_cluster::row::{StoredRow, Table};
 use kura_cluster::seal::Key;
 use kura_cluster::tree::{self, Peaks};
@@ -99,8 +100,7 @@ pub fn verify(data: &Path, root: Option<Key>, sample: u64, tell: Tell<'_>) -> Re
     match found.served_since {
         true => found.unchecked.push("the report's digests: entries were applied since".into()),
         false => {
-            let digest: String = state_digest(&summary).iter().map(|byte| format!("{byte:02x}")).collect();
-            if digest != report.state_digest {
+            if hexadecimal(state_digest(&summary)) != report.state_digest {
                 found.faults.push("the state's digest is not the report's".into());
             }
         }
@@ -133,9 +133,8 @@ fn journal(database: &Database, report: &Report, known: &Peaks, found: &mut Veri
     if (peaks.size(), peaks.root()) != (known.size(), known.root()) {
         found.faults.push("the journal's entries do not come to its root".into());
     }
-    let archived = tree::peaks(&StoredTree(&view), report.archived_journal_size).map(|peaks| peaks.root());
-    let archived: Option<String> = archived.ok().map(|root| root.iter().map(|byte| format!("{byte:02x}")).collect());
-    if archived.as_ref() != Some(&report.archived_journal_root) {
+    let archived = tree::peaks(&StoredTree(&view), report.archived_journal_size);
+    if archived.ok().map(|peaks| hexadecimal(peaks.root())).as_ref() != Some(&report.archived_journal_root) {
         found.faults.push("the journal does not go on from the last archived head".into());
     }
     Ok(())

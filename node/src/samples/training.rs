@@ -64,8 +64,7 @@ mod tests {
 
     #[test]
     fn the_shipped_dictionary_has_its_name() {
-        let name: String = Sha256::digest(SHIPPED).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(name, RECORDS_1_SHA256);
+        assert_eq!(kura_cluster::hexadecimal(Sha256::digest(SHIPPED)), RECORDS_1_SHA256);
         assert!(SHIPPED.len() <= DICTIONARY_BYTES_MAX);
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::HeaderValue;
+use kura_cluster::hexadecimal;
 use kura_cluster::row::TimelineCertificate;
 use kura_proto::v1;
 use kura_proto::v1::peer_client::PeerClient;
@@ -74,7 +75,7 @@ pub fn header(node: &Node) -> Option<HeaderValue> {
     }
     let newest = newest(node)?;
     let sha256: [u8; 32] = Sha256::digest(newest.encode_to_vec()).into();
-    let mark: String = sha256[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mark = hexadecimal(&sha256[..16]);
     let value = HeaderValue::from_str(&format!("{}-{mark}", newest.timeline)).ok()?;
     Some(node.timeline_header.get_or_init(|| value).clone())
 }

@@ -301,7 +301,7 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         timeline_certificate: super::fence::own(node),
         applied_at_ms: published.summary.clock_ms,
         behind: Vec::new(),
-        erasures_failed: node.erasures_failed.load(std::sync::atomic::Ordering::Relaxed),
+        erasures_failed: node.erasures_failed.load(Ordering::Relaxed),
         scrub: Some(scrub::told(node)),
         closed_data_keys: node.closed_data_keys.load(Ordering::Relaxed),
         stranger: false,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kura_proto::point::{KNOWN, NONE, NOT_KNOWN};
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
@@ -26,13 +27,6 @@ const ALARM_INTERVAL: Duration = Duration::from_secs(2);
 /// Ends of the log that are remembered. When there are more, every second one of the older half is forgotten:
 /// what is told of long ago becomes coarser, and longer.
 const ENDS_KEPT: usize = 4096;
-
-/// `state` of a point: it is known.
-pub const KNOWN: u32 = 1;
-/// It is not known.
-pub const NOT_KNOWN: u32 = 2;
-/// There is no backup, or no archive.
-pub const NONE: u32 = 3;
 
 /// Why an archive is not known whose backup has just started: no alarm yet.
 const NOT_READ_YET: &str = "not read yet, the backup has just started";

@@ -13,6 +13,7 @@ mod clear;
 pub mod contacts;
 mod drill;
 pub mod erasures;
+mod error;
 mod fence;
 mod former;
 mod handlers;
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use kura_client::fork::HEADER;
-use kura_client::tls::{ClientTls, TlsFileError};
+use kura_client::tls::ClientTls;
 use kura_cluster::row::TimelineCertificate;
 use kura_proto::v1::audit_server::AuditServer;
 use kura_proto::v1::consents_server::ConsentsServer;
@@ -54,7 +55,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tower::util::MapResponseLayer;
 
 use crate::archive::ArchiveTold;
-use crate::certificates::{ReloadingTls, TlsLoadError, tls_incoming};
+use crate::certificates::{ReloadingTls, tls_incoming};
 use crate::clear::Clearing;
 use crate::config::NodeConfig;
 use crate::custody::Custody;
@@ -62,13 +63,12 @@ use crate::gateway::Gateway;
 use crate::gateway::group::Group;
 use crate::gateway::propose::{LeaderLink, Proposer};
 use crate::heads::Heads;
-use crate::identity::{IdentityFileError, NodeIdentity};
+use crate::identity::NodeIdentity;
 use crate::init::{RECOVERY_CA_FILE, log_identity, write_recovery_ca};
 use crate::raft::channels::{Lane, PeerChannels, TlsChannels};
 use crate::raft::gate::Gate;
 use crate::raft::log_store::{LogStore, LogWatch};
 use crate::raft::network::NetworkFactory;
-use crate::raft::open::OpenError;
 use crate::raft::types::{Member, NodeId, Raft};
 use crate::reach::Reach;
 use crate::recovery;
@@ -77,10 +77,12 @@ use crate::rpc::operations::OperationsService;
 use crate::rpc::peer::{PeerParts, PeerService, by_certificate};
 use crate::rpc::{CLIENT_MESSAGE_BYTES_MAX, Services};
 use crate::seed::Seed;
-use crate::signature::{AuthoritiesError, Checker};
+use crate::signature::Checker;
 use crate::snapshot::{FileHashes, SnapshotReceiver, Transfers};
 use crate::space::{Marks as SpaceMarks, Space};
-use crate::state::{DatabaseError, StateMachine, StateStore};
+use crate::state::{StateMachine, StateStore};
+
+pub use error::{Said, ServeError};
 
 /// How often certificate files are looked at.
 const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
@@ -97,108 +99,6 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// How long connections may take to close after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// Why a node did not start, or stopped by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// See [`IdentityFileError`].
-    #[error(transparent)]
-    Identity(#[from] IdentityFileError),
-    /// The identity is another node's.
-    #[error("{data} belongs to {found}, the configuration is for {expected}")]
-    OtherNode {
-        /// The data directory.
-        data: String,
-        /// Whose it is.
-        found: String,
-        /// Whom the configuration names.
-        expected: String,
-    },
-    /// See [`TlsLoadError`].
-    #[error(transparent)]
-    Tls(#[from] TlsLoadError),
-    /// See [`TlsFileError`].
-    #[error(transparent)]
-    ClientTls(#[from] TlsFileError),
-    /// See [`AuthoritiesError`].
-    #[error(transparent)]
-    Signatures(#[from] AuthoritiesError),
-    /// See [`OpenError`].
-    #[error(transparent)]
-    Log(#[from] OpenError),
-    /// See [`DatabaseError`].
-    #[error(transparent)]
-    State(#[from] DatabaseError),
-    /// The port cannot be had.
-    #[error("listen on {address}: {source}")]
-    Listen {
-        /// Which address.
-        address: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A file operation failed.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was done.
-        what: &'static str,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// openraft did not start.
-    #[error("Raft did not start: {0}")]
-    Raft(String),
-    /// The cluster has gone on without it.
-    #[error("{0}")]
-    Fenced(String),
-    /// Another cluster is, or was, on its timeline.
-    #[error("{0}")]
-    Forked(String),
-    /// Its disk is of an earlier time than what others know of it.
-    #[error("{0}")]
-    Earlier(String),
-    /// This would be a start beside a cluster that is on this timeline, or on a later one.
-    #[error(
-        "another cluster of this id is alive, on timeline {timeline}, which is this one's or a later one: {alive} answer. \
-         This start would make two clusters that do not know of each other's records and revocations. Nothing was shown to \
-         anybody"
-    )]
-    OtherLives {
-        /// Who answers, by name.
-        alive: String,
-        /// The other's timeline.
-        timeline: u64,
-    },
-    /// This would be the first start of a new timeline, and the former cluster lives.
-    #[error(
-        "the former cluster is alive, and this start would end it for good: {alive} answer, of its {voters} voters. \
-         Each member of it that is shown the certificate of timeline {timeline} stops, and never starts again. \
-         Nothing was shown to anybody"
-    )]
-    FormerLives {
-        /// Who answers, by name.
-        alive: String,
-        /// How many voters it had.
-        voters: usize,
-        /// The timeline that has not begun yet.
-        timeline: u64,
-    },
-    /// Files of this member are not what was once written.
-    #[error(
-        "this member's files are damaged: {0}. It does not serve from them. Rebuild it under a new id: \
-         `kura member replace`. Keep the directory until that is done"
-    )]
-    Damaged(String),
-    /// The state that it was seeded with is not the cluster's.
-    #[error(
-        "the state with which this member was seeded is not the cluster's: {0}. It does not go on. Remove its data \
-         directory and join anew, under a new name: without `--seed-from`, or from another archive"
-    )]
-    Seed(String),
-    /// The node cannot go on; its state on disk is as the message says.
-    #[error("the node stops: {0}")]
-    Fatal(String),
-}
 
 /// What the node's tasks share.
 pub struct Node {
@@ -272,7 +172,7 @@ pub struct Node {
     /// Held by whoever rotates the root key here.
     pub rotating: tokio::sync::Mutex<()>,
     /// Erasures that could not be carried on at the last look, while this node leads.
-    pub erasures_failed: std::sync::atomic::AtomicU64,
+    pub erasures_failed: AtomicU64,
 }
 
 impl Node {
@@ -323,16 +223,6 @@ fn trust_recovery_ca(config: &NodeConfig, store: &StateStore) -> Result<(), Serv
         }
         _ => Ok(()),
     }
-}
-
-/// What people say of other clusters of this id, when a node is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Said {
-    /// The former cluster is to be ended at the first start on a new timeline, although it may live. Without this a
-    /// majority of its voters that answers keeps the node from starting.
-    pub end_former: bool,
-    /// The other cluster on this timeline has ended: the note of it goes, unless it still answers.
-    pub other_is_ended: bool,
 }
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.

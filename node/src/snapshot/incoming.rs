@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use kura_cluster::hexadecimal;
 use sha2::{Digest, Sha256};
 
 use super::manifest::SnapshotManifest;
@@ -35,12 +36,8 @@ pub(super) struct Content {
 
 impl Content {
     fn name(&self, ending: &str) -> String {
-        format!("{}-{}.{ending}", hex(&self.sha256), self.bytes)
+        format!("{}-{}.{ending}", hexadecimal(self.sha256), self.bytes)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The contents of a manifest's files; `None` if a hash is missing.
@@ -168,7 +165,7 @@ impl IncomingFiles {
 
     /// Makes the snapshot's directory, durably. All contents must be whole.
     pub(super) fn assemble(&self, manifest: &SnapshotManifest) -> io::Result<Snapshot> {
-        let id = hex(&manifest.snapshot_id);
+        let id = hexadecimal(manifest.snapshot_id);
         let directory = self.directory.join(format!("{ASSEMBLED}{id}"));
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;

@@ -329,7 +329,6 @@ mod tests {
 
     #[test]
     fn frozen_encoding() {
-        let hex: String = manifest().encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
             "01",
             "0a10",
@@ -364,7 +363,7 @@ mod tests {
             "0a0743555252454e54",
             "1010",
         ];
-        assert_eq!(hex, expected.concat());
+        assert_eq!(kura_cluster::hexadecimal(manifest().encode()), expected.concat());
         assert_eq!(SnapshotManifest::decode(&manifest().encode()), Ok(manifest()));
         assert_eq!(manifest().bytes(), 316);
         assert!(!manifest().is_hashed());

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use kura_client::wire;
 use kura_node::dev::{ClientFile, Signal};
 
-use super::world::{HOSPITAL, KURA, SOON, World, folder, set, until};
+use super::world::{HOSPITAL, KURA, SOON, World, folder, quick_segments, until};
 
 /// Runs `kura archive …`.
 fn kura(arguments: &[&str]) -> Output {
@@ -42,12 +42,7 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_follows_comes_to_the_voters_digests_and_opens_with_the_root_key_alone() {
-    let mut world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let mut world = World::configured(1, 1, quick_segments).await;
     let layout = world.cluster.layout().clone();
     let archive = layout.archive("backup-1");
     let place = archive.to_str().unwrap();
@@ -126,12 +121,7 @@ async fn it_follows_comes_to_the_voters_digests_and_opens_with_the_root_key_alon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_cannot_be_written_is_told_and_gone_on_from_and_a_restart_leaves_no_hole() {
-    let mut world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let mut world = World::configured(1, 1, quick_segments).await;
     let layout = world.cluster.layout().clone();
     let archive = layout.archive("backup-1");
     let number = world.enrol(1).await;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use kura_client::wire;
+use kura_cluster::hexadecimal;
 use kura_node::dev::{ClientFile, DevError, Signal};
 
 use sha2::{Digest, Sha256};
@@ -30,7 +31,7 @@ async fn check(world: &World, is: impl Fn(&wire::Scrub) -> bool) -> wire::Scrub 
 }
 
 fn sha256(path: &Path) -> String {
-    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(Sha256::digest(fs::read(path).unwrap()))
 }
 
 async fn ends(world: &mut World, member: &str) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kura_client::wire::registry_client::RegistryClient;
 use kura_client::{Action, Client, Config, JournalError, Receipt, wire};
+use kura_cluster::hexadecimal;
 use kura_node::certificates::{Authority, AuthorityFiles, Identity, Role};
 use kura_node::dev::{ClientFile, Signal};
 use rocksdb::{DB, Options};
@@ -57,8 +58,7 @@ fn text(path: &Path) -> &str {
 fn key_of(world: &World, node: &str) -> String {
     let path = raw::node_files(world.cluster.layout(), node).certificate;
     let certificate = CertificateDer::from_pem_file(path).unwrap();
-    let identity = Identity::from_der(&certificate).unwrap();
-    identity.key_sha256.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(Identity::from_der(&certificate).unwrap().key_sha256)
 }
 
 /// A head whose root is another.

@@ -13,15 +13,13 @@ use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use toml::Value;
 use tonic::Code;
 
 use super::raw;
-use super::world::{HOSPITAL, World, cluster, configure, doctor_through, folder, listed, set, until};
+use super::world::{HOSPITAL, World, cluster, doctor_through, folder, listed, until};
 
 /// Nodes look at their files every five seconds.
 const RELOADED: Duration = Duration::from_secs(20);
-const LIST: &str = "../../ca/revoked.pem";
 
 fn config(cluster: &Cluster, files: TlsFiles) -> Config {
     Config {
@@ -55,12 +53,7 @@ async fn shown(files: &TlsFiles, member: &Member) -> Vec<u8> {
 async fn a_revoked_client_is_refused_without_a_restart_on_old_and_new_connections() {
     let mut world = World::start(1, 0).await;
     let authority = raw::authority(&world.cluster);
-    let list = world.cluster.layout().authority().join("revoked.pem");
-    authority.update_revocation_list(&list, &[], 30, OffsetDateTime::now_utc()).unwrap();
-    configure(&world.cluster, "voter-1", |table| {
-        set(table, "tls", "revocation_lists", Value::Array(vec![LIST.into()]));
-    });
-    world.cluster.restart("voter-1").await.unwrap();
+    let list = raw::begin_revocation_list(&mut world, "voter-1").await;
 
     let number = world.enrol(1).await;
     let now = OffsetDateTime::now_utc();

@@ -12,7 +12,8 @@ use kura_client::keys::Rotation;
 use kura_client::tls::TlsFiles;
 use kura_client::{Config, Endpoint, RecordId, wire};
 use kura_cluster::seal::Key;
-use kura_cluster::share::hexadecimal;
+use kura_cluster::share::Fingerprint;
+use kura_cluster::{from_hexadecimal, hexadecimal};
 use kura_node::certificates::{Authority, Role};
 use kura_node::custody::open_recovery;
 use kura_node::dev::{ClientFile, Signal};
@@ -68,8 +69,7 @@ impl World {
 
     pub(super) async fn confirm(&self, fingerprint: &str) {
         let registrar = self.cluster.client(ClientFile::Registrar1).await.unwrap();
-        let bytes: Vec<u8> =
-            (0..5).map(|at| u8::from_str_radix(&fingerprint[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let bytes: Fingerprint = from_hexadecimal(fingerprint).unwrap();
         registrar.keys().confirm_shares(&bytes).await.unwrap();
     }
 

@@ -7,7 +7,7 @@ use kura_client::wire;
 use kura_node::dev::ClientFile;
 
 use super::archive::{caught_up, files};
-use super::world::{KURA, World, folder, set};
+use super::world::{KURA, World, folder, quick_segments};
 
 fn run(world: &World, scratch: &str, more: &[&str]) -> Output {
     let config = world.cluster.layout().node_config("backup-1");
@@ -24,12 +24,7 @@ async fn told(world: &World) -> wire::DrillPoint {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_restores_while_the_cluster_runs_and_a_failed_one_is_an_alarm() {
-    let world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let world = World::configured(1, 1, quick_segments).await;
     let number = world.enrol(1).await;
     world.put(&number, "kept").await;
     let status = world.operator.operations().status().await.unwrap();

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use kura_node::dev::ClientFile;
 
 use super::archive::caught_up;
-use super::world::{HOSPITAL, KURA, World, folder, listed, set};
+use super::world::{HOSPITAL, KURA, World, folder, listed, quick_segments};
 
 fn kura(arguments: &[&str], paths: &[(&str, &Path)]) -> (Output, serde_json::Value) {
     let mut command = Command::new(KURA);
@@ -23,12 +23,7 @@ fn kura(arguments: &[&str], paths: &[(&str, &Path)]) -> (Output, serde_json::Val
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_opens_what_was_prepared_and_no_other_key_does() {
-    let world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let world = World::configured(1, 1, quick_segments).await;
     let number = world.enrol(1).await;
     world.put(&number, "kept").await;
     let layout = world.cluster.layout();

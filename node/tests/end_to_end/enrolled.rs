@@ -6,14 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use kura_client::{ParticipantNumber, wire};
 use kura_node::dev::ClientFile;
 use prost::Message;
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use prost_types::DescriptorProto;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 use wire::{Actor, SignedConsent};
 
 use super::raw::{self, CALL_LIMIT};
@@ -23,124 +22,29 @@ use super::world::{CLINIC, HOSPITAL, OUTSIDER, World, number};
 const CREDENTIAL: Bytes = Bytes::from_static(&[7; 32]);
 const NO_RECORD: Bytes = Bytes::from_static(&[9; 16]);
 
-/// Messages as they are on the wire.
-#[derive(Default)]
-struct Plain;
-
-impl Codec for Plain {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Plain;
-    type Decoder = Plain;
-
-    fn encoder(&mut self) -> Plain {
-        Plain
-    }
-
-    fn decoder(&mut self) -> Plain {
-        Plain
-    }
-}
-
-impl Encoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Files {
-    #[prost(message, repeated, tag = "1")]
-    files: Vec<File>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct File {
-    #[prost(message, repeated, tag = "4")]
-    messages: Vec<Described>,
-    #[prost(message, repeated, tag = "6")]
-    services: Vec<Service>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Described {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    fields: Vec<Field>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Field {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "6")]
-    type_name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Service {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    methods: Vec<Method>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Method {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    input: String,
-}
-
 /// The calls whose requests name a participant, in a field of that name at any depth.
 fn calls_that_name_a_participant() -> BTreeSet<String> {
-    let files = Files::decode(kura_proto::FILE_DESCRIPTOR_SET).unwrap().files;
-    let messages: BTreeMap<String, &Described> =
-        files.iter().flat_map(|file| &file.messages).map(|m| (format!(".kura.v1.{}", m.name), m)).collect();
-    fn names(messages: &BTreeMap<String, &Described>, of: &str) -> bool {
+    let files = raw::descriptors().file;
+    let messages: BTreeMap<String, &DescriptorProto> =
+        files.iter().flat_map(|file| &file.message_type).map(|m| (format!(".kura.v1.{}", m.name()), m)).collect();
+    fn names(messages: &BTreeMap<String, &DescriptorProto>, of: &str) -> bool {
         messages.get(of).is_some_and(|message| {
             message
-                .fields
+                .field
                 .iter()
-                .any(|f| matches!(&f.name[..], "participant" | "duplicate") || names(messages, &f.type_name))
+                .any(|f| matches!(f.name(), "participant" | "duplicate") || names(messages, f.type_name()))
         })
     }
-    let services = files.iter().flat_map(|file| &file.services).filter(|service| service.name != "Peer");
-    let calls = services.flat_map(|service| service.methods.iter().map(move |method| (service, method)));
-    calls.filter(|(_, m)| names(&messages, &m.input)).map(|(s, m)| format!("{}/{}", s.name, m.name)).collect()
+    let services = files.iter().flat_map(|file| &file.service).filter(|service| service.name() != "Peer");
+    let calls = services.flat_map(|service| service.method.iter().map(move |method| (service, method)));
+    calls.filter(|(_, m)| names(&messages, m.input_type())).map(|(s, m)| format!("{}/{}", s.name(), m.name())).collect()
 }
 
 /// What a caller is told, but for what every call has of its own.
 async fn answer(channel: &Channel, call: &str, message: Vec<u8>) -> String {
-    let path = format!("/kura.v1.{call}").parse().unwrap();
-    let calling = async {
-        let mut client = Grpc::new(channel.clone());
-        client.ready().await.map_err(|error| Status::unknown(format!("not ready: {error}")))?;
-        let request = Request::new(tokio_stream::iter([Bytes::from(message)]));
-        let mut replies = client.streaming(request, path, Plain).await?.into_inner();
-        let mut bodies = Vec::new();
-        while let Some(body) = replies.message().await? {
-            bodies.push(body);
-        }
-        Ok::<_, Status>(bodies)
-    };
-    let answer = tokio::time::timeout(CALL_LIMIT, calling).await.expect("an answer in time");
-    match answer {
+    let path = format!("/kura.v1.{call}");
+    let calling = raw::call(channel, &path, Request::new(vec![message]));
+    match tokio::time::timeout(CALL_LIMIT, calling).await.expect("an answer in time") {
         Ok(bodies) if call == "Consents/ReverseResolve" => {
             let reply = wire::ReverseResolveReply::decode(&bodies[0][..]).unwrap();
             format!("{:?}", wire::ReverseResolveReply { journal_position: 0, ..reply })

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use kura_client::{Class, Date, GetError, NewRecord, ParticipantNumber};
+use kura_cluster::hexadecimal;
 use kura_node::dev::ClientFile;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -35,7 +36,7 @@ fn json(path: &Path) -> Value {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(Sha256::digest(bytes))
 }
 
 /// Every file of a copy, below it.

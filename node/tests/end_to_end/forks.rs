@@ -9,7 +9,7 @@ use kura_node::dev::{Layout, Signal};
 
 use super::archive::caught_up;
 use super::recovery::Served;
-use super::world::{KURA, SOON, World, folder, set, until};
+use super::world::{KURA, SOON, World, folder, quick_segments, until};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(KURA).args(arguments).output().unwrap()
@@ -89,12 +89,7 @@ impl Copy {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_clusters_on_one_timeline_neither_goes_on_until_people_have_ended_one() {
-    let mut world = World::configured(3, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let mut world = World::configured(3, 1, quick_segments).await;
     let number = world.enrol(1).await;
     world.put(&number, "kept").await;
     let operations = world.operator.operations();

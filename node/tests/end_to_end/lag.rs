@@ -8,7 +8,7 @@ use kura_client::now_ms;
 use kura_node::dev::{ClientFile, Cluster, Signal};
 use serde_json::Value;
 
-use super::world::{KURA, SOON, World, set, until};
+use super::world::{KURA, SOON, World, quick_segments, until};
 
 /// The documented code for "further behind than asked, or nobody knows".
 const BEHIND: Option<i32> = Some(11);
@@ -37,12 +37,7 @@ fn member<'v>(told: &'v Value, name: &str) -> &'v Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lag_is_told_grows_and_is_unknown_once_nobody_knows() {
-    let mut world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let mut world = World::configured(1, 1, quick_segments).await;
     let number = world.enrol(1).await;
     world.put(&number, "both have it").await;
     let within = ["--fail-if-lag", "5s", "--fail-if-archive-lag", "20s", "--json"];

@@ -8,6 +8,7 @@ use kura_client::registry::{Application, Facility, User as RegisteredUser};
 use kura_client::wire::consents_client::ConsentsClient;
 use kura_client::wire::records_client::RecordsClient;
 use kura_client::{Consent, Date, FacilityKind, Method, Profession, User, now_ms, wire};
+use kura_cluster::hexadecimal;
 use kura_node::dev::{ClientFile, Signal};
 use rocksdb::{DB, IteratorMode, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -141,9 +142,8 @@ fn keys(state: &Path) -> Vec<String> {
                     continue;
                 }
                 let part = &part[..KEY_BYTES_MIN];
-                let hexadecimal: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
-                words.push(hexadecimal.to_uppercase());
-                words.push(hexadecimal);
+                words.push(hexadecimal(part).to_uppercase());
+                words.push(hexadecimal(part));
                 // As `Debug` of bytes prints them.
                 words.push(part.iter().map(u8::to_string).collect::<Vec<_>>().join(", "));
                 words.push(part.escape_ascii().to_string());

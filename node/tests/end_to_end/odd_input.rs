@@ -81,7 +81,7 @@ async fn a_node_outlives_whatever_is_sent_to_it() {
         tasks.spawn(async move {
             let mut ended = Vec::new();
             for (path, messages, sound) in mine {
-                ended.push((path.clone(), sound, messages::call(channel.clone(), &path, messages, CALL).await));
+                ended.push((path.clone(), sound, messages::call(&channel, &path, messages, CALL).await));
             }
             ended
         });

@@ -8,7 +8,7 @@ use kura_client::{Class, Date, NewRecord};
 
 use super::archive::caught_up;
 use super::memory::Made;
-use super::world::{HOSPITAL, KURA, World, folder, set};
+use super::world::{HOSPITAL, KURA, World, folder, quick_segments};
 
 const RECORDS: u64 = 12;
 const BIG: u64 = 3 << 20;
@@ -40,12 +40,7 @@ fn opened(told: &serde_json::Value, table: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_opens_by_file_configuration_or_shares_and_nothing_without() {
-    let mut world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let mut world = World::configured(1, 1, quick_segments).await;
     let layout = world.cluster.layout().clone();
     let number = world.enrol(1).await;
     for _ in 1..RECORDS {

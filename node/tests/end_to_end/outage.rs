@@ -11,7 +11,7 @@ use rocksdb::{DB, Options};
 
 use super::archive::caught_up;
 use super::memory::Made;
-use super::world::{CLINIC, HOSPITAL, KURA, SOON, World, folder, set, until};
+use super::world::{CLINIC, HOSPITAL, KURA, SOON, World, folder, quick_segments, set, until};
 
 /// Some snapshots of the log lie below it.
 const CAP_MIB: i64 = 24;
@@ -74,9 +74,7 @@ async fn the_log_is_kept_up_to_its_cap_nothing_blocks_and_a_gap_is_named() {
         set(table, "retention", "snapshot_every_mib", 1);
         set(table, "retention", "log_max_mib", CAP_MIB);
         set(table, "alarm", "archive_seconds_max", 2);
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
+        quick_segments(table);
     })
     .await;
     let layout = world.cluster.layout().clone();

@@ -3,17 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use kura_client::tls::{ChannelOptions, ClientTls, Endpoint, TlsFiles};
 use kura_client::{ParticipantNumber, RequestId, wire};
 use kura_node::certificates::{Approval, Authority, AuthorityFiles, Issued, Role};
 use kura_node::dev::{ClientFile, Cluster, Layout, Member};
 use prost::Message;
+use prost_types::FileDescriptorSet;
 use time::OffsetDateTime;
-use tonic::Status;
+use toml::Value;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
-use super::world::{DOCTOR, World};
+use super::world::{DOCTOR, World, configure, set};
 
 /// No bare call takes longer.
 pub const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -46,6 +51,17 @@ pub fn node_files(layout: &Layout, node: &str) -> TlsFiles {
 pub fn authority(cluster: &Cluster) -> Authority {
     let folder = cluster.layout().authority();
     Authority::open(&AuthorityFiles { certificate: folder.join("ca.pem"), private_key: folder.join("ca.key") }).unwrap()
+}
+
+/// Begins the CA's revocation list, and has a node follow it.
+pub async fn begin_revocation_list(world: &mut World, node: &str) -> PathBuf {
+    let list = world.cluster.layout().authority().join("revoked.pem");
+    authority(&world.cluster).update_revocation_list(&list, &[], 30, OffsetDateTime::now_utc()).unwrap();
+    configure(&world.cluster, node, |table| {
+        set(table, "tls", "revocation_lists", Value::Array(vec!["../../ca/revoked.pem".into()]));
+    });
+    world.cluster.restart(node).await.unwrap();
+    list
 }
 
 /// A new key and certificate of a CA, in a folder of its own.
@@ -81,6 +97,62 @@ pub fn issue(
 pub fn channel(files: TlsFiles, member: &Member) -> Channel {
     let endpoint = Endpoint { name: member.name.clone(), address: member.address() };
     ClientTls::load(files).unwrap().channel(&endpoint, &ChannelOptions::default()).unwrap()
+}
+
+/// Messages as they are on the wire.
+struct AsIs;
+
+impl Codec for AsIs {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for AsIs {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for AsIs {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+/// Calls a method by its path and takes all replies. It sets no limit to how long that takes.
+pub async fn call(channel: &Channel, path: &str, request: Request<Vec<Vec<u8>>>) -> Result<Vec<Bytes>, Status> {
+    let path: PathAndQuery = path.parse().unwrap();
+    let request = request.map(|messages| tokio_stream::iter(messages.into_iter().map(Bytes::from)));
+    let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(16 << 20);
+    grpc.ready().await.map_err(|error| Status::unknown(format!("not ready: {error}")))?;
+    let mut replies = grpc.streaming(request, path, AsIs).await?.into_inner();
+    let mut bodies = Vec::new();
+    while let Some(body) = replies.message().await? {
+        bodies.push(body);
+    }
+    Ok(bodies)
+}
+
+/// What the services say of themselves.
+pub fn descriptors() -> FileDescriptorSet {
+    FileDescriptorSet::decode(kura_proto::FILE_DESCRIPTOR_SET).unwrap()
 }
 
 /// What a status says to programs.

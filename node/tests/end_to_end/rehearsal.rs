@@ -7,7 +7,7 @@ use kura_node::dev::Signal;
 
 use super::archive::caught_up;
 use super::recovery::Served;
-use super::world::{KURA, SOON, World, folder, set, until};
+use super::world::{KURA, SOON, World, folder, quick_segments, until};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -15,12 +15,7 @@ fn said(output: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_copy_does_not_end_a_living_cluster_and_does_end_what_is_left_of_a_dead_one() {
-    let mut world = World::configured(3, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let mut world = World::configured(3, 1, quick_segments).await;
     let number = world.enrol(1).await;
     world.put(&number, "kept").await;
     let operations = world.operator.operations();

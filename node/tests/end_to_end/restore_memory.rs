@@ -8,7 +8,7 @@ use kura_client::{Class, Date, NewRecord, ParticipantNumber};
 
 use super::archive::caught_up;
 use super::memory::Made;
-use super::world::{DISK, HOSPITAL, KURA, World, folder, set};
+use super::world::{DISK, HOSPITAL, KURA, World, folder, quick_segments};
 
 /// Size of the small archive in MiB, if not told by [`SIZE`].
 const SMALL_MIB: u64 = 24;
@@ -67,12 +67,7 @@ fn restore(world: &World) -> (u64, u64, Duration) {
 async fn four_times_the_archive_takes_no_more_memory() {
     let _disk = DISK.lock().await;
     let small_mib = std::env::var(SIZE).map_or(SMALL_MIB, |text| text.parse().unwrap());
-    let world = World::configured(1, 1, |table| {
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
-    })
-    .await;
+    let world = World::configured(1, 1, quick_segments).await;
     let number = world.enrol(1).await;
     write(&world, &number, 0..small_mib).await;
     let (small_kib, small_bytes, small_took) = tokio::task::block_in_place(|| restore(&world));

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use kura_client::wire;
 use kura_node::certificates::Role;
 use kura_node::dev::Cluster;
-use prost::Message;
 use time::OffsetDateTime;
-use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
 
 use super::raw::{self, CALL_LIMIT};
 use super::world::{cluster, folder};
@@ -103,59 +100,24 @@ pub const TABLE: &[(&str, &str)] = &[
     ("Peer/Join", "voter backup"),
 ];
 
-#[derive(Clone, PartialEq, Message)]
-struct Files {
-    #[prost(message, repeated, tag = "1")]
-    files: Vec<File>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct File {
-    #[prost(message, repeated, tag = "6")]
-    services: Vec<Service>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Service {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    methods: Vec<Method>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Method {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
 /// Every call that the descriptors name.
 fn every_call() -> Vec<String> {
-    let files = Files::decode(kura_proto::FILE_DESCRIPTOR_SET).unwrap().files;
-    let services = files.into_iter().flat_map(|file| file.services);
-    let calls = services.flat_map(|service| {
-        let name = service.name;
-        service.methods.into_iter().map(move |method| format!("{name}/{}", method.name))
-    });
-    calls.collect()
+    let files = raw::descriptors().file;
+    let services = files.iter().flat_map(|file| &file.service);
+    let calls = services.flat_map(|service| service.method.iter().map(move |method| (service, method)));
+    calls.map(|(service, method)| format!("{}/{}", service.name(), method.name())).collect()
 }
 
 /// Makes a call with one empty message and takes all replies; empty messages name nothing, so an
 /// admitted call does no harm.
 async fn call(channel: &Channel, call: &str, on_behalf: bool) -> Result<(), Status> {
-    let path = format!("/kura.v1.{call}").parse().unwrap();
-    let mut request = Request::new(tokio_stream::iter([()]));
+    let path = format!("/kura.v1.{call}");
+    let mut request = Request::new(vec![Vec::new()]);
     if on_behalf {
         request.metadata_mut().insert("kura-on-behalf-of", MetadataValue::from_static("operator"));
     }
-    let calling = async {
-        let mut client = Grpc::new(channel.clone());
-        client.ready().await.map_err(|error| Status::unknown(format!("not ready: {error}")))?;
-        let mut replies = client.streaming(request, path, ProstCodec::<(), ()>::default()).await?.into_inner();
-        while replies.message().await?.is_some() {}
-        Ok(())
-    };
-    tokio::time::timeout(CALL_LIMIT, calling).await.map_err(|_| Status::deadline_exceeded("no answer"))?
+    let answered = tokio::time::timeout(CALL_LIMIT, raw::call(channel, &path, request)).await;
+    answered.map_err(|_| Status::deadline_exceeded("no answer"))?.map(drop)
 }
 
 fn is_refused(status: &Status) -> bool {

@@ -13,6 +13,7 @@ use kura_client::operations::MemberRole;
 use kura_client::{Class, Date, NewRecord};
 use kura_cluster::archive::SignedManifest;
 use kura_cluster::digest::Digest;
+use kura_cluster::hexadecimal;
 use kura_cluster::row::{StoredRow, Table};
 use kura_node::certificates::HeadSigner;
 use kura_node::state::Database;
@@ -28,7 +29,7 @@ use super::archive::{caught_up, files};
 use super::memory::Made;
 use super::recovery::copy;
 use super::replace::is_purged;
-use super::world::{HOSPITAL, KURA, SOON, World, configure, set, until};
+use super::world::{HOSPITAL, KURA, SOON, World, configure, quick_segments, set, until};
 
 /// Random, so that it is as long on the line.
 const BODIES: u64 = 6;
@@ -128,7 +129,7 @@ fn forge(archive: &Path, copied: &Path) -> String {
         previous = Some(Sha256::digest(&forged).into());
         fs::write(path, forged).unwrap();
     }
-    signer.key_sha256().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(signer.key_sha256())
 }
 
 /// Adds a joined member and waits until it has everything.
@@ -151,9 +152,7 @@ async fn filled() -> World {
     let world = World::configured(1, 1, |table| {
         set(table, "retention", "snapshot_every_mib", 1);
         set(table, "retention", "log_max_mib", 1);
-        if table.contains_key("archive") {
-            set(table, "archive", "segment_seconds", 1);
-        }
+        quick_segments(table);
     })
     .await;
     let number = world.enrol(1).await;

@@ -4,14 +4,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kura_client::wire;
-use time::OffsetDateTime;
-use toml::Value;
 
 use super::raw;
-use super::world::{KURA, SOON, World, configure, set, until};
+use super::world::{KURA, SOON, World, until};
 
-/// As nodes name it in their configurations.
-const LIST: &str = "../../ca/revoked.pem";
 /// Files are looked at every five seconds.
 const RELOADED: Duration = Duration::from_secs(20);
 /// Entries that the others have, and the one that is revoked has not.
@@ -28,13 +24,8 @@ fn applied(status: &wire::StatusReply, name: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_sends_nothing_more_to_who_was_revoked_also_over_a_connection_that_stands() {
     let mut world = World::start(3, 0).await;
-    let list = world.cluster.layout().authority().join("revoked.pem");
-    raw::authority(&world.cluster).update_revocation_list(&list, &[], 30, OffsetDateTime::now_utc()).unwrap();
     // The leader alone has the list: whoever is revoked goes on taking what is sent.
-    configure(&world.cluster, "voter-1", |table| {
-        set(table, "tls", "revocation_lists", Value::Array(vec![LIST.into()]));
-    });
-    world.cluster.restart("voter-1").await.unwrap();
+    let list = raw::begin_revocation_list(&mut world, "voter-1").await;
     let number = world.enrol(1).await;
     world.settled().await;
     until("its leadership", SOON, async || {

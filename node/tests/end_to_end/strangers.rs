@@ -8,13 +8,9 @@ use kura_client::wire::peer_client::PeerClient;
 use kura_node::certificates::Role;
 use kura_node::dev::{ClientFile, DevError};
 use time::OffsetDateTime;
-use toml::Value;
 
 use super::raw;
-use super::world::{HOSPITAL, SOON, World, configure, listed, set, until};
-
-/// As nodes name it in their configurations.
-const LIST: &str = "../../ca/revoked.pem";
+use super::world::{HOSPITAL, SOON, World, listed, until};
 
 fn hello(from: u64, cluster_id: &Bytes) -> wire::HelloRequest {
     wire::HelloRequest { from, cluster_id: cluster_id.clone(), ..wire::HelloRequest::default() }
@@ -70,12 +66,7 @@ async fn who_was_removed_is_told_that_it_is_none_and_nothing_else() {
 async fn a_claim_that_nobody_can_check_stops_a_lone_voter_until_people_have_judged_it() {
     let mut world = World::start(1, 0).await;
     let authority = raw::authority(&world.cluster);
-    let list = world.cluster.layout().authority().join("revoked.pem");
-    authority.update_revocation_list(&list, &[], 30, OffsetDateTime::now_utc()).unwrap();
-    configure(&world.cluster, "voter-1", |table| {
-        set(table, "tls", "revocation_lists", Value::Array(vec![LIST.into()]));
-    });
-    world.cluster.restart("voter-1").await.unwrap();
+    let list = raw::begin_revocation_list(&mut world, "voter-1").await;
     let number = world.enrol(1).await;
     world.put(&number, "kept").await;
     let cluster_id = world.settled().await.cluster_id;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use kura_cluster::from_hexadecimal;
 use kura_node::raft::codec::{
     CodecError, decode_entry, decode_log_id, decode_membership, decode_stored_membership, decode_vote, encode_entry,
     encode_log_id, encode_membership, encode_stored_membership, encode_vote, entry_bytes, entry_log_id,
@@ -32,8 +33,8 @@ fn membership_bytes() -> Vec<u8> {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    let digits: String = text.split_whitespace().collect();
+    (0..digits.len()).step_by(2).flat_map(|at| from_hexadecimal::<1>(&digits[at..at + 2]).unwrap()).collect()
 }
 
 fn frozen_entries() -> Vec<(Entry, Vec<u8>)> {

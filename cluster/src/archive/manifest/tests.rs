@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::apply::Summary;
+use crate::hexadecimal;
 use crate::id::ClusterId;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -65,18 +66,14 @@ pub(crate) fn follow(previous: &Manifest, bytes: &[u8], last: u64) -> Manifest {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn statements_are_frozen() {
     let first = base(1, 4, None);
-    let statement = hex(&first.statement());
+    let statement = hexadecimal(first.statement());
     let expected = [
         "6b7572612d6d616e69666573742d31",
         "08011001",
-        &format!("2274{}", hex(&first.head.statement())),
+        &format!("2274{}", hexadecimal(first.head.statement())),
         "2801",
         "38e807",
         "40e807",
@@ -93,16 +90,16 @@ fn statements_are_frozen() {
     let second = follow(&first, &bytes, 9);
     assert_eq!(Manifest::parse(&second.statement()), Ok(second.clone()));
     let segment = format!("520c0805100918642220{}", "02".repeat(32));
-    assert!(hex(&second.statement()).contains(&segment[4..]), "{}", hex(&second.statement()));
+    assert!(hexadecimal(second.statement()).contains(&segment[4..]), "{}", hexadecimal(second.statement()));
     // A manifest that has everything.
     let mut third = base(9, 40, Some(b"before"));
     third.parent = Some(Parent { timeline: 1, began_index: 2 });
     third.head = head(2, 40);
     let Content::Base(with) = &mut third.content else { panic!() };
     with.expired = vec![Gap { first: 2, last: 3, previous_sha256: Some([1; 32]), last_sha256: [2; 32] }];
-    assert!(hex(&third.statement()).contains("320408011002"));
+    assert!(hexadecimal(third.statement()).contains("320408011002"));
     let gap = format!("2a48080210031a20{}2220{}", "01".repeat(32), "02".repeat(32));
-    assert!(hex(&third.statement()).contains(&gap));
+    assert!(hexadecimal(third.statement()).contains(&gap));
     assert_eq!(Manifest::parse(&third.statement()), Ok(third));
 }
 

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::testing::{document, hex, key, noise, nonce, unhex};
+use super::super::testing::{document, key, noise, nonce, unhex};
 use super::*;
+use crate::hexadecimal;
 
 const CONTEXT: BlockContext = BlockContext {
     cluster_id: ClusterId([0xc1; 16]),
@@ -155,7 +156,7 @@ fn content_must_match_the_authenticated_header() {
 fn associated_data_is_laid_out_as_documented() {
     let mut header = BlockHeader { codec: Codec::Zstd, plaintext_bytes: 0x0102_0304, key_version: 5 };
     let expected = [
-        hex(b"kura-blk"),
+        hexadecimal(b"kura-blk"),
         "01".into(),
         "01".into(),
         "01020304".into(),
@@ -168,10 +169,10 @@ fn associated_data_is_laid_out_as_documented() {
         "01".into(),
     ]
     .concat();
-    assert_eq!(hex(&associated_data(&header, &CONTEXT)), expected);
+    assert_eq!(hexadecimal(associated_data(&header, &CONTEXT)), expected);
     header.codec = Codec::ZstdDictionary([0xd1; 32]);
     let with_dictionary = expected.replacen("0101", "0102", 1) + &"d1".repeat(32);
-    assert_eq!(hex(&associated_data(&header, &CONTEXT)), with_dictionary);
+    assert_eq!(hexadecimal(associated_data(&header, &CONTEXT)), with_dictionary);
 }
 
 /// Stored blocks are frozen in both directions; compressed ones only for opening, since another
@@ -182,7 +183,7 @@ fn sealed_blocks_are_frozen() {
          122db6f60907";
     const ZSTD: &str = "010100000064000000050708090a0b0c0d0e0f101112131415161718191a1b1c1d1ee5ec7a267b9cd557c2a0ec6991d1\
          f5d361009a40e2ae12ce65b62db0f944434bff9f47ed01";
-    assert_eq!(hex(&seal(None, b"kept").bytes), STORED);
+    assert_eq!(hexadecimal(&seal(None, b"kept").bytes), STORED);
     assert_eq!(open(&unhex(STORED)).as_deref(), Ok(&b"kept"[..]));
     assert_eq!(open(&unhex(ZSTD)).as_deref(), Ok(&b"kept ".repeat(20)[..]));
 }

@@ -1,7 +1,8 @@
 //! The specification's vectors, the accumulated one included.
 
-use super::super::testing::{hex, key, nonce};
+use super::super::testing::{key, nonce};
 use super::*;
+use crate::hexadecimal;
 
 const SPECIFICATION_NONCE: &Nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX";
 
@@ -13,7 +14,7 @@ fn the_specifications_vectors() {
     ] {
         let key = key(key_byte);
         let sealed = encrypt(&key, SPECIFICATION_NONCE, associated_data.as_bytes(), b"XAES-256-GCM");
-        assert_eq!(hex(&sealed), expected);
+        assert_eq!(hexadecimal(&sealed), expected);
         let opened = decrypt(&key, SPECIFICATION_NONCE, associated_data.as_bytes(), &sealed);
         assert_eq!(opened.as_deref(), Ok(&b"XAES-256-GCM"[..]));
     }
@@ -38,7 +39,7 @@ fn the_specifications_accumulated_vector() {
         digest.absorb(&sealed);
     }
     let digest: [u8; 32] = digest.squeeze_array();
-    assert_eq!(hex(&digest), "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939");
+    assert_eq!(hexadecimal(digest), "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::testing::{hex, key, nonce, unhex};
+use super::super::testing::{key, nonce, unhex};
 use super::*;
+use crate::hexadecimal;
 
 /// Everything that a sealed row is bound to, owned, so that tests can change one field at a time.
 #[derive(Clone, Debug)]
@@ -189,7 +190,7 @@ fn sealed_rows_are_frozen() {
             "01000000070028292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f16cdcbad1f739f2bb947ebb42a6e607a62bbe88d",
         ),
     ] {
-        assert_eq!(hex(&binding.seal(b"kept")), expected);
+        assert_eq!(hexadecimal(binding.seal(b"kept")), expected);
         assert_eq!(binding.open(&unhex(expected)).as_deref(), Ok(&b"kept"[..]));
     }
 }
@@ -198,7 +199,7 @@ fn sealed_rows_are_frozen() {
 fn associated_data_is_laid_out_as_documented() {
     let binding = frozen(Revision { timeline: 2, index: 0x0f_42 }, true, Some([0x5a; 32]));
     let expected = [
-        hex(b"kura-row"),
+        hexadecimal(b"kura-row"),
         "01".into(),
         "c1".repeat(16),
         "00000007".into(),
@@ -208,9 +209,12 @@ fn associated_data_is_laid_out_as_documented() {
         "01".into(),
         "5a".repeat(32),
         "0000000c".into(),
-        hex(b"\x08participant"),
+        hexadecimal(b"\x08participant"),
     ];
-    assert_eq!(binding.context(|_, version, context| hex(&associated_data(version, context))), expected.concat());
+    assert_eq!(
+        binding.context(|_, version, context| hexadecimal(associated_data(version, context))),
+        expected.concat()
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The archive follows what is applied: segments, bases, the ledger, a hole.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use kura_cluster::archive::ObjectName;
 use kura_cluster::archive::keep::KeepRules;
 use kura_cluster::archive::keys::bucket_of;
 use kura_cluster::row::Table;
-use std::time::{Duration, Instant};
 
 use super::super::catalog;
 use super::super::verify::Level;

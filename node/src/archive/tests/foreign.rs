@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kura_cluster::archive::{Manifest, Sha256Hash};
+use kura_cluster::hexadecimal;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::PrivateKeyDer;
 
@@ -39,7 +40,7 @@ async fn put(archive: &ArchiveStore, signer: &HeadSigner, manifest: Manifest) {
 }
 
 fn names(refused: &WriteError, signer: &HeadSigner) -> bool {
-    let key: String = signer.key_sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = hexadecimal(signer.key_sha256());
     matches!(refused, WriteError::Signer(unknown) if unknown.key == key) && refused.to_string().contains("signed_by")
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use kura_client::now_ms;
 use kura_cluster::archive::keep::{KeepRules, Reason};
+use kura_cluster::hexadecimal;
 use kura_proto::v1;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::archive::store::is_remote;
 use crate::archive::{ArchiveStore, StoreError, catalog, export};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::given::{configuration, text};
-use crate::cli::output::{Output, bytes, hexadecimal, moment};
+use crate::cli::output::{Output, bytes, moment};
 use crate::cli::status::scrub::{Scrub, in_words};
 use crate::serve::checks;
 
@@ -94,19 +95,19 @@ pub async fn status(arguments: StatusArguments, output: Output) -> Result<(), Fa
         false => None,
     };
     let told = Told {
-        cluster_id: hexadecimal(&manifest.head.cluster_id.0),
+        cluster_id: hexadecimal(manifest.head.cluster_id.0),
         timeline: manifest.head.timeline,
         index: manifest.index(),
         at_ms: manifest.at_ms,
         age_seconds: age_ms / 1000,
         journal_size: manifest.head.journal_size,
-        journal_root: hexadecimal(&manifest.head.journal_root),
+        journal_root: hexadecimal(manifest.head.journal_root),
         manifest: manifest.sequence,
         generation: manifest.generation,
         generations,
         ledger_index: manifest.ledger.index,
         writer: manifest.writer.clone(),
-        key_sha256: hexadecimal(&key),
+        key_sha256: hexadecimal(key),
         checked: checked.as_ref().map(Scrub::from),
         versions,
         keys_until_ms: note.as_ref().map(|note| note.expires_ms),

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use kura_cluster::archive::{Fault, Sha256Hash};
+use kura_cluster::hexadecimal;
 use kura_cluster::seal::Key;
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use crate::cli::exit::{Exit, Failure, chain};
 use crate::cli::files::unmade;
 use crate::cli::given::{configuration, head, root_key, sha256};
 use crate::cli::key::ask::gather;
-use crate::cli::output::{Output, Progress, bytes, counted, hexadecimal, moment, note};
+use crate::cli::output::{Output, Progress, bytes, counted, moment, note};
 use crate::clock::now_ms;
 use crate::custody::Provider;
 use crate::openings;
@@ -224,7 +225,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn make(wanted: Option<&Path>) -> Result<Scratch, Failure> {
         let parent = wanted.map_or_else(std::env::temp_dir, Path::to_owned);
-        let path = parent.join(format!("kura-verify-{}", hexadecimal(&crate::random::id())));
+        let path = parent.join(format!("kura-verify-{}", hexadecimal(crate::random::id())));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| unmade("--scratch", &parent, &error))?;
         Ok(Scratch(path))

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use kura_client::{Client, Journal, JournalHead, wire};
 use kura_cluster::head::SignedHead;
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::given::sha256;
-use crate::cli::output::hexadecimal;
 
 /// SHA-256 of a member's public key, as it was approved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl FromStr for KeySha256 {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        sha256(text).map(|bytes| Self(hexadecimal(&bytes)))
+        sha256(text).map(|bytes| Self(hexadecimal(bytes)))
     }
 }
 
@@ -105,7 +105,7 @@ pub async fn check(
         let (size, root) = (head.journal_size, head.journal_root);
         let older = JournalHead::new(head.cluster_id.0, head.timeline, head.index, size, root);
         journal.continues(&older, &newest).await?;
-        let key_sha256 = hexadecimal(&signed.key_sha256());
+        let key_sha256 = hexadecimal(signed.key_sha256());
         checked.push(Signed { member: members.of(&key_sha256).cloned(), key_sha256, index: head.index, size });
     }
     order(&mut checked);

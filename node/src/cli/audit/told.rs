@@ -1,9 +1,10 @@
 //! An entry of the journal, as it is printed.
 
 use kura_client::Access;
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
-use crate::cli::output::{hexadecimal, moment};
+use crate::cli::output::moment;
 
 /// One entry. Fields that only auditors and facilities are told are left out where they are empty.
 #[derive(Debug, Serialize)]
@@ -106,7 +107,7 @@ impl From<Access> for Told {
             gateway: access.gateway,
             request: access.request.map(|request| request.to_string()),
             range_start: access.range_start,
-            episode: access.episode.map(|id| hexadecimal(&id)),
+            episode: access.episode.map(hexadecimal),
             records: words(access.records),
             refused_records: access
                 .refused_records
@@ -114,7 +115,7 @@ impl From<Access> for Told {
                 .map(|refused| Refused { record: refused.record.to_string(), denial: refused.denial })
                 .collect(),
             damaged_records: words(access.damaged_records),
-            act: access.act.map(|id| hexadecimal(&id)),
+            act: access.act.map(hexadecimal),
             salvaged: access.salvaged.map(|from| Salvaged {
                 timeline: from.timeline,
                 index: from.index,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kura_client::{Client, Journal, JournalHead, ListError};
+use kura_cluster::hexadecimal;
 use kura_cluster::seal::row::peek_header;
 use kura_cluster::tree::{Peaks, leaf_hash};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::cli::acting::ClientOption;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::unmade;
 use crate::cli::given::head as kept_head;
-use crate::cli::output::{Output, Progress, bytes, hexadecimal, note};
+use crate::cli::output::{Output, Progress, bytes, note};
 
 /// Between two looks of the progress at where it is.
 const TOLD_EVERY: u64 = 1_000;
@@ -99,7 +100,7 @@ pub async fn head(arguments: HeadArguments, output: Output) -> Result<(), Failur
     let told = HeadTold {
         head,
         size: head.size(),
-        root: hexadecimal(&head.root()),
+        root: hexadecimal(head.root()),
         timeline: head.timeline(),
         index: head.index(),
         continues: older.map(|older| older.size()),
@@ -138,7 +139,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let mut fields = vec![
         ("entries", format!("{} in the journal", head.size())),
         ("fetched", format!("{entries} from position {from} on, {}", bytes(sealed_bytes))),
-        ("root", format!("{}, as computed from them", hexadecimal(&head.root()))),
+        ("root", format!("{}, as computed from them", hexadecimal(head.root()))),
     ];
     if let Some(older) = &older {
         fields.push(("begins with", format!("the {} entries of the older head, unchanged", older.size())));
@@ -179,9 +180,9 @@ async fn check_structure(journal: &Journal, mut peaks: Peaks, head: &JournalHead
             format!(
                 "the journal's {} entries have the root {}, the head says {} entries with the root {}",
                 peaks.size(),
-                hexadecimal(&peaks.root()),
+                hexadecimal(peaks.root()),
                 head.size(),
-                hexadecimal(&head.root())
+                hexadecimal(head.root())
             ),
         )
         .next("compare with another member (a client configuration with that one endpoint)"));

@@ -8,9 +8,9 @@
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use kura_cluster::ClusterId;
 use kura_cluster::seal::Key;
-use kura_cluster::share::{Gathered, Gathering, Share, ShareSet, WORDS_PER_SHARE, hexadecimal};
+use kura_cluster::share::{Gathered, Gathering, Share, ShareSet, WORDS_PER_SHARE};
+use kura_cluster::{ClusterId, hexadecimal};
 use rustix::fs::FileType;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
@@ -63,7 +63,7 @@ pub(in crate::cli) async fn gather(known: &Known, cluster: &ClusterId) -> Result
 /// # Errors
 /// Exit code 2 for words that are no share, 7 for a share that is not of this set. Nothing was changed by then.
 pub(in crate::cli) async fn gather_set(cluster: &ClusterId, set: ShareSet) -> Result<Key, Failure> {
-    let fingerprint = hexadecimal(&set.fingerprint(cluster));
+    let fingerprint = hexadecimal(set.fingerprint(cluster));
     let mut gathering = Gathering::new(cluster, set);
     let mut tries = Tries::new(std::io::stdin().is_terminal());
     loop {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use kura_client::keys::Rotation;
 use kura_client::{Client, Config, Endpoint, OperationError, wire};
-use kura_cluster::ClusterId;
-use kura_cluster::share::{Gathering, Share, ShareSet, hexadecimal};
+use kura_cluster::share::{Fingerprint, Gathering, Share, ShareSet};
+use kura_cluster::{ClusterId, from_hexadecimal, hexadecimal};
 use serde::Serialize;
 
 use super::acting::ClientOption;
@@ -88,18 +88,14 @@ pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
 }
 
 async fn confirm(arguments: ConfirmArguments, output: Output) -> Result<(), Failure> {
-    let text = arguments.fingerprint.as_bytes();
-    let digits: Option<Vec<u8>> =
-        text.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
-    let fingerprint = digits.filter(|bytes| text.len() == 10 && bytes.len() == 5);
-    let fingerprint = fingerprint.ok_or_else(|| {
+    let fingerprint: Fingerprint = from_hexadecimal(&arguments.fingerprint).ok_or_else(|| {
         Failure::usage("a fingerprint has 10 hexadecimal digits")
             .next("`kura key split` told it, and `kura key status` shows it")
     })?;
     let reply = arguments.client.connect().await?.keys().confirm_shares(&fingerprint).await?;
     let restores = if reply.present { "the present root key" } else { "the next root key" };
-    let told = serde_json::json!({ "fingerprint": hexadecimal(&fingerprint), "present": reply.present });
-    let mut fields = vec![("shares", hexadecimal(&fingerprint)), ("restore", restores.to_owned())];
+    let told = serde_json::json!({ "fingerprint": hexadecimal(fingerprint), "present": reply.present });
+    let mut fields = vec![("shares", hexadecimal(fingerprint)), ("restore", restores.to_owned())];
     if !reply.present {
         fields.push(("next", "kura key rotate --root".into()));
     }
@@ -119,7 +115,7 @@ struct Checked {
 async fn verify(arguments: VerifyArguments, output: Output) -> Result<(), Failure> {
     let share = ask::share("the words of the share").await?;
     let mut checked =
-        Checked { share: share.index, threshold: share.threshold, set: hexadecimal(&share.set), restores: None };
+        Checked { share: share.index, threshold: share.threshold, set: hexadecimal(share.set), restores: None };
     if arguments.client.client.is_some() {
         let status = arguments.client.connect().await?.keys().status().await?;
         checked.restores = Some(known(&status, &share)?);
@@ -155,7 +151,7 @@ fn known(status: &wire::KeyStatusReply, share: &Share) -> Result<&'static str, F
         format!(
             "this share is of the set {}, which is not one of this cluster's ({known}): it is of a former split, which a \
              later one replaced, or of another cluster",
-            hexadecimal(&share.set)
+            hexadecimal(share.set)
         ),
     )
     .next("find the share that belongs to the set; destroy one of a former split"))

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use kura_client::wire;
-use kura_cluster::ClusterId;
 use kura_cluster::seal::Key;
-use kura_cluster::share::{HOLDERS_MAX, Share, THRESHOLD_MIN, hexadecimal, split};
+use kura_cluster::share::{HOLDERS_MAX, Share, THRESHOLD_MIN, split};
+use kura_cluster::{ClusterId, hexadecimal};
 use serde::Serialize;
 use zeroize::Zeroizing;
 

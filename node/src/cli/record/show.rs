@@ -2,12 +2,13 @@
 
 use clap::Args;
 use kura_client::{EmergencyId, Part, Purpose, Record, RecordId, SignatureCheck, Summary};
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use crate::cli::acting::ActingOptions;
 use crate::cli::exit::Failure;
 use crate::cli::number::NumberArgument;
-use crate::cli::output::{Output, bytes, hexadecimal, moment};
+use crate::cli::output::{Output, bytes, moment};
 
 /// Options of `kura record show`.
 #[derive(Debug, Args)]
@@ -116,7 +117,7 @@ fn print(record: &Record, output: Output) -> Result<(), Failure> {
 }
 
 fn told_part(part: &Part) -> ToldPart<'_> {
-    ToldPart { name: &part.name, media_type: &part.media_type, bytes: part.bytes, sha256: hexadecimal(&part.sha256) }
+    ToldPart { name: &part.name, media_type: &part.media_type, bytes: part.bytes, sha256: hexadecimal(part.sha256) }
 }
 
 fn checked(check: Option<&SignatureCheck>) -> String {

@@ -9,18 +9,16 @@ use std::time::Duration;
 
 use clap::Args;
 use kura_client::wire;
+use kura_proto::agreement::DIFFERENT;
+use kura_proto::point::KNOWN;
 use serde::Serialize;
 
 use super::super::acting::ClientOption;
 use super::super::exit::Failure;
 use super::super::output::Output;
 
-/// Known to the second: a state of the replication point and of the archive.
-const KNOWN: u32 = 1;
 const VOTER: u32 = 1;
 const BACKUP: u32 = 2;
-/// State digests that differ.
-const DIFFERENT: u32 = 2;
 /// A backup that is further behind has not caught up.
 const BEHIND_SECONDS_MAX: u64 = 60;
 /// How long the status may take, all attempts together.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use kura_cluster::hexadecimal;
 use serde::Serialize;
 
 use crate::cli::archive::{not_vouched, signers};
 use crate::cli::exit::Failure;
-use crate::cli::output::{Output, bytes, counted, hexadecimal, moment, table};
+use crate::cli::output::{Output, bytes, counted, moment, table};
 use crate::restore::plan::{Plan, TableChange};
 use crate::restore::report::{FILE, Report};
 use crate::restore::verify::Verified;
@@ -82,7 +83,7 @@ pub fn plan(
         kept_newer: plan.kept_newer.iter().map(Change::from).collect(),
         never_archived: plan.holes.iter().map(|(_, first, last)| (*first, *last)).collect(),
         target: usable.map(|(_, found)| found.as_ref().map_or_else(ToString::to_string, |()| "can be used".into())),
-        signed_by: plan.signed_by.keys().map(|key| hexadecimal(key)).collect(),
+        signed_by: plan.signed_by.keys().map(hexadecimal).collect(),
         signers_verified: is_held,
         // A plan goes by manifests and lengths; a restore compares every hash.
         contents_read: false,

@@ -3,12 +3,14 @@
 //! Invariant: what a member did not say at this moment is null, and `why` says why.
 
 use kura_client::wire;
+use kura_cluster::hexadecimal;
+use kura_proto::agreement::{DIFFERENT, EQUAL};
+use kura_proto::point::{KNOWN, NONE};
 use serde::Serialize;
 
 use super::lag::Point;
 use super::role;
 use super::scrub::Scrub;
-use crate::cli::output::hexadecimal;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Told {
@@ -137,8 +139,8 @@ impl Member {
             digest_index: known!(member.digest_index),
             agreement: match member.agreement {
                 0 => "asked",
-                1 => "equal",
-                2 => "different",
+                EQUAL => "equal",
+                DIFFERENT => "different",
                 _ => "unknown",
             },
             agreement_index: member.agreement_index,
@@ -184,8 +186,8 @@ impl From<&wire::StatusReply> for Told {
             archive_check: reply.archive_point.as_ref().and_then(|point| point.check.as_ref()).map(Scrub::from),
             last_drill: reply.drill.as_ref().map(|drill| Drill {
                 state: match drill.state {
-                    1 => "known",
-                    3 => "none",
+                    KNOWN => "known",
+                    NONE => "none",
                     _ => "unknown",
                 },
                 at_ms: drill.at_ms,

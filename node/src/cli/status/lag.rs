@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use kura_client::wire;
+use kura_proto::point::{KNOWN, NONE};
 use serde::Serialize;
 
 use super::UNKNOWN;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::bytes;
-use crate::serve::lag::{KNOWN, NONE};
 
 /// A replication or archive point. Whatever is not known is `None`, and `why` says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,10 +1,9 @@
 //! Whether all is well, as an exit code: for scripts that watch.
 
 use kura_client::wire;
+use kura_proto::agreement::DIFFERENT;
 
 use crate::cli::exit::{Exit, Failure};
-
-const DIFFERENT: u32 = 2;
 
 /// Ends with [`Exit::Unwell`] if the status shows anything that somebody has to look at. A WARNING is none: it may be
 /// meant.

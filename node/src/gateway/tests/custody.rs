@@ -250,7 +250,7 @@ async fn submitted_shares_come_to_the_key_and_foreign_ones_are_named() {
     gateway.record_shares(&operator(), storehouse.record(&set, &root), None).await.unwrap();
     let (_, others) = storehouse.split(&root, 2, 3);
     let foreign = custody.submit(&others[0].to_bytes()[..], "rec-1", &database).unwrap_err().to_string();
-    let names = [&others[0], &shares[0]].map(|share| kura_cluster::share::hexadecimal(&share.set));
+    let names = [&others[0], &shares[0]].map(|share| kura_cluster::hexadecimal(share.set));
     assert!(names.iter().all(|name| foreign.contains(name)), "{foreign}");
     let mut altered = shares[0].to_bytes();
     altered[20] ^= 1;

@@ -7,6 +7,7 @@
 //! `YYYYMMDD` or `-`, the kind is one of the guideline's (`ADT-00`, `OMP-01`, …), the moment has 17
 //! digits (`YYYYMMDDhhmmss` and milliseconds) and the flag is one digit.
 
+use kura_cluster::hexadecimal;
 use sha2::{Digest, Sha256};
 
 use crate::folder::compact_day;
@@ -98,8 +99,7 @@ impl Name {
         if text.len() <= room {
             return format!("ssmix2/{text}/");
         }
-        let digest = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        format!("ssmix2/sha256:{digest}/")
+        format!("ssmix2/sha256:{}/", hexadecimal(Sha256::digest(&text)))
     }
 
     /// The document id of this version. The flag is not part of it: it changes while the content

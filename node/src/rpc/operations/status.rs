@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use kura_cluster::row::Table;
+use kura_proto::agreement::{DIFFERENT, EQUAL, UNKNOWN};
+use kura_proto::point::{KNOWN, NONE, NOT_KNOWN};
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 
@@ -18,10 +20,6 @@ use crate::heads::Agreement;
 use crate::raft::types::{Member, MemberRole, NodeId, StoredMembership};
 use crate::serve::removed::newest_membership;
 use crate::serve::{Node, archive_check, erasures, heads, lag, majority, peers, rewrap};
-
-const EQUAL: u32 = 1;
-const DIFFERENT: u32 = 2;
-const UNKNOWN: u32 = 3;
 
 /// What is to be done with a node that was removed.
 const REMOVED: &str = "Stop it, and delete its data directory; or join it anew under another name";
@@ -73,22 +71,13 @@ pub async fn status(node: &Node) -> v1::StatusReply {
     if let Err(error) = node.gateway.check_member() {
         alarms.push(format!("{error}. {REMOVED}"));
     }
-    alarms.extend(
-        membership
-            .membership()
-            .nodes()
-            .filter_map(|(id, member)| rewrap::alarm(replies.get(id)?.as_ref()?.closed_data_keys, &member.name)),
-    );
-    alarms.extend(membership.membership().nodes().filter_map(|(id, member)| {
-        let archive = replies.get(id)?.as_ref()?.archive.as_ref()?;
-        (!archive.foreign.is_empty()).then(|| format!("{}: its archive: {}", member.name, archive.foreign))
-    }));
-    alarms.extend(
-        membership
-            .membership()
-            .nodes()
-            .filter_map(|(id, member)| erasures::alarm(replies.get(id)?.as_ref()?.erasures_failed, &member.name)),
-    );
+    for (id, member) in membership.membership().nodes() {
+        let Some(Some(reply)) = replies.get(id) else { continue };
+        alarms.extend(rewrap::alarm(reply.closed_data_keys, &member.name));
+        let foreign = reply.archive.as_ref().map(|archive| &archive.foreign).filter(|words| !words.is_empty());
+        alarms.extend(foreign.map(|words| format!("{}: its archive: {words}", member.name)));
+        alarms.extend(erasures::alarm(reply.erasures_failed, &member.name));
+    }
     alarms.extend(service::level(&node.store.database()).ok().and_then(service::alarm));
     let began = node.store.database().cluster_row().ok().flatten().and_then(|mut row| row.timelines.pop());
     let began = began.unwrap_or_default();
@@ -214,9 +203,6 @@ fn with_agreement(status: v1::MemberStatus, agreement: &Agreement) -> v1::Member
 
 /// The newest drill that a member tells of; unknown is unknown.
 fn drill(membership: &StoredMembership, replies: &BTreeMap<NodeId, Option<v1::HelloReply>>) -> v1::DrillPoint {
-    const KNOWN: u32 = 1;
-    const NOT_KNOWN: u32 = 2;
-    const NONE: u32 = 3;
     let told = membership.membership().nodes().map(|(id, member)| (replies.get(id).and_then(Option::as_ref), member));
     let told: Vec<(Option<&v1::HelloReply>, &Member)> = told.collect();
     let newest = told

@@ -103,7 +103,6 @@ pub async fn raft_has_ended(node: &Node, words: &str) {
     }
 }
 
-/// Writes down what is damaged, so that the node does not start again.
 /// Writes down what is damaged, so that the node does not start beside it.
 pub fn keep(data: &Path, words: &str) {
     let told = format!("{}: {words}\n", clock::in_japan(clock::now_ms()));

@@ -4,17 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::BufMut;
 use kura_client::RequestId;
 use prost::Message;
+use prost_types::field_descriptor_proto::Type;
+use prost_types::{DescriptorProto, FieldDescriptorProto};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
 use super::super::raw;
 use super::super::world::{CLINIC, DOCTOR, HOSPITAL};
@@ -26,67 +25,9 @@ pub const WORDS: [&str; 4] =
 /// Depth of messages within messages.
 const DEPTH_MAX: u32 = 4;
 
-#[derive(Clone, PartialEq, Message)]
-struct FileSet {
-    #[prost(message, repeated, tag = "1")]
-    files: Vec<File>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct File {
-    #[prost(string, tag = "2")]
-    package: String,
-    #[prost(message, repeated, tag = "4")]
-    kinds: Vec<Kind>,
-    #[prost(message, repeated, tag = "6")]
-    services: Vec<Service>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Kind {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    fields: Vec<Field>,
-    #[prost(message, repeated, tag = "3")]
-    nested: Vec<Kind>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Field {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(int32, tag = "3")]
-    number: i32,
-    /// 3: repeated.
-    #[prost(int32, tag = "4")]
-    label: i32,
-    /// As `google.protobuf.FieldDescriptorProto.Type`.
-    #[prost(int32, tag = "5")]
-    kind: i32,
-    #[prost(string, tag = "6")]
-    type_name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Service {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    methods: Vec<Method>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Method {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    input: String,
-}
-
 /// What the services know.
 pub struct Schema {
-    kinds: BTreeMap<String, Kind>,
+    kinds: BTreeMap<String, DescriptorProto>,
     /// Path and request of every method.
     pub methods: Vec<(String, String)>,
 }
@@ -94,23 +35,23 @@ pub struct Schema {
 impl Schema {
     /// Reads it.
     pub fn read() -> Self {
-        let set = FileSet::decode(kura_proto::FILE_DESCRIPTOR_SET).unwrap();
         let mut schema = Self { kinds: BTreeMap::new(), methods: Vec::new() };
-        for file in set.files {
-            for service in &file.services {
-                for method in &service.methods {
-                    let path = format!("/{}.{}/{}", file.package, service.name, method.name);
-                    schema.methods.push((path, method.input.clone()));
+        for file in raw::descriptors().file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    schema.methods.push((path, method.input_type().to_owned()));
                 }
             }
-            file.kinds.into_iter().for_each(|kind| schema.learn(&format!(".{}", file.package), kind));
+            let within = format!(".{}", file.package());
+            file.message_type.into_iter().for_each(|kind| schema.learn(&within, kind));
         }
         schema
     }
 
-    fn learn(&mut self, within: &str, kind: Kind) {
-        let name = format!("{within}.{}", kind.name);
-        kind.nested.iter().for_each(|nested| self.learn(&name, nested.clone()));
+    fn learn(&mut self, within: &str, kind: DescriptorProto) {
+        let name = format!("{within}.{}", kind.name());
+        kind.nested_type.iter().for_each(|nested| self.learn(&name, nested.clone()));
         self.kinds.insert(name, kind);
     }
 
@@ -122,7 +63,7 @@ impl Schema {
     fn fields(&self, random: &mut StdRng, kind: &str, number: &str, depth: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         let Some(kind) = self.kinds.get(kind) else { return bytes };
-        for field in &kind.fields {
+        for field in &kind.field {
             let count = match random.random_range(0..100) {
                 0..8 => 0,
                 8..96 => 1,
@@ -143,31 +84,31 @@ impl Schema {
         bytes
     }
 
-    fn field(&self, random: &mut StdRng, field: &Field, number: &str, depth: u32, bytes: &mut Vec<u8>) {
-        let key = |wire: u64| (field.number as u64) << 3 | wire;
-        match field.kind {
-            1 | 6 | 16 => {
+    fn field(&self, random: &mut StdRng, field: &FieldDescriptorProto, number: &str, depth: u32, bytes: &mut Vec<u8>) {
+        let key = |wire: u64| (field.number() as u64) << 3 | wire;
+        match field.r#type() {
+            Type::Double | Type::Fixed64 | Type::Sfixed64 => {
                 varint(key(1), bytes);
-                bytes.put_u64_le(integer(random, &field.name));
+                bytes.put_u64_le(integer(random, field.name()));
             }
-            2 | 7 | 15 => {
+            Type::Float | Type::Fixed32 | Type::Sfixed32 => {
                 varint(key(5), bytes);
-                bytes.put_u32_le(integer(random, &field.name) as u32);
+                bytes.put_u32_le(integer(random, field.name()) as u32);
             }
-            9 => delimited(key(2), &text(random, &field.name, number), bytes),
-            12 => delimited(key(2), &octets(random, &field.name), bytes),
-            11 if depth >= DEPTH_MAX => {}
-            11 => {
-                let usual = field.name == "actor" && random.random_ratio(2, 3);
+            Type::String => delimited(key(2), &text(random, field.name(), number), bytes),
+            Type::Bytes => delimited(key(2), &octets(random, field.name()), bytes),
+            Type::Message if depth >= DEPTH_MAX => {}
+            Type::Message => {
+                let usual = field.name() == "actor" && random.random_ratio(2, 3);
                 let inner = match usual {
                     true => raw::doctor([HOSPITAL, CLINIC].choose(random).unwrap()).unwrap().encode_to_vec(),
-                    false => self.fields(random, &field.type_name, number, depth + 1),
+                    false => self.fields(random, field.type_name(), number, depth + 1),
                 };
                 delimited(key(2), &inner, bytes);
             }
             _ => {
                 varint(key(0), bytes);
-                varint(integer(random, &field.name), bytes);
+                varint(integer(random, field.name()), bytes);
             }
         }
     }
@@ -250,54 +191,8 @@ fn noise_of(random: &mut StdRng, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends messages as they are, and takes whatever comes.
-struct AsIs;
-
-impl Codec for AsIs {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for AsIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for AsIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
-
 /// Calls a method, and answers what its status came to; nothing if it still waited at the limit.
-pub async fn call(channel: Channel, path: &str, messages: Vec<Vec<u8>>, limit: Duration) -> Option<(Code, String)> {
-    let path: PathAndQuery = path.parse().unwrap();
-    let messages = tokio_stream::iter(messages.into_iter().map(Bytes::from).collect::<Vec<_>>());
-    let called = async {
-        let mut grpc = Grpc::new(channel).max_decoding_message_size(16 << 20);
-        grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
-        let mut replies = grpc.streaming(Request::new(messages), path, AsIs).await?.into_inner();
-        while replies.message().await?.is_some() {}
-        Ok::<_, Status>(())
-    };
-    let ended = tokio::time::timeout(limit, called).await.ok()?;
-    Some(ended.map_or_else(|status| (status.code(), status.message().to_owned()), |()| (Code::Ok, String::new())))
+pub async fn call(channel: &Channel, path: &str, messages: Vec<Vec<u8>>, limit: Duration) -> Option<(Code, String)> {
+    let ended = tokio::time::timeout(limit, raw::call(channel, path, Request::new(messages))).await.ok()?;
+    Some(ended.map_or_else(|status| (status.code(), status.message().to_owned()), |_| (Code::Ok, String::new())))
 }
