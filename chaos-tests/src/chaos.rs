@@ -270,12 +270,14 @@ impl Run {
                 load.reconnect(&self.cluster).await?;
             }
             sleep(slot.breath).await;
-            self.wait_for_writes().await?;
+            // Before writes are waited for: a long fault may have taken all operations that a participant may have
+            // until a rest, and then nobody writes.
             if Instant::now() >= check || self.shared.busiest() >= EACH_CHECK {
                 self.check().await?;
                 say(&format!("checked, {} records", self.checked));
                 check = Instant::now() + CHECK_EVERY;
             }
+            self.wait_for_writes().await?;
         }
         say("the end: everything is killed, everything is read");
         self.finish().await
