@@ -1,6 +1,8 @@
 //! The state machine with entries and without openraft: heads, snapshots made at them, and whose state it
 //! takes.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::database::Progress;
-use super::{Database, DatabaseError, StateMachine};
+use super::{Database, DatabaseError, StateMachine, current_database};
 use crate::raft::types::{CommandBytes, Entry, EntryPayload, LogId, log_id};
 use crate::snapshot::{Snapshot, SnapshotManifest};
 
@@ -187,6 +189,27 @@ fn raise(database: &Database) {
     database.flush().unwrap();
 }
 
+/// RocksDB makes a new database where its pointer is lost, and removes what that one does not name at the next open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lost_its_pointer_is_refused_however_often_and_keeps_its_files() {
+    let data = tempfile::tempdir().unwrap();
+    let mut member = open(data.path(), trust(6)).unwrap();
+    member.apply(&log(5)).await.unwrap();
+    member.machine.store().database().flush().unwrap();
+    drop(member);
+    let directory = current_database(data.path()).unwrap();
+    fs::remove_file(directory.join("CURRENT")).unwrap();
+    let files = || -> BTreeSet<_> { fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect() };
+    let before = files();
+    assert!(before.iter().any(|name| name.to_str().unwrap().ends_with(".sst")), "{before:?}");
+    for _ in 0..2 {
+        for refused in [open(data.path(), trust(6)).err(), current_database(data.path()).err()] {
+            assert!(matches!(refused, Some(DatabaseError::Form { what: "CURRENT", .. })), "{refused:?}");
+        }
+        assert_eq!(files(), before);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_higher_timeline_without_its_certificate_is_neither_opened_nor_installed() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -203,11 +226,11 @@ async fn a_higher_timeline_without_its_certificate_is_neither_opened_nor_install
 
     let mut receiver = open(two.path(), trust(6)).unwrap();
     receiver.apply(&log(3)).await.unwrap();
-    let before = std::fs::read_to_string(two.path().join("state/CURRENT")).unwrap();
+    let before = fs::read_to_string(two.path().join("state/CURRENT")).unwrap();
     let meta = snapshot.manifest.meta();
     let error = receiver.machine.install_snapshot(&meta, snapshot).await.unwrap_err();
     untrusted(&error, TimelineError::Uncertified { timeline: 1 });
-    assert_eq!(std::fs::read_to_string(two.path().join("state/CURRENT")).unwrap(), before);
+    assert_eq!(fs::read_to_string(two.path().join("state/CURRENT")).unwrap(), before);
     assert_eq!(receiver.machine.store().published().index(), 3);
 
     drop((database, sender));
