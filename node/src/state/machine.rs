@@ -253,7 +253,8 @@ impl StateMachine {
         self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
         drop(old);
         remove_others(&self.state_directory, next);
-        // It is installed. A snapshot of it can be made later, when there is space.
+        // It is installed. A snapshot of it can be made later, when there is space; the older one serves nobody.
+        self.current = None;
         if let Err(error) = self.build() {
             tracing::warn!(%error, "no snapshot of the installed state could be made yet");
         }
