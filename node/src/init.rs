@@ -278,8 +278,8 @@ pub const RECOVERY_CA_FILE: &str = "recovery-ca.pem";
 /// Writes the recovery CA's certificate into a data directory.
 pub(crate) fn write_recovery_ca(data: &Path, der: &[u8]) -> Result<PathBuf, InitError> {
     let path = data.join(RECOVERY_CA_FILE);
-    std::fs::write(&path, certificate_pem(der))
-        .map_err(|source| InitError::RecoveryCa { path: path.clone(), source })?;
+    let written = crate::serve::checks::write(&path, certificate_pem(der).as_bytes());
+    written.map_err(|source| InitError::RecoveryCa { path: path.clone(), source })?;
     Ok(path)
 }
 

@@ -38,9 +38,16 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether one of RocksDB's messages means that. RocksDB's C interface returns text only.
+/// Whether one of RocksDB's messages means that; for whoever opens the database again. RocksDB's C interface returns
+/// text only.
 pub(crate) fn message_says_full(message: &str) -> bool {
-    message.contains("No space left on device") || message.contains("Disk quota exceeded")
+    recovers_by_itself(message) || message.contains("Disk quota exceeded")
+}
+
+/// Whether one of RocksDB's messages means a full disk, after which it goes on by itself when there is space. After any
+/// other failed flush, also for want of quota, it takes no write any more until it is opened again.
+pub(crate) fn recovers_by_itself(message: &str) -> bool {
+    message.contains("No space left on device")
 }
 
 /// Watches the free space of the data directory's file system.
@@ -163,6 +170,8 @@ impl Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::open::OpenError;
+    use crate::state::DatabaseError;
 
     #[test]
     fn reads_go_on_longer_than_writes_and_both_come_back() {
@@ -186,6 +195,29 @@ mod tests {
         assert!(!reserve.exists());
         space.look();
         assert!(reserve.exists(), "made again once there is space");
+    }
+
+    /// An error of RocksDB that says this.
+    fn error(words: &str) -> rocksdb::Error {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(words);
+        std::fs::write(&file, "").unwrap();
+        rocksdb::DB::open_default(file.join("below a file")).unwrap_err()
+    }
+
+    #[test]
+    fn who_goes_on_after_which_words() {
+        for (words, state_waits, log_waits) in [
+            ("No space left on device", true, true),
+            ("Disk quota exceeded", false, true),
+            ("Permission denied", false, false),
+        ] {
+            let source = error(words);
+            assert!(source.as_ref().contains(words), "{source}");
+            let of_the_log = OpenError::Database(source.clone());
+            let of_the_state = DatabaseError::RocksDb { directory: PathBuf::new(), source };
+            assert_eq!((of_the_state.is_full(), of_the_log.is_full()), (state_waits, log_waits), "{words}");
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! Invariants
 //! - openraft is the only writer; a [`LogStore`] is not cloned, so changes have one order.
 //! - An append returns when its entries can be read, and its callback is called when they are safe.
-//!   A vote returns when it is safe. Truncations and purges return when they are queued: what openraft
-//!   does next is queued, and synced, after them.
+//!   Votes and truncations return when they are safe: a snapshot that openraft installs next becomes
+//!   durable elsewhere, and must not be so before the log has lost the tail that contradicts it.
+//!   Purges return when they are queued: what they remove is in the state already.
 //! - Reads come from memory but for entries older than [`RECENT_BYTES_MAX`] of log, which are read
 //!   from RocksDB on a thread that may block. Each read is of one moment.
 //!
@@ -159,6 +160,13 @@ impl LogStore {
         self.queue.push(Queued { number: self.number, change, bytes, mark, last, waiter, room });
         Ok(())
     }
+
+    /// Queues a change and waits until it is safe.
+    async fn change_durably(&mut self, change: Change, remember: impl FnOnce(&mut Memory)) -> io::Result<()> {
+        let (sender, safe) = oneshot::channel();
+        self.queue_change(change, 0, Waiter::Caller(sender), |memory, _| remember(memory)).await?;
+        safe.await.map_err(|_| io::Error::other("the Raft log's writer has ended"))?
+    }
 }
 
 impl Drop for LogStore {
@@ -185,13 +193,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let vote = *vote;
-        let (sender, saved) = oneshot::channel();
-        self.queue_change(Change::Vote(vote), 0, Waiter::Caller(sender), |memory, _| {
+        self.change_durably(Change::Vote(vote), |memory| {
             memory.vote = Some(vote);
             memory.mark = memory.mark.after_vote(vote);
         })
-        .await?;
-        saved.await.map_err(|_| io::Error::other("the Raft log's writer has ended"))?
+        .await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -231,11 +237,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                  data directory put back?). Stop all members, keep their directories, and start from this one"
             )));
         }
-        let change = Change::TruncateAfter(last_log_id);
-        self.queue_change(change, 0, Waiter::Nobody, |memory, _| {
-            memory.truncate_after(last_log_id);
-        })
-        .await
+        self.change_durably(Change::TruncateAfter(last_log_id), |memory| memory.truncate_after(last_log_id)).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

@@ -235,7 +235,7 @@ pub async fn begin_timeline(
     };
     begin_log(data, &identity, term, last).await?;
     let path = data.join(FORMER_MEMBERS_FILE);
-    std::fs::write(&path, codec::encode_stored_membership(&former_members))
+    crate::serve::checks::write(&path, &codec::encode_stored_membership(&former_members))
         .map_err(|source| RewriteError::File { path, source })?;
     if !before.recovery_ca_certificate.is_empty() {
         write_recovery_ca(data, &before.recovery_ca_certificate)?;
@@ -423,12 +423,23 @@ mod tests {
         let data = folder.path();
         let (recovery, root) = (NewRecovery::draw("kita").unwrap(), Arc::new(crate::random::key()));
         let database = backup(data, &recovery, &root);
+        // What is written in place is neither the former nor the new after a power cut.
+        let files = [FORMER_MEMBERS_FILE, crate::init::RECOVERY_CA_FILE].map(|name| data.join(name));
+        let before = files.clone().map(|file| file.with_extension("before"));
+        for (file, before) in files.iter().zip(&before) {
+            std::fs::write(file, "before").unwrap();
+            std::fs::hard_link(file, before).unwrap();
+        }
         let beginning = beginning();
         let certificate = certify(&database, &recovery.keys.timelines, &beginning).unwrap();
         assert_eq!((certificate.timeline, certificate.began_index), (1, 5));
         let began = begin_timeline(data, database, &root, &certificate, &beginning).await.unwrap();
         assert_eq!((began.identity.raft_id, began.former), (10, log_id(3, 4)), "an id that nobody had");
         assert_eq!(NodeIdentity::read(data).unwrap(), began.identity);
+        for (file, before) in files.iter().zip(&before) {
+            assert!(std::fs::read(file).unwrap().len() > 10, "{}", file.display());
+            assert_eq!(std::fs::read(before).unwrap(), b"before", "{} is written in place", file.display());
+        }
 
         let mut index = 0;
         for _ in 0..2 {

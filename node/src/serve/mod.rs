@@ -55,7 +55,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tower::util::MapResponseLayer;
 
 use crate::archive::ArchiveTold;
-use crate::certificates::{ReloadingTls, tls_incoming};
+use crate::certificates::{ReloadingTls, certificate_pem, tls_incoming};
 use crate::clear::Clearing;
 use crate::config::NodeConfig;
 use crate::custody::Custody;
@@ -211,18 +211,15 @@ impl LeaderLink for Link {
 }
 
 /// Every member trusts the recovery CA, whatever bundle it was given. `init` and `join` leave its certificate in the
-/// data directory; where it is gone, the state tells it, and the next look at the files takes it up.
+/// data directory; where it is gone or another, the state tells it, and the next look at the files takes it up.
 fn trust_recovery_ca(config: &NodeConfig, store: &StateStore) -> Result<(), ServeError> {
-    if config.data.join(RECOVERY_CA_FILE).exists() {
+    let Some(row) = store.database().cluster_row()? else { return Ok(()) };
+    let der = &row.recovery_ca_certificate;
+    let found = std::fs::read(config.data.join(RECOVERY_CA_FILE)).unwrap_or_default();
+    if der.is_empty() || found == certificate_pem(der).as_bytes() {
         return Ok(());
     }
-    match store.database().cluster_row()? {
-        Some(row) if !row.recovery_ca_certificate.is_empty() => {
-            let written = write_recovery_ca(&config.data, &row.recovery_ca_certificate);
-            written.map(drop).map_err(|error| ServeError::Fatal(error.to_string()))
-        }
-        _ => Ok(()),
-    }
+    write_recovery_ca(&config.data, der).map(drop).map_err(|error| ServeError::Fatal(error.to_string()))
 }
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.

@@ -14,7 +14,7 @@ use rocksdb::{ColumnFamily, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions
 
 use crate::raft::codec;
 use crate::raft::types::{LogId, StoredMembership};
-use crate::space::{is_full, message_says_full};
+use crate::space::{is_full, recovers_by_itself};
 
 mod clear;
 mod families;
@@ -89,7 +89,7 @@ impl DatabaseError {
     /// Whether only space is missing: what failed can be tried again.
     pub fn is_full(&self) -> bool {
         match self {
-            DatabaseError::RocksDb { source, .. } => message_says_full(source.as_ref()),
+            DatabaseError::RocksDb { source, .. } => recovers_by_itself(source.as_ref()),
             DatabaseError::File { source, .. } => is_full(source),
             _ => false,
         }

@@ -80,7 +80,7 @@ impl StateMachine {
         let directory = database_directory(&state_directory, number);
         // A pointer that is lost or damaged must not look like a new node: nothing is made in its place.
         let is_damaged = match current {
-            Some(_) => !directory.exists(),
+            Some(_) => !is_database(&directory),
             None => has_databases_but(&state_directory, &directory)?,
         };
         if is_damaged {
@@ -253,7 +253,8 @@ impl StateMachine {
         self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
         drop(old);
         remove_others(&self.state_directory, next);
-        // It is installed. A snapshot of it can be made later, when there is space.
+        // It is installed. A snapshot of it can be made later, when there is space; the older one serves nobody.
+        self.current = None;
         if let Err(error) = self.build() {
             tracing::warn!(%error, "no snapshot of the installed state could be made yet");
         }
@@ -416,6 +417,12 @@ fn sync_directory(path: &Path) -> Result<(), DatabaseError> {
     std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(file_error(path))
 }
 
+/// Whether a directory holds a database. Where RocksDB's own pointer is lost, it would make a new one there, and at the
+/// next open remove every file that this one does not name.
+fn is_database(directory: &Path) -> bool {
+    directory.join("CURRENT").exists()
+}
+
 /// Whether there are databases other than the first.
 fn has_databases_but(state: &Path, first: &Path) -> Result<bool, DatabaseError> {
     let entries = std::fs::read_dir(state).map_err(file_error(state))?;
@@ -430,7 +437,7 @@ fn has_databases_but(state: &Path, first: &Path) -> Result<bool, DatabaseError> 
 pub fn current_database(data: &Path) -> Result<PathBuf, DatabaseError> {
     let state = data.join("state");
     let number = read_current(&state)?;
-    let directory = number.map(|number| database_directory(&state, number)).filter(|directory| directory.exists());
+    let directory = number.map(|number| database_directory(&state, number)).filter(|directory| is_database(directory));
     directory.ok_or(DatabaseError::Form { directory: state, what: "CURRENT" })
 }
 

@@ -1,6 +1,8 @@
 //! The state machine with entries and without openraft: heads, snapshots made at them, and whose state it
 //! takes.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,8 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::database::Progress;
-use super::{Database, DatabaseError, StateMachine};
+use super::machine::RaftSnapshot;
+use super::{Database, DatabaseError, StateMachine, current_database};
 use crate::raft::types::{CommandBytes, Entry, EntryPayload, LogId, log_id};
 use crate::snapshot::{Snapshot, SnapshotManifest};
 
@@ -148,7 +151,7 @@ async fn a_snapshot_that_is_wanted_is_made_where_every_member_has_a_head() {
     let (made, all) = (asked.await.unwrap().expect("it was made in time"), store.published().bytes);
     assert!((all * 6 / 11..all * 8 / 11).contains(&made), "{made} of {all}");
     assert_eq!(store.snapshot_at_head(), Some(700));
-    let index = |snapshot: &crate::state::machine::RaftSnapshot| snapshot.meta.last_log_id.unwrap().index;
+    let index = |snapshot: &RaftSnapshot| snapshot.meta.last_log_id.unwrap().index;
     let current = member.machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(index(&current), 700);
     let head = store.take_heads().into_iter().find(|head| head.index == 700).unwrap();
@@ -207,6 +210,60 @@ fn raise(database: &Database) {
     database.flush().unwrap();
 }
 
+/// A snapshot of a state, as it is received into a directory.
+fn sent(database: &Database, into: &Path) -> Snapshot {
+    let (applied, membership, summary) = database.progress().unwrap();
+    let directory = into.join("sent");
+    database.checkpoint(&directory).unwrap();
+    let digest = kura_cluster::apply::state_digest(&summary);
+    let timeline = summary.timeline;
+    let manifest = SnapshotManifest::for_directory(&directory, CLUSTER, timeline, applied, &membership, digest);
+    Snapshot { manifest: manifest.unwrap(), directory }
+}
+
+/// Whoever were handed the older one would lack the log after it, and be handed it again, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn once_a_snapshot_is_installed_no_older_one_is_handed_out() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut sender = open(one.path(), trust(6)).unwrap();
+    sender.apply(&log(700)).await.unwrap();
+    let snapshot = sent(&sender.machine.store().database(), two.path());
+    let mut receiver = open(two.path(), trust(6)).unwrap();
+    receiver.apply(&log(3)).await.unwrap();
+    let index = |current: Option<RaftSnapshot>| current.unwrap().meta.last_log_id.unwrap().index;
+    assert_eq!(index(receiver.machine.get_current_snapshot().await.unwrap()), 1);
+    // A file in the folder's place: no checkpoint can be made.
+    let (snapshots, aside) = (two.path().join("snapshots"), two.path().join("aside"));
+    fs::rename(&snapshots, &aside).unwrap();
+    fs::write(&snapshots, "").unwrap();
+    receiver.machine.install_snapshot(&snapshot.manifest.meta(), snapshot).await.unwrap();
+    assert_eq!(receiver.machine.store().published().index(), 700);
+    fs::remove_file(&snapshots).unwrap();
+    fs::rename(&aside, &snapshots).unwrap();
+    assert_eq!(index(receiver.machine.get_current_snapshot().await.unwrap()), 700);
+}
+
+/// RocksDB makes a new database where its pointer is lost, and removes what that one does not name at the next open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lost_its_pointer_is_refused_however_often_and_keeps_its_files() {
+    let data = tempfile::tempdir().unwrap();
+    let mut member = open(data.path(), trust(6)).unwrap();
+    member.apply(&log(5)).await.unwrap();
+    member.machine.store().database().flush().unwrap();
+    drop(member);
+    let directory = current_database(data.path()).unwrap();
+    fs::remove_file(directory.join("CURRENT")).unwrap();
+    let files = || -> BTreeSet<_> { fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect() };
+    let before = files();
+    assert!(before.iter().any(|name| name.to_str().unwrap().ends_with(".sst")), "{before:?}");
+    for _ in 0..2 {
+        for refused in [open(data.path(), trust(6)).err(), current_database(data.path()).err()] {
+            assert!(matches!(refused, Some(DatabaseError::Form { what: "CURRENT", .. })), "{refused:?}");
+        }
+        assert_eq!(files(), before);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_higher_timeline_without_its_certificate_is_neither_opened_nor_installed() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -214,20 +271,15 @@ async fn a_higher_timeline_without_its_certificate_is_neither_opened_nor_install
     sender.apply(&log(700)).await.unwrap();
     let database = sender.machine.store().database();
     raise(&database);
-    let (applied, membership, summary) = database.progress().unwrap();
-    let files = two.path().join("sent");
-    database.checkpoint(&files).unwrap();
-    let digest = kura_cluster::apply::state_digest(&summary);
-    let manifest = SnapshotManifest::for_directory(&files, CLUSTER, 1, applied, &membership, digest).unwrap();
-    let snapshot = Snapshot { manifest, directory: files };
+    let snapshot = sent(&database, two.path());
 
     let mut receiver = open(two.path(), trust(6)).unwrap();
     receiver.apply(&log(3)).await.unwrap();
-    let before = std::fs::read_to_string(two.path().join("state/CURRENT")).unwrap();
+    let before = fs::read_to_string(two.path().join("state/CURRENT")).unwrap();
     let meta = snapshot.manifest.meta();
     let error = receiver.machine.install_snapshot(&meta, snapshot).await.unwrap_err();
     untrusted(&error, TimelineError::Uncertified { timeline: 1 });
-    assert_eq!(std::fs::read_to_string(two.path().join("state/CURRENT")).unwrap(), before);
+    assert_eq!(fs::read_to_string(two.path().join("state/CURRENT")).unwrap(), before);
     assert_eq!(receiver.machine.store().published().index(), 3);
 
     drop((database, sender));

@@ -379,11 +379,12 @@ async fn keys_change_under_load_and_a_voter_that_was_away_gets_them() {
     assert_eq!(recovered.identity.name, "voter-1");
     assert!(open_recovery(&world.cluster.layout().node_data("voter-1"), &before).is_err());
     can_sign(&world, &recovered.authority);
-    // Nobody added the recovery CA to a bundle, and one member lost its copy.
+    // Nobody added the recovery CA to a bundle; one member lost its copy, another's is empty since a power cut.
     let bundle = world.cluster.layout().authority_certificate();
     let both = fs::read_to_string(&bundle).unwrap();
     fs::write(&bundle, &both[..both.rfind("-----BEGIN").unwrap()]).unwrap();
     fs::remove_file(world.cluster.layout().node_data("voter-2").join("recovery-ca.pem")).unwrap();
+    fs::write(world.cluster.layout().node_data("voter-3").join("recovery-ca.pem"), "").unwrap();
     for member in world.cluster.plan().members.clone() {
         world.cluster.restart(&member.name).await.unwrap();
     }

@@ -185,6 +185,27 @@ async fn a_vote_waits_for_its_sync_and_committed_for_nothing() {
     assert_eq!(store.read_committed().await.unwrap(), Some(log_id(3, 9)));
 }
 
+/// A snapshot that is installed next must not be safe before it: the log's end would be older than the state's.
+#[tokio::test]
+async fn a_truncation_waits_for_its_sync() {
+    let directory = tempdir().unwrap();
+    let Gated { mut store, begun, go } = open_gated(directory.path());
+    go.send(Ok(())).unwrap();
+    append(&mut store, entries(1, 0..10, 10)).await;
+    assert_eq!(begun.recv().unwrap(), (1, true));
+    let truncating = tokio::spawn(async move {
+        store.truncate_after(Some(log_id(1, 4))).await.unwrap();
+        store
+    });
+    let begin = tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+    assert_eq!(begin, (1, true));
+    assert!(!truncating.is_finished());
+    go.send(Ok(())).unwrap();
+    let mut store = truncating.await.unwrap();
+    assert_eq!(store.marks(), Mark { vote: None, last: Some(log_id(1, 4)) });
+    assert_eq!(all(&mut store).await, entries(1, 0..5, 10));
+}
+
 /// Answers each write from a list, then does as it is told.
 struct Scripted {
     disk: RocksDisk,
@@ -289,7 +310,7 @@ async fn a_crash_between_a_truncation_and_its_mark_loses_nothing() {
     append(&mut store, entries(1, 0..10, 10)).await;
     // Written, but not known to be: the mark of after the truncation is never written.
     go.send(Err(DiskError::Failed("crash".into()))).unwrap();
-    store.truncate_after(Some(log_id(1, 4))).await.unwrap();
+    store.truncate_after(Some(log_id(1, 4))).await.unwrap_err();
     drop(store);
     assert_eq!(all(&mut open(directory.path()).unwrap()).await, entries(1, 0..5, 10));
 }

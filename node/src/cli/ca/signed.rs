@@ -97,9 +97,7 @@ pub fn note(directory: &Path, role: Role, name: &str, signed: Certificate, now_m
     noted.other_key = Some(before).filter(|before| !before.is_empty() && *before != signed.key_sha256);
     holder.certificates.push(signed);
     holders.values_mut().for_each(|holder| holder.certificates.retain(|one| one.not_after_ms > now_ms));
-    let fresh = directory.join(format!("{FILE}.new"));
-    std::fs::write(&fresh, serde_json::to_vec_pretty(&holders)?)?;
-    std::fs::rename(&fresh, &path)?;
+    crate::serve::checks::write(&path, &serde_json::to_vec_pretty(&holders)?)?;
     Ok(noted)
 }
 
