@@ -191,6 +191,11 @@ impl Cursor<'_> {
         row.transpose().map_err(|_| self.database.damaged("a row"))
     }
 
+    /// Goes to the first row from this key on.
+    pub fn seek(&mut self, key: &[u8]) {
+        self.iterator.seek(key);
+    }
+
     /// Goes on to the next row.
     pub fn advance(&mut self) {
         self.iterator.next();
