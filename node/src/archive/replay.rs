@@ -200,7 +200,7 @@ impl Replayed {
         tell: Tell<'_>,
     ) -> Result<Replayed, ReplayError> {
         let name = manifest.name();
-        let opened = tokio::task::block_in_place(|| Database::open(directory));
+        let opened = tokio::task::block_in_place(|| Database::open_to_replay(directory));
         let database = opened.map_err(|error| Fault::Base { name, why: error.to_string() })?;
         put_key_headers(store, &database, manifest, base, tell).await?;
         let progress = tokio::task::block_in_place(|| database.progress());
@@ -218,7 +218,7 @@ impl Replayed {
     /// # Errors
     /// The database's.
     pub fn reopen(directory: &Path) -> Result<Replayed, ReplayError> {
-        let database = Database::open(directory)?;
+        let database = Database::open_to_replay(directory)?;
         let (applied, membership, summary) = database.progress()?;
         Ok(Replayed { database, applied, summary, membership, entries: 0, ahead: Ahead::default() })
     }
