@@ -15,5 +15,5 @@ mod table;
 
 pub use key::{ROW_KEY_BYTES_MAX, RowKey};
 pub use message::*;
-pub use stored::{RowHeader, StoredRow, StoredRowError};
+pub use stored::{RowHeader, StoredRow, StoredRowError, is_stripped};
 pub use table::Table;

@@ -69,7 +69,7 @@ impl StoredRow {
 
     /// Whether its value was left out ([`StoredRow::stripped`]).
     pub fn is_stripped(&self) -> bool {
-        self.value == STRIPPED_VALUE
+        is_stripped(&self.value)
     }
 
     /// The bytes before the value.
@@ -92,10 +92,21 @@ impl StoredRow {
         Ok(StoredRow { header, value: bytes.slice(value_start..) })
     }
 
+    /// Reads the stored form where it lies: the header, and the value.
+    pub fn split(bytes: &[u8]) -> Result<(RowHeader, &[u8]), StoredRowError> {
+        let (header, value_start) = decode_header(bytes)?;
+        Ok((header, &bytes[value_start..]))
+    }
+
     /// Reads the header of a stored form without touching the value, if its hash is stored.
     pub fn decode_header(bytes: &[u8]) -> Result<RowHeader, StoredRowError> {
         decode_header(bytes).map(|(header, _)| header)
     }
+}
+
+/// Whether a value is the one that stands for a value that was left out ([`StoredRow::stripped`]).
+pub fn is_stripped(value: &[u8]) -> bool {
+    value == STRIPPED_VALUE
 }
 
 fn decode_header(bytes: &[u8]) -> Result<(RowHeader, usize), StoredRowError> {

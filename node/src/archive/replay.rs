@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use kura_cluster::apply::{Batch, Summary};
 use kura_cluster::archive::keys::{BUCKET_BYTES_MAX, Bucket, KeyHeaders, KeySums, LEDGER_BYTES_MAX, Ledger};
 use kura_cluster::archive::manifest::Base;
@@ -31,8 +31,10 @@ use crate::state::{Database, DatabaseError};
 
 /// Entries applied in one atomic write, at most.
 const ENTRIES_MAX: usize = 1024;
-/// Bytes of them, about.
-const BYTES_MAX: usize = 8 << 20;
+/// Bytes of them, about. The allocator gives buffers of 8 MiB back at once.
+const BYTES_MAX: usize = 4 << 20;
+/// Pieces of an object that are hashed and written at a time, at most.
+const PIECES_MAX: usize = 32;
 /// Key rows written at a time.
 const KEY_ROWS_MAX: usize = 4096;
 
@@ -137,18 +139,23 @@ pub(crate) async fn fetch(
     tell: Tell<'_>,
 ) -> Result<(), ReplayError> {
     let failed = |source| ReplayError::File { path: path.display().to_string(), source };
-    let (_, mut pieces) = match store.stream(&name.to_string()).await {
+    let (_, pieces) = match store.stream(&name.to_string()).await {
         Err(error) if error.is_missing() => return Err(Fault::Missing { name: *name }.into()),
         found => found?,
     };
+    // A connection hands out small ones.
+    let mut pieces = pieces.ready_chunks(PIECES_MAX);
     let create = path.to_owned();
     let mut work = on_a_thread(move || Ok((std::fs::File::create(create)?, Sha256::new()))).await.map_err(failed)?;
-    while let Some(piece) = pieces.try_next().await? {
-        let bytes = piece.len() as u64;
+    while let Some(pieces) = pieces.next().await {
+        let pieces = pieces.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let step = move || {
             let (mut file, mut hash) = work;
-            hash.update(&piece);
-            file.write_all(&piece)?;
+            for piece in pieces {
+                hash.update(&piece);
+                file.write_all(&piece)?;
+            }
             Ok((file, hash))
         };
         work = on_a_thread(step).await.map_err(failed)?;
@@ -200,7 +207,7 @@ impl Replayed {
         tell: Tell<'_>,
     ) -> Result<Replayed, ReplayError> {
         let name = manifest.name();
-        let opened = tokio::task::block_in_place(|| Database::open(directory));
+        let opened = tokio::task::block_in_place(|| Database::open_to_replay(directory));
         let database = opened.map_err(|error| Fault::Base { name, why: error.to_string() })?;
         put_key_headers(store, &database, manifest, base, tell).await?;
         let progress = tokio::task::block_in_place(|| database.progress());
@@ -218,7 +225,7 @@ impl Replayed {
     /// # Errors
     /// The database's.
     pub fn reopen(directory: &Path) -> Result<Replayed, ReplayError> {
-        let database = Database::open(directory)?;
+        let database = Database::open_to_replay(directory)?;
         let (applied, membership, summary) = database.progress()?;
         Ok(Replayed { database, applied, summary, membership, entries: 0, ahead: Ahead::default() })
     }
@@ -258,7 +265,7 @@ impl Replayed {
             if let Some(following) = segments.get(place + 1).filter(|following| following.first <= upto) {
                 self.fetch_ahead(store, &following.name());
             }
-            let segment = Segment::open(&bytes).map_err(|source| Fault::Segment { name, source })?;
+            let segment = Segment::open_whole(&bytes).map_err(|source| Fault::Segment { name, source })?;
             let (first, last) = (segment.first, segment.last_index());
             if (first, last) != (reference.first, reference.last) || segment.timeline != manifest.head.timeline {
                 return Err(Fault::Swapped { name, first, last }.into());

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kura_cluster::apply::Summary;
 use kura_cluster::digest::Digest as RowDigest;
-use kura_cluster::row::Table;
+use kura_cluster::row::{Table, is_stripped};
 use sha2::{Digest, Sha256};
 
 use crate::state::{Database, DatabaseError};
@@ -70,11 +70,11 @@ pub fn scrub(database: &Database, summary: &Summary) -> Result<Vec<&'static str>
 
 fn sum(database: &Database, table: Table, from: &[u8], to: &[u8]) -> Result<Sum, DatabaseError> {
     let mut sum = Sum { rows: 0, digest: RowDigest::default(), values: true };
-    database.snapshot().walk::<DatabaseError>(from, to, |key, row| {
+    database.snapshot().pass::<DatabaseError>(from, to, |key, header, value| {
         sum.rows += 1;
-        sum.digest.add(RowDigest::of_row(key, &row.header));
-        let is_key = table.holds_keys() && row.is_stripped();
-        sum.values &= is_key || <[u8; 32]>::from(Sha256::digest(&row.value)) == row.header.value_sha256;
+        sum.digest.add(RowDigest::of_row(key, &header));
+        let is_key = table.holds_keys() && is_stripped(value);
+        sum.values &= is_key || <[u8; 32]>::from(Sha256::digest(value)) == header.value_sha256;
         Ok(())
     })?;
     Ok(sum)

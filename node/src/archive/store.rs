@@ -7,6 +7,7 @@
 //!   what its name says, a check finds out ([`super::check`]), and has it replaced.
 //! - Memory does not grow with an object: a large one is sent in parts, a few at a time.
 
+use std::io::Read;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -318,15 +319,30 @@ impl ArchiveStore {
 
     /// A whole object of at most `bytes_max`.
     pub async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
-        let (bytes, mut pieces) = self.stream(name).await?;
+        let found = self.objects.get(&self.path(name)).await.map_err(self.failed(name))?;
+        let bytes = found.meta.size;
         if bytes > bytes_max {
             return Err(StoreError::Long { name: name.to_owned(), bytes, bytes_max });
         }
-        let mut whole = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
-        while let Some(piece) = pieces.try_next().await? {
-            whole.extend_from_slice(&piece);
+        let length = usize::try_from(bytes).unwrap_or_default();
+        match found.payload {
+            GetResultPayload::File(file, _) => {
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut whole = Vec::with_capacity(length);
+                    file.take(bytes).read_to_end(&mut whole).map(|_| whole)
+                });
+                let failed =
+                    |error: std::io::Error| StoreError::Failed { name: name.to_owned(), why: error.to_string() };
+                read.await.map_err(std::io::Error::other).flatten().map(Bytes::from).map_err(failed)
+            }
+            GetResultPayload::Stream(mut pieces) => {
+                let mut whole = BytesMut::with_capacity(length);
+                while let Some(piece) = pieces.try_next().await.map_err(self.failed(name))? {
+                    whole.extend_from_slice(&piece);
+                }
+                Ok(whole.freeze())
+            }
         }
-        Ok(whole.freeze())
     }
 
     /// An object's length, and its bytes as they come.

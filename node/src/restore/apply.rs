@@ -246,7 +246,7 @@ pub async fn replay(
 }
 
 fn open(work: &Work, name: &str) -> Result<Database, DatabaseError> {
-    tokio::task::block_in_place(|| Database::open(&work.path(name)))
+    tokio::task::block_in_place(|| Database::open_copy(&work.path(name)))
 }
 
 fn reopen(work: &Work, name: &str) -> Result<Replayed, ReplayError> {
@@ -391,7 +391,7 @@ impl Replays {
         remove(&copy)?;
         new.database.checkpoint(&copy)?;
         drop(new);
-        let store = StateStore::at_rest(Database::open(&copy)?)?;
+        let store = StateStore::at_rest(Database::open_copy(&copy)?)?;
         let vault = Vault::unseal(root.clone(), plan.cluster_id, &store)?;
         let database = store.database();
         let (_, _, summary) = database.progress()?;
@@ -442,11 +442,11 @@ impl Replays {
             at_ms: crate::clock::now_ms().max(summary.clock_ms),
         };
         drop((vault, database, store, old));
-        let database = Database::open(&first_database(&data)?)?;
+        let database = Database::open_copy(&first_database(&data)?)?;
         let certificate = certify(&database, &recovery.timelines, &beginning)?;
         let began = begin_timeline(&data, database, &root, &certificate, &beginning).await?;
 
-        let database = Database::open(&first_database(&data)?)?;
+        let database = Database::open_copy(&first_database(&data)?)?;
         let (applied, _, summary) = database.progress()?;
         drop(database);
         let told = Facts { from, plan: &plan, newest: &newest, merged: &merged, began: &began };

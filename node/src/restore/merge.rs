@@ -12,6 +12,9 @@
 //!
 //! Remembered requests are forgotten: what they answered may not be there any more.
 //!
+//! If records do not go back, the old rows are the new ones: of blocks, which are nearly all bytes, only those are read that
+//! could be left out, and the first of each participant.
+//!
 //! Invariants
 //! - It is done whole, or again from a state that nothing was merged in: what it counts is of all rows.
 //! - Rows keep their revision, so that what is sealed under it opens. Their table's digest is counted along.
@@ -39,6 +42,8 @@ const BYTES_MAX: usize = 8 << 20;
 const INBOX_PREFIX_BYTES: usize = 33;
 /// Bytes of a row key up to and including pseudonym and content id.
 const CONTENT_PREFIX_BYTES: usize = 33;
+/// Bytes of a pseudonym.
+const PSEUDONYM_BYTES: usize = 16;
 
 /// What became of the rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,10 +121,16 @@ impl Merger<'_> {
                 Some((key, _)) => self.fate(table, key, in_new.is_some(), &then, old, &mut known)?,
             };
             match (fate, &in_new, &in_old) {
-                (Fate::Stays, Some((_, now)), Some((_, was))) if now == was => counted.kept += 1,
-                (Fate::Stays, Some(_), None) => counted.kept += 1,
+                (Fate::Stays, Some((key, now)), Some((_, was))) if now == was => {
+                    if table == Table::Block && self.old.is_none() {
+                        let next = next_doubtful(key, old)?;
+                        there.seek(&next);
+                        then.seek(&next);
+                        continue;
+                    }
+                }
+                (Fate::Stays, Some(_), None) => {}
                 (Fate::Stays, now, Some((key, _))) => {
-                    counted.kept += 1;
                     counted.back += 1;
                     if let Some(row) = then.row()? {
                         bytes += row.value.len();
@@ -147,6 +158,7 @@ impl Merger<'_> {
             }
         }
         self.write(table, batch)?;
+        counted.kept = self.summary.table(table).rows;
         Ok(counted)
     }
 
@@ -250,12 +262,32 @@ pub(super) enum Fate {
 impl Counted {
     fn count(&mut self, fate: Fate) {
         match fate {
-            Fate::Stays => self.kept += 1,
+            Fate::Stays => {}
             Fate::Newer => self.newer += 1,
             Fate::Erased => self.erased += 1,
             Fate::Unfinished => self.unfinished += 1,
         }
     }
+}
+
+/// Before which key nothing can be left out, after a block that stays: the next block of the same participant that belongs to
+/// an upload under way, or the next participant's first.
+fn next_doubtful(block: &Bytes, view: &Snapshot<'_>) -> Result<Vec<u8>, DatabaseError> {
+    let Some(content) = block.get(1..CONTENT_PREFIX_BYTES) else { return Ok([&block[..], &[0]].concat()) };
+    let staging = |rest: &[u8]| [&[Table::Staging.number()], rest].concat();
+    let participant = &content[..PSEUDONYM_BYTES];
+    let uploads = view.scan(&RowKey::from_bytes(staging(participant).into()), Some(&staging(content)[..]), 1)?;
+    if let Some((upload, _)) = uploads.first() {
+        return Ok([&[Table::Block.number()], &upload.as_bytes()[1..]].concat());
+    }
+    let mut next = [&[Table::Block.number()], participant].concat();
+    while let Some(last) = next.pop() {
+        if let Some(more) = last.checked_add(1) {
+            next.push(more);
+            break;
+        }
+    }
+    Ok(next)
 }
 
 /// What was looked up last: rows of one participant, and of one body, follow each other.
@@ -289,5 +321,107 @@ impl Known {
         let is = !old.keys(&RowKey::from_bytes(staging.into()), 1)?.is_empty();
         self.content = Some((block.slice(..CONTENT_PREFIX_BYTES), is));
         Ok(is)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kura_cluster::apply::Batch;
+    use kura_cluster::id::ContentId;
+    use kura_cluster::timeline::recovery_public_key;
+
+    use super::*;
+    use crate::archive::scrub::scrub;
+    use crate::identity::NodeIdentity;
+    use crate::init::{NewRecovery, first_command};
+    use crate::raft::types::{Member, MemberRole, StoredMembership, log_id};
+    use crate::state::StateStore;
+
+    const BLOCKS: u32 = 3;
+
+    fn block(participant: u8, content: u8, index: u32) -> RowKey {
+        RowKey::block(&Pseudonym([participant; 16]), &ContentId([content; 16]), 0, index)
+    }
+
+    /// What is left out does not depend on where it lies among what stays, and which is not looked at.
+    #[test]
+    fn what_was_under_way_or_is_erased_is_left_out_of_the_newest_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recovery, root) = (NewRecovery::draw("kita").unwrap(), Arc::new(crate::random::key()));
+        let identity = NodeIdentity {
+            cluster_id: kura_cluster::ClusterId([7; 16]),
+            cluster_name: "kita".into(),
+            raft_id: 1,
+            name: "voter-1".into(),
+            timeline: 0,
+            recovery_public_key: recovery_public_key(&recovery.keys.timelines),
+            membership: StoredMembership::default(),
+        };
+        let address = "127.0.0.1:1".into();
+        let voter = Member {
+            name: "voter-1".into(),
+            address,
+            role: MemberRole::Voter,
+            key_sha256: [1; 32],
+            next_key_sha256: None,
+        };
+        let mut command = first_command(&identity, &root, &recovery, &voter);
+        // The last participant's pseudonym is the last there is.
+        let (erased, under_way): (_, [(u8, u8); 5]) = ([0, 4], [(0, 9), (1, 3), (2, 1), (3, 9), (255, 255)]);
+        let mut left = Vec::new();
+        for participant in [0, 1, 2, 3, 4, 5, 255] {
+            let pseudonym = Pseudonym([participant; 16]);
+            if !erased.contains(&participant) {
+                command.put(&RowKey::participant_key(&pseudonym, 1), vec![participant; 81]);
+            }
+            for content in [1, 2, 3, 4, 9, 255] {
+                let is_under_way = under_way.contains(&(participant, content));
+                if is_under_way {
+                    let staging = [&[Table::Staging.number()][..], &[participant; 16], &[content; 16]].concat();
+                    command.put(&RowKey::from_bytes(staging.into()), vec![1]);
+                }
+                for index in 0..BLOCKS {
+                    let key = block(participant, content, index);
+                    command.put(&key, vec![content; 700]);
+                    if !is_under_way && !erased.contains(&participant) {
+                        left.push(key);
+                    }
+                }
+            }
+        }
+        let database = Database::open(&folder.path().join("state")).unwrap();
+        let mut batch = Batch::new(&database, Summary::default());
+        batch.apply(1, &command.encode_to_vec().into()).unwrap();
+        let (summary, rows) = batch.finish();
+        let applied = log_id(1, 1);
+        let progress = Progress { applied: Some(applied), membership: None, summary: &summary };
+        database.write(rows.iter(), &progress).unwrap();
+        let store = StateStore::at_rest(database).unwrap();
+        let vault = Vault::unseal(root, identity.cluster_id, &store).unwrap();
+        let new = store.database();
+
+        let merger = Merger { new: &new, old: None, vault: &vault, applied, summary, left_out: LeftOut::default() };
+        let (summary, merged, _) = merger.run(&|_| {}).unwrap();
+        let number = Table::Block.number();
+        let mut found = Vec::new();
+        new.snapshot()
+            .walk::<DatabaseError>(&[number], &[number + 1], |key, _| {
+                found.push(RowKey::from_bytes(Bytes::copy_from_slice(key)));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(found, left);
+        assert_eq!(scrub(&new, &summary).unwrap(), Vec::<&str>::new());
+        let counted = merged.iter().find(|(table, _)| *table == Table::Block).unwrap().1;
+        let (blocks, of_erased) = (u64::from(BLOCKS), 2 * 6);
+        let expected = Counted {
+            kept: left.len() as u64,
+            unfinished: blocks * 5,
+            erased: blocks * (of_erased - 1),
+            ..Counted::default()
+        };
+        assert_eq!(counted, expected);
     }
 }

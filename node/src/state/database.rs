@@ -20,6 +20,7 @@ mod clear;
 mod families;
 mod snapshot;
 
+use families::Rewrites;
 pub use snapshot::{Cursor, Snapshot};
 
 const APPLIED_KEY: &[u8] = b"applied";
@@ -137,24 +138,30 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Opens the database in a directory, making it if there is none.
     pub fn open(directory: &Path) -> Result<Database, DatabaseError> {
-        Self::open_with(directory, true)
+        Self::open_with(directory, Rewrites::All)
+    }
+
+    /// Opens a database to replay into. What is deleted meanwhile stays in blob files, sealed, until the member that it
+    /// becomes clears them: that would write all others again and again.
+    pub fn open_to_replay(directory: &Path) -> Result<Database, DatabaseError> {
+        Self::open_with(directory, Rewrites::Tables)
     }
 
     /// Opens a checkpoint's copy, whose files are to stay as they are: nothing is compacted.
     pub fn open_copy(directory: &Path) -> Result<Database, DatabaseError> {
-        Self::open_with(directory, false)
+        Self::open_with(directory, Rewrites::Nothing)
     }
 
     /// Opens a database for a look that changes none of its files; writing to it fails.
     pub fn look(directory: &Path) -> Result<Database, DatabaseError> {
-        let (options, families) = families::options(true);
+        let (options, families) = families::options(Rewrites::Nothing);
         let db = DB::open_cf_descriptors_read_only(&options, directory, families, false)
             .map_err(|source| DatabaseError::RocksDb { directory: directory.to_owned(), source })?;
         Ok(Self::of(db, directory))
     }
 
-    fn open_with(directory: &Path, compacts: bool) -> Result<Database, DatabaseError> {
-        let (options, families) = families::options(compacts);
+    fn open_with(directory: &Path, rewrites: Rewrites) -> Result<Database, DatabaseError> {
+        let (options, families) = families::options(rewrites);
         let db = DB::open_cf_descriptors(&options, directory, families).map_err(|source| {
             let directory = directory.to_owned();
             // "block checksum mismatch" names no lock.

@@ -26,6 +26,17 @@ const TABLES_MERGED: i32 = 8;
 /// Open files kept by RocksDB.
 const OPEN_FILES_MAX: i32 = 512;
 
+/// What RocksDB rewrites by itself.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Rewrites {
+    /// Files stay as they are.
+    Nothing,
+    /// Tables are merged; blob files stay as they are.
+    Tables,
+    /// The older blob files are cleared of what was deleted, too: with all that is in them, at each merge.
+    All,
+}
+
 /// The family that a row lives in.
 pub(super) fn of(row: &[u8]) -> &'static str {
     match row.first().and_then(|n| Table::from_number(*n)) {
@@ -36,8 +47,8 @@ pub(super) fn of(row: &[u8]) -> &'static str {
     }
 }
 
-/// Options of the whole database, and of each family; without compactions, files stay as they are.
-pub(super) fn options(compacts: bool) -> (Options, [ColumnFamilyDescriptor; 5]) {
+/// Options of the whole database, and of each family.
+pub(super) fn options(rewrites: Rewrites) -> (Options, [ColumnFamilyDescriptor; 5]) {
     let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -56,7 +67,8 @@ pub(super) fn options(compacts: bool) -> (Options, [ColumnFamilyDescriptor; 5]) 
     options.set_write_buffer_manager(&buffers);
     let families = ALL.map(|name| {
         let mut options = family_options(name, &cache);
-        options.set_disable_auto_compactions(!compacts);
+        options.set_disable_auto_compactions(rewrites == Rewrites::Nothing);
+        options.set_enable_blob_gc(rewrites == Rewrites::All);
         ColumnFamilyDescriptor::new(name, options)
     });
     (options, families)
@@ -87,8 +99,52 @@ fn family_options(name: &str, cache: &rocksdb::Cache) -> Options {
     if let Some(bytes) = blob_bytes_min {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(bytes);
-        options.set_enable_blob_gc(true);
         options.set_blob_file_size(256 << 20);
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use kura_cluster::apply::Summary;
+    use kura_cluster::row::{RowKey, StoredRow};
+    use kura_cluster::{ContentId, Pseudonym, Revision};
+
+    use super::super::{Database, DatabaseError, Progress};
+    use super::*;
+
+    fn blob_files(directory: &Path) -> BTreeSet<String> {
+        let names =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".blob")).collect()
+    }
+
+    #[test]
+    fn a_replay_writes_blocks_once_whatever_is_merged() {
+        type Open = fn(&Path) -> Result<Database, DatabaseError>;
+        for (open, is_once) in [(Database::open_to_replay as Open, true), (Database::open, false)] {
+            let directory = tempfile::tempdir().unwrap();
+            let database = open(directory.path()).unwrap();
+            for n in 0..6 {
+                // Each table reaches over all others.
+                let rows = [n, 255 - n].map(|content| {
+                    let key = RowKey::block(&Pseudonym([1; 16]), &ContentId([content; 16]), 0, 0);
+                    let value = Bytes::from(vec![n; 700]);
+                    let row = StoredRow::new(Revision { timeline: 0, index: 5 }, Revision::ABSENT, value);
+                    (key.as_bytes().clone(), Some(row))
+                });
+                let progress = Progress { applied: None, membership: None, summary: &Summary::default() };
+                database.write(rows.iter().map(|(key, row)| (key, row)), &progress).unwrap();
+                database.flush().unwrap();
+            }
+            let before = blob_files(directory.path());
+            assert_eq!(before.len(), 6);
+            database.db.compact_range_cf(database.family(BLOCKS), None::<&[u8]>, None::<&[u8]>);
+            assert_eq!(blob_files(directory.path()).is_subset(&before), is_once);
+        }
+    }
 }

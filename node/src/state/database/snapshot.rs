@@ -50,12 +50,22 @@ impl Snapshot<'_> {
     }
 
     /// Hands every row with `from ≤ key < to` to `look`, in order. Both lie in one table, or `to` is the
-    /// number of the next. A row is a slice of memory that lives as long as the call.
+    /// number of the next.
     pub fn walk<E: From<DatabaseError>>(
         &self,
         from: &[u8],
         to: &[u8],
         mut look: impl FnMut(&[u8], StoredRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.pass(from, to, |key, header, value| look(key, StoredRow { header, value: Bytes::copy_from_slice(value) }))
+    }
+
+    /// The same, without a copy: the value is a slice of memory that lives as long as the call.
+    pub fn pass<E: From<DatabaseError>>(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut look: impl FnMut(&[u8], RowHeader, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);
@@ -63,8 +73,8 @@ impl Snapshot<'_> {
         let mut iterator = self.snapshot.raw_iterator_cf_opt(self.database.family_of(from), options);
         iterator.seek(from);
         while let Some((key, value)) = iterator.item() {
-            let row = StoredRow::decode(&Bytes::copy_from_slice(value)).map_err(|_| self.database.damaged("a row"))?;
-            look(key, row)?;
+            let (header, value) = StoredRow::split(value).map_err(|_| self.database.damaged("a row"))?;
+            look(key, header, value)?;
             iterator.next();
         }
         iterator.status().map_err(|source| self.database.failed(source))?;
@@ -189,6 +199,11 @@ impl Cursor<'_> {
         let value = self.iterator.value();
         let row = value.map(|value| StoredRow::decode(&Bytes::copy_from_slice(value)));
         row.transpose().map_err(|_| self.database.damaged("a row"))
+    }
+
+    /// Goes to the first row from this key on.
+    pub fn seek(&mut self, key: &[u8]) {
+        self.iterator.seek(key);
     }
 
     /// Goes on to the next row.
