@@ -18,7 +18,7 @@ use kura_cluster::row::{ERASURE_NAMES_MAX, ErasureArchive, ErasureReport};
 
 /// What arrived of a snapshot and has not grown for this long, will not.
 const RECEPTION_AGE_MAX: Duration = Duration::from_secs(60);
-/// How long files that nobody needs may take to disappear.
+/// How long files that nobody needs may take to disappear, and views of before to be given up.
 const GONE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -180,9 +180,14 @@ pub struct Reception {
 
 /// Waits a while until none of these files is in a directory any more.
 pub fn are_gone(directory: &Path, files: &BTreeSet<String>) -> bool {
+    comes_true(|| !files.iter().any(|file| directory.join(file).exists()))
+}
+
+/// Waits a while until something holds.
+pub fn comes_true(holds: impl Fn() -> bool) -> bool {
     let end = Instant::now() + GONE_TIMEOUT;
     loop {
-        if !files.iter().any(|file| directory.join(file).exists()) {
+        if holds() {
             return true;
         }
         if Instant::now() > end {

@@ -77,7 +77,8 @@ pub struct Exported {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Objects of generations that the copy no longer keeps, and of former ledgers, deleted.
+    /// Objects of generations that the copy no longer keeps, of former ledgers, and what an export that was killed left
+    /// unfinished: deleted.
     pub deleted: u64,
 }
 
@@ -152,6 +153,8 @@ pub async fn export(
             }
         }
     }
+    // The medium may be taken away now: what was deleted is to be gone from it.
+    exported.deleted += to.remove_unfinished().await?;
     Ok(exported)
 }
 

@@ -1,12 +1,13 @@
 //! What survives: a member's data directory or an archive, looked at without changing a byte of it.
 //!
 //! Invariants
-//! - A directory in which a node runs is refused: what is read would not be what is taken over.
+//! - A directory in which a node runs is refused, and none starts there meanwhile: what is read would not be what is
+//!   taken over.
 //! - The fingerprint covers every file's name, length and time, and the content of the small ones: whatever a node,
 //!   a repair or a copy did meanwhile, it is another one.
 
 use std::collections::BTreeMap;
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -190,14 +191,14 @@ pub async fn fingerprint(found: &Found) -> Result<String, FoundError> {
     if found.is_archive() {
         return Ok(look_at_archive(&found.path, found.storage.as_deref()).await?.fingerprint);
     }
-    refuse_running(&found.path)?;
+    let _rest = AtRest::hold(&found.path)?;
     fingerprint_of(&found.path)
 }
 
 fn look_at_member(path: &Path, scratch: &Path) -> Result<Found, FoundError> {
     let identity = NodeIdentity::read(path)?;
-    let fingerprint = fingerprint_of(path)?;
     let state = Looked::open(path, scratch)?;
+    let fingerprint = fingerprint_of(path)?;
     let database = Database::look(state.directory())?;
     let (applied, membership, summary) = database.progress()?;
     let mut faults = Vec::new();
@@ -325,18 +326,21 @@ impl Drop for Scratch {
 }
 
 /// A state that is looked at, at rest.
-pub(super) struct Looked(Scratch);
+pub(super) struct Looked {
+    mirror: Scratch,
+    _rest: AtRest,
+}
 
 impl Looked {
     /// Mirrors the state of a data directory in which no node runs.
     pub fn open(path: &Path, scratch: &Path) -> Result<Looked, FoundError> {
-        refuse_running(path)?;
-        Ok(Looked(Scratch::of(&current_database(path)?, scratch, "state")?))
+        let rest = AtRest::hold(path)?;
+        Ok(Looked { mirror: Scratch::of(&current_database(path)?, scratch, "state")?, _rest: rest })
     }
 
     /// Where the mirror lies.
     pub fn directory(&self) -> &Path {
-        &self.0.0
+        &self.mirror.0
     }
 }
 
@@ -358,18 +362,26 @@ impl LookedLog {
     }
 }
 
-/// A node holds its log's lock as long as it runs.
-fn refuse_running(path: &Path) -> Result<(), FoundError> {
-    let lock = path.join("log").join("lock");
-    let file = match std::fs::File::open(&lock) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(&lock)(error)),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(FoundError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed(&lock)(error)),
+/// No node runs on a data directory, nor starts on it as long as this lives: a node holds its log's lock alone. Others may
+/// look as well.
+pub(super) struct AtRest {
+    _lock: Option<File>,
+}
+
+impl AtRest {
+    /// Holds a data directory; one without a log has nothing that a node would hold.
+    pub fn hold(path: &Path) -> Result<AtRest, FoundError> {
+        let lock = path.join("log").join("lock");
+        let file = match File::open(&lock) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AtRest { _lock: None }),
+            Err(error) => return Err(failed(&lock)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(AtRest { _lock: Some(file) }),
+            Err(TryLockError::WouldBlock) => Err(FoundError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(failed(&lock)(error)),
+        }
     }
 }
 
@@ -401,4 +413,32 @@ fn fingerprint_of(path: &Path) -> Result<String, FoundError> {
         }
     }
     Ok(hexadecimal(hash.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kura_cluster::ClusterId;
+
+    use super::*;
+    use crate::raft::log_store::LogStore;
+    use crate::raft::marks::LogIdentity;
+    use crate::raft::open::OpenError;
+    use crate::state::{first_database, use_first_database};
+
+    #[test]
+    fn no_node_starts_on_what_is_looked_at() {
+        let (data, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let identity = LogIdentity { cluster_id: ClusterId([9; 16]), node_id: 2, timeline: 0 };
+        let start = || LogStore::open(&data.path().join("log"), identity, &[]);
+        drop(Database::open(&first_database(data.path()).unwrap()).unwrap());
+        use_first_database(data.path()).unwrap();
+        let running = start().unwrap();
+        assert!(matches!(Looked::open(data.path(), scratch.path()), Err(FoundError::InUse { .. })));
+        drop(running);
+        let looked = Looked::open(data.path(), scratch.path()).unwrap();
+        assert!(matches!(start(), Err(OpenError::InUse { .. })), "what is read would not be what is taken over");
+        assert!(Looked::open(data.path(), &scratch.path().join("other")).is_ok(), "others may look, too");
+        drop(looked);
+        start().unwrap();
+    }
 }

@@ -22,7 +22,7 @@ use kura_cluster::{ClusterId, Command, hexadecimal};
 use prost::Message;
 use serde::Serialize;
 
-use super::found::{self, Found, FoundError, LookedLog};
+use super::found::{self, AtRest, Found, FoundError, LookedLog};
 use super::mirror::{For, mirror};
 use super::report::TAIL_MAX;
 use super::take::replay;
@@ -176,6 +176,7 @@ pub struct OldDisk {
     database: Database,
     faults: Vec<String>,
     _mirror: Mirror,
+    _rest: AtRest,
 }
 
 /// A directory that goes when it is dropped.
@@ -195,6 +196,7 @@ impl OldDisk {
     /// [`SalvageError`].
     pub async fn open(from: &Path, scratch: &Path) -> Result<OldDisk, SalvageError> {
         let other = |why| SalvageError::Other { path: from.to_owned(), why };
+        let rest = AtRest::hold(from)?;
         let found = found::look(from, None, scratch).await?;
         if found.is_archive() {
             return Err(other("an archive, not a member's data directory"));
@@ -218,7 +220,7 @@ impl OldDisk {
             let applied = database.progress()?.0.map_or(0, |id| id.index);
             faults.push(format!("its log cannot be read beyond entry {applied}: {error}"));
         }
-        Ok(OldDisk { found, identity, log, database, faults, _mirror: into })
+        Ok(OldDisk { found, identity, log, database, faults, _mirror: into, _rest: rest })
     }
 
     /// The name that people type.

@@ -22,7 +22,7 @@ use kura_cluster::{ClusterId, Command, hexadecimal};
 use prost::Message;
 use time::OffsetDateTime;
 
-use super::found::{Found, FoundError, LookedLog, Place};
+use super::found::{AtRest, Found, FoundError, LookedLog, Place};
 use super::membership::{Began, Beginning, RewriteError, begin_timeline, certify};
 use super::mirror::{For, mirror};
 use super::plan::{Plan, PlanError};
@@ -162,6 +162,8 @@ pub struct Prepared {
     work: PathBuf,
     database: Database,
     replayed: Replayed,
+    /// The survivor, until it has a successor: people may take hours to bring their shares.
+    rest: AtRest,
 }
 
 /// What the replay left beyond the last entry that was known to be committed.
@@ -228,6 +230,7 @@ impl Prepared {
             return Err(TakeError::NoRootKey);
         }
         let target = target(&config.data)?;
+        let rest = AtRest::hold(&plan.best().path).map_err(PlanError::Found)?;
         plan.check().await?;
         let from = plan.best().clone();
         if let Some(certificate) = super::fence::read(&from.path).map_err(failed(&from.path))? {
@@ -238,14 +241,14 @@ impl Prepared {
         let _ = std::fs::remove_dir_all(&work);
         std::fs::create_dir_all(&work).map_err(failed(&work))?;
         keep_private(&work).map_err(failed(&work))?;
-        let made = Self::mirrored(plan, &from, &work, &target);
+        let made = Self::mirrored(plan, &from, &work, &target, rest);
         if made.is_err() {
             let _ = std::fs::remove_dir_all(&work);
         }
         made
     }
 
-    fn mirrored(plan: &Plan, from: &Found, work: &Path, target: &Path) -> Result<Prepared, TakeError> {
+    fn mirrored(plan: &Plan, from: &Found, work: &Path, target: &Path, rest: AtRest) -> Result<Prepared, TakeError> {
         let identity = NodeIdentity::read(&from.path)?;
         let directory = first_database(work)?;
         mirror(&current_database(&from.path)?, &directory, For::Work).map_err(failed(&from.path))?;
@@ -262,7 +265,7 @@ impl Prepared {
         drop(log);
         let _ = std::fs::remove_dir(work.join("look"));
         let (target, plan, from, work) = (target.to_owned(), plan.clone(), from.clone(), work.to_owned());
-        Ok(Prepared { target, plan, from, identity, work, database, replayed })
+        Ok(Prepared { target, plan, from, identity, work, database, replayed, rest })
     }
 
     /// The cluster.
@@ -311,7 +314,7 @@ impl Prepared {
         said: &Said,
         now: OffsetDateTime,
     ) -> Result<Report, TakeError> {
-        let Prepared { target, plan, from, identity, work, database, replayed } = self;
+        let Prepared { target, plan, from, identity, work, database, replayed, rest: _rest } = self;
         let opened = unwrap_recovery(&database, &identity.trust(), &root)?;
         let root_file = match &config.root_key {
             Some(RootKeyConfig::File(path)) => match read_root_key(path)? {

@@ -73,10 +73,21 @@ pub fn check_state(directory: &Path, pace: Pace<'_>) -> Result<u64, ScrubError> 
     Ok(applied.map_or(0, |id| id.index))
 }
 
-/// Names the damaged blob file of a database, if one is: RocksDB itself does not name those.
-pub fn damaged_blob_file(directory: &Path) -> Option<String> {
-    match check_blob_files(directory, &mut |_| Ok(())) {
-        Err(error @ ScrubError::Damaged { .. }) => Some(error.to_string()),
+/// Names the damaged blob file of a database, if one is: RocksDB itself does not name those. A checkpoint made at `copy`,
+/// which must not exist, tells which files count, and is removed: one that is being written has no end yet.
+pub fn damaged_blob_file(database: &Database, copy: &Path) -> Option<String> {
+    let found = match database.checkpoint(copy) {
+        Ok(()) => check_blob_files(copy, &mut |_| Ok(())),
+        Err(error) => {
+            tracing::warn!(%error, "no copy could be made to look which file is damaged");
+            return None;
+        }
+    };
+    if let Err(error) = fs::remove_dir_all(copy) {
+        tracing::warn!(%error, "the copy that was looked at could not be removed");
+    }
+    match found {
+        Err(error @ ScrubError::Damaged { .. }) => Some(in_place(&error.to_string(), copy, database.directory())),
         _ => None,
     }
 }

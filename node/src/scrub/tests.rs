@@ -105,6 +105,24 @@ fn a_flipped_byte_of_a_blob_file_is_found_and_the_file_named() {
 }
 
 #[test]
+fn the_damaged_blob_file_is_named_and_not_one_that_is_being_written() {
+    let directory = tempfile::tempdir().unwrap();
+    state(directory.path());
+    let blob = files(directory.path(), "blob").remove(0);
+    let work = tempfile::tempdir().unwrap();
+    let copy = work.path().join("copy");
+    fs::write(directory.path().join("000001.blob"), [0; 100]).unwrap();
+    let database = Database::open(directory.path()).unwrap();
+    assert_eq!(damaged_blob_file(&database, &copy), None);
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let words = damaged_blob_file(&database, &copy).unwrap();
+    assert!(words.starts_with(blob.to_str().unwrap()), "{words}");
+    assert!(!copy.exists());
+}
+
+#[test]
 fn a_flipped_byte_of_a_table_is_found_or_changes_nothing_that_is_read() {
     let directory = tempfile::tempdir().unwrap();
     state(directory.path());

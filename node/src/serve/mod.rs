@@ -280,7 +280,6 @@ pub async fn serve(config: NodeConfig, said: Said) -> Result<(), ServeError> {
     let log_reader = log.get_log_reader().await;
     log.keep_applied(store.applied_index());
     let hashes = Arc::new(FileHashes::default());
-    let archive_hashes = hashes.clone();
     let transfers = Arc::new(Transfers::default());
     let heads = Arc::new(Heads::default());
     let network = NetworkFactory::new(
@@ -304,7 +303,7 @@ pub async fn serve(config: NodeConfig, said: Said) -> Result<(), ServeError> {
     let gateway = Arc::new(gateway.checking(signatures));
     gateway.set_removed(left);
     let incoming = config.data.join("snapshots").join("incoming");
-    let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes, hashes)
+    let snapshots = SnapshotReceiver::open(incoming, space_marks.low_bytes)
         .map(Arc::new)
         .map_err(|source| ServeError::Io { what: "incoming snapshots", source })?;
     archive::clear_work(&config.data);
@@ -426,7 +425,7 @@ pub async fn serve(config: NodeConfig, said: Said) -> Result<(), ServeError> {
     tasks.spawn(fence::end_of_fork(node.clone()));
     tasks.spawn(openings::follow(node.clone()));
     if let (Some(config), Some(told)) = (node.config.archive.clone(), node.archive.clone()) {
-        tasks.spawn(archive::write(node.clone(), config, told, log_reader, archive_hashes));
+        tasks.spawn(archive::write(node.clone(), config, told, log_reader, hashes));
     }
     if let Some(address) = node.config.metrics_listen.clone() {
         tasks.spawn(crate::metrics::serve(address, node.clone()));

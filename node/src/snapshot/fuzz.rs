@@ -48,8 +48,7 @@ fn fuzz_pieces() {
     let manifest = manifest(ID, &FILES);
     bolero::check!().with_iterations(CASES / 32).with_max_len(DRAWN_BYTES_MAX).for_each(|drawn: &[u8]| {
         let directory = tempfile::tempdir().unwrap();
-        let hashes = Arc::new(FileHashes::default());
-        let receiver = SnapshotReceiver::open(directory.path().to_owned(), 0, hashes).unwrap();
+        let receiver = SnapshotReceiver::open(directory.path().to_owned(), 0).unwrap();
         let offer = || receiver.offer("voter-1", manifest.clone(), None).unwrap();
         let Offered { mut reception, mut held } = offer();
         for step in drawn.chunks_exact(5).take(24) {

@@ -18,9 +18,9 @@ use prost::Message;
 use tokio::sync::Mutex as AsyncMutex;
 use tonic::{Code, Status};
 
+use super::Snapshot;
 use super::incoming::{Content, FinishError, IncomingFiles, PieceWriter, contents};
 use super::manifest::{FileName, SnapshotManifest};
-use super::{FileHashes, Snapshot};
 
 /// The word for a damaged file in a status's details.
 const DAMAGED: &str = "damaged";
@@ -109,7 +109,6 @@ pub struct Offered {
 #[derive(Debug)]
 pub struct SnapshotReceiver {
     files: Arc<IncomingFiles>,
-    hashes: Arc<FileHashes>,
     reserve_bytes: u64,
     current: Mutex<Option<Arc<Reception>>>,
 }
@@ -120,9 +119,9 @@ impl SnapshotReceiver {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(directory: PathBuf, reserve_bytes: u64, hashes: Arc<FileHashes>) -> io::Result<Self> {
+    pub fn open(directory: PathBuf, reserve_bytes: u64) -> io::Result<Self> {
         let files = Arc::new(IncomingFiles::open(directory)?);
-        Ok(Self { files, hashes, reserve_bytes, current: Mutex::new(None) })
+        Ok(Self { files, reserve_bytes, current: Mutex::new(None) })
     }
 
     /// Takes an offer from the node named `sender`. Blocking: it may hash files of `state_directory`,
@@ -147,7 +146,7 @@ impl SnapshotReceiver {
                 && file.name.is_immutable()
                 && self.files.held(content)? < content.bytes
             {
-                self.files.adopt(content, &directory.join(file.name.as_str()), &self.hashes)?;
+                self.files.adopt(content, &directory.join(file.name.as_str()))?;
             }
         }
         self.make_room(&wanted)?;

@@ -66,8 +66,7 @@ impl Receiving {
 }
 
 fn open(directory: &Path, reserve_bytes: u64) -> Arc<SnapshotReceiver> {
-    let hashes = Arc::new(FileHashes::default());
-    Arc::new(SnapshotReceiver::open(directory.to_owned(), reserve_bytes, hashes).unwrap())
+    Arc::new(SnapshotReceiver::open(directory.to_owned(), reserve_bytes).unwrap())
 }
 
 fn piece(id: u8, file: u32, offset: usize, data: &[u8]) -> v1::SnapshotPiece {
@@ -190,6 +189,26 @@ async fn files_of_the_own_database_are_not_asked_for() {
     // What RocksDB may write to is not shared.
     std::fs::write(snapshot.directory.join("CURRENT"), "changed").unwrap();
     assert_eq!(std::fs::read(offered.reception.assemble().unwrap().directory.join("CURRENT")).unwrap(), c);
+}
+
+#[tokio::test]
+async fn a_file_of_the_own_database_is_read_again_each_time_it_is_taken() {
+    let a = content(1, 5000);
+    let receiving = Receiving::new();
+    let state = tempfile::tempdir().unwrap();
+    let own = state.path().join("000001.sst");
+    std::fs::write(&own, &a).unwrap();
+    let offered = manifest(1, &[("000001.sst", &a)]);
+    assert_eq!(receiving.offer_beside(&offered, Some(state.path())).await.unwrap().held, [5000]);
+    let receiver = Arc::clone(&receiving.receiver);
+    tokio::task::spawn_blocking(move || receiver.clear()).await.unwrap().unwrap();
+    // It rots: same inode, length and time.
+    let modified = own.metadata().unwrap().modified().unwrap();
+    let mut rotten = a.clone();
+    rotten[2500] ^= 1;
+    std::fs::write(&own, rotten).unwrap();
+    std::fs::File::options().write(true).open(&own).unwrap().set_modified(modified).unwrap();
+    assert_eq!(receiving.offer_beside(&offered, Some(state.path())).await.unwrap().held, [0]);
 }
 
 #[tokio::test]

@@ -59,6 +59,8 @@ pub struct StateMachine {
     /// What the local log has synced: nothing beyond it is applied.
     synced: watch::Receiver<Option<LogId>>,
     current: Option<(SnapshotMeta, Snapshot)>,
+    /// Blob files that were there before the database was opened, until the first snapshot tells which of them it has.
+    blobs_before: Vec<PathBuf>,
     /// Whether `current` was made at a head and openraft has not been told of it yet.
     is_fresh: bool,
 }
@@ -86,6 +88,7 @@ impl StateMachine {
         if is_damaged {
             return Err(DatabaseError::Form { directory: state_directory, what: "CURRENT" });
         }
+        let blobs_before = blob_files(&directory);
         let database = Database::open(&directory)?;
         let (applied, membership, summary) = database.progress()?;
         database.check(&trust, summary.timeline)?;
@@ -105,6 +108,7 @@ impl StateMachine {
             trust,
             synced,
             current: None,
+            blobs_before,
             is_fresh: false,
         })
     }
@@ -198,6 +202,7 @@ impl StateMachine {
         let name = format!("{:020}-{:016x}", published.index(), random_number());
         let directory = self.snapshots_directory.join(name);
         database.checkpoint(&directory)?;
+        remove_unfinished(std::mem::take(&mut self.blobs_before), &directory);
         let manifest = SnapshotManifest::for_directory(
             &directory,
             self.trust.cluster_id,
@@ -248,6 +253,7 @@ impl StateMachine {
         database.check(&self.trust, summary.timeline)?;
         write_current(&self.state_directory, next)?;
         self.number = next;
+        self.blobs_before.clear();
         let old = self.store.replace(database);
         let bytes = self.store.published().bytes;
         self.store.publish(Published { applied, membership, summary: Arc::new(summary), bytes });
@@ -498,6 +504,29 @@ fn remove_others(state: &Path, number: u64) {
             && let Err(error) = std::fs::remove_dir_all(&path)
         {
             tracing::warn!(path = %path.display(), %error, "an old state database could not be removed");
+        }
+    }
+}
+
+fn blob_files(database: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(database).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "blob")).collect()
+}
+
+/// Removes blob files of before the start that a checkpoint lacks: a node was killed while it wrote them. RocksDB keeps
+/// those, as it cannot tell them from one that is being written; their numbers are not given again.
+fn remove_unfinished(blobs_before: Vec<PathBuf>, checkpoint: &Path) {
+    for path in blobs_before {
+        let is_used = path.file_name().is_none_or(|name| checkpoint.join(name).exists());
+        if is_used {
+            continue;
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "a blob file that was left unfinished is removed"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "an unfinished blob file could not be removed");
+            }
         }
     }
 }

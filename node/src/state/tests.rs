@@ -12,7 +12,7 @@ use kura_cluster::head::Head;
 use kura_cluster::row::{ClusterRow, RowKey, TimelineCertificate};
 use kura_cluster::seal::Key;
 use kura_cluster::timeline::{TimelineError, Trust, recovery_public_key, sign_timeline};
-use kura_cluster::{ClusterId, Command};
+use kura_cluster::{ClusterId, Command, ContentId, Pseudonym};
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
@@ -160,6 +160,38 @@ async fn a_snapshot_that_is_wanted_is_made_where_every_member_has_a_head() {
     for expected in [700, 1100] {
         let built = member.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
         assert_eq!(index(&built), expected);
+    }
+}
+
+/// RocksDB keeps every blob file without an end: it may be one that is being written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_file_that_a_killed_node_left_unfinished_goes_with_the_first_snapshot() {
+    let data = tempfile::tempdir().unwrap();
+    let mut member = open(data.path(), trust(6)).unwrap();
+    let block = RowKey::block(&Pseudonym([1; 16]), &ContentId([2; 16]), 0, 0);
+    let mut command = Command::new(9);
+    command.put(&block, vec![7; 3000]);
+    let mut log = log(10);
+    log[8].payload = EntryPayload::Normal(CommandBytes(command.encode_to_vec().into()));
+    member.apply(&log).await.unwrap();
+    member.machine.store().database().flush().unwrap();
+    drop(member);
+    let database = data.path().join("state/database-0");
+    let blobs = || {
+        let files = std::fs::read_dir(&database).unwrap().map(|file| file.unwrap().path());
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "blob")).count()
+    };
+    assert_eq!(blobs(), 1);
+    let leftover = database.join("000001.blob");
+    for _ in 0..2 {
+        std::fs::write(&leftover, [0; 100]).unwrap();
+        let mut member = open(data.path(), trust(6)).unwrap();
+        assert!(leftover.exists());
+        member.machine.get_current_snapshot().await.unwrap().unwrap();
+        assert!(!leftover.exists());
+        assert_eq!(blobs(), 1, "the one with the block stays");
+        let row = member.machine.store().database().row(&block).unwrap().unwrap();
+        assert_eq!(row.value, vec![7; 3000]);
     }
 }
 

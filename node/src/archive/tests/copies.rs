@@ -23,9 +23,12 @@ async fn a_copy_is_an_archive_and_is_brought_up_to_date() {
     backup.erase(3).await;
     backup.enrol([99]).await;
     backup.writer(archive.clone()).step().await.unwrap();
+    let unfinished = directory.path().join("disk/keys").join(format!("{}#12", "ab".repeat(32)));
+    std::fs::write(&unfinished, secret(3)).unwrap();
     let later = export(&archive, &copy, 1, (1_002, 2_002), &silent).await.unwrap();
     assert!(later.objects > 0 && later.objects < first.objects, "{later:?}");
     assert!(later.deleted > 0, "the former ledger's keys");
+    assert!(!unfinished.exists(), "an export that was killed left a key");
     assert_eq!(later.index, backup.index());
     sound(&copy).await;
     assert!(!objects(&copy).await.values().any(|bytes| has(bytes, &secret(3)[..16])), "erased, and still there");

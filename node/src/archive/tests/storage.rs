@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use super::super::writer::WriteError;
 use super::super::{ArchiveStore, catalog};
 use super::dying::Dying;
-use super::stage::{Backup, generations, in_directory, sound};
+use super::stage::{Backup, generations, in_directory, secret, sound};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_is_killed_at_any_moment_goes_on_without_a_hole() {
@@ -57,6 +57,43 @@ async fn a_writer_that_is_killed_at_any_moment_goes_on_without_a_hole() {
         calls += if calls < 16 { 1 } else { 4 };
     }
     assert!(kills > 20, "it was killed {kills} times only");
+}
+
+/// A directory's object is written as `NAME#NUMBER` and renamed; whoever is killed in between leaves that file.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_writer_left_unfinished_in_a_directory_goes_when_the_next_one_starts() {
+    let mut backup = Backup::start().await;
+    let archive = in_directory(backup.directory.path());
+    let unfinished = ["keys", "files", "manifests/00000000000000000001"]
+        .map(|folder| backup.directory.path().join("archive").join(folder).join(format!("{}#1", "ab".repeat(32))));
+    // Killed in the first generation, then later.
+    for n in 1..3 {
+        for file in &unfinished {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, secret(9)).unwrap();
+        }
+        backup.enrol([n]).await;
+        backup.writer(archive.clone()).step().await.unwrap();
+        for file in &unfinished {
+            assert!(!file.exists(), "{file:?}");
+        }
+        sound(&archive).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_fails_leaves_what_it_sends_ahead_alone() {
+    let mut backup = Backup::start().await;
+    let archive = in_directory(backup.directory.path());
+    backup.enrol(1..4).await;
+    let mut writer = backup.writer(archive.clone());
+    writer.step().await.unwrap();
+    let under_way = backup.directory.path().join("archive/files").join(format!("{}#1", "cd".repeat(32)));
+    std::fs::write(&under_way, b"a base's file that is being sent").unwrap();
+    writer.look_again();
+    backup.enrol([9]).await;
+    writer.step().await.unwrap();
+    assert!(under_way.exists(), "it is this writer's own");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,6 +198,8 @@ pub struct Writer {
     position: Option<Position>,
     /// Whether the archive was looked at.
     is_known: bool,
+    /// Whether what a killed writer left is removed. Once: later this one's own would be taken for it.
+    is_tidy: bool,
     /// Bytes applied when the last round ended, and when that was.
     round: (u64, Instant),
     /// Files of the next base that are sent ahead.
@@ -216,6 +218,7 @@ impl Writer {
             told,
             position: None,
             is_known: false,
+            is_tidy: false,
             round: (0, Instant::now()),
             ahead: None,
             is_ahead: false,
@@ -227,6 +230,12 @@ impl Writer {
     pub fn mending(mut self, mends: mpsc::Receiver<Mend>) -> Writer {
         self.mends = Some(mends);
         self
+    }
+
+    /// Has it read anew where the archive ends, as after a failure.
+    #[cfg(test)]
+    pub(super) fn look_again(&mut self) {
+        self.is_known = false;
     }
 
     /// What it tells of itself.
@@ -311,7 +320,7 @@ impl Writer {
     async fn recover(&mut self) -> Result<(), WriteError> {
         let Some(found) = catalog::newest(&self.archive).await? else {
             // An archive is begun where there was none, not where one has vanished.
-            return if self.position.is_some() { Err(WriteError::Gone) } else { Ok(()) };
+            return if self.position.is_some() { Err(WriteError::Gone) } else { self.tidy().await };
         };
         // Another cluster's is told as such; beyond that nothing that it says counts before its signer is known.
         let is_ours = found.signed.manifest.head.cluster_id == self.source.cluster_id;
@@ -332,6 +341,7 @@ impl Writer {
         self.source.signers.check(&base.signed)?;
         self.source.signers.keep(key).map_err(WriteError::Signers)?;
         let base = base.signed.manifest;
+        self.tidy().await?;
         let ledger = ledger::read(&self.archive, &manifest.ledger).await?;
         match &ledger {
             Some(kept) => {
@@ -349,6 +359,17 @@ impl Writer {
         let position = Position { manifest, sha256, ledger, begun_ms, segment_bytes, expired };
         self.tell(&position);
         self.position = Some(position);
+        Ok(())
+    }
+
+    async fn tidy(&mut self) -> Result<(), WriteError> {
+        if !self.is_tidy {
+            let removed = self.archive.remove_unfinished().await?;
+            if removed > 0 {
+                tracing::info!(removed, "what a writer that was killed left unfinished in the archive is removed");
+            }
+            self.is_tidy = true;
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use kura_proto::v1;
 
 use super::super::checks::{FOUND_DAMAGE, write};
-use super::Scrubbing;
+use super::{Scrubbing, WORK};
 use crate::clock;
 use crate::raft::types::MemberRole;
 use crate::scrub::damaged_blob_file;
@@ -89,9 +89,15 @@ async fn named_by_file(node: &Node, words: String) -> String {
     if crate::raft::database::file_in(&words).is_some() {
         return words;
     }
-    let directory = node.store.database().directory().to_owned();
-    let found = tokio::task::spawn_blocking(move || damaged_blob_file(&directory)).await;
-    found.ok().flatten().unwrap_or(words)
+    let (database, work) = (node.store.database(), node.config.data.join(WORK));
+    let found = tokio::task::spawn_blocking(move || {
+        fs::create_dir_all(&work).ok()?;
+        let found = damaged_blob_file(&database, &work.join("named"));
+        // Unless a check has its copies there.
+        let _ = fs::remove_dir(&work);
+        found
+    });
+    found.await.ok().flatten().unwrap_or(words)
 }
 
 /// After Raft itself has come upon damage: writes it down, if the others are enough without this member. If not, it

@@ -207,7 +207,7 @@ impl Node {
         let config = Arc::new(config.validate().unwrap());
         let raft = Raft::new(id, config, factory, MemoryLog::default(), machine).await.unwrap();
         let incoming = directory.path().join("incoming");
-        let snapshots = Arc::new(SnapshotReceiver::open(incoming, 0, hashes.clone()).unwrap());
+        let snapshots = Arc::new(SnapshotReceiver::open(incoming, 0).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let gate = Arc::new(Gate::new(id, Some(cluster_id)));
