@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use kura_cluster::apply::{Summary, View};
@@ -125,6 +126,8 @@ pub struct Database {
     directory: PathBuf,
     /// Written by the apply path alone.
     headers: Cache<Bytes, RowHeader>,
+    /// Of each family with blob files, how often the part of them that a merge clears is halved.
+    cleared: [AtomicU32; families::WITH_BLOBS.len()],
     /// The first thing that was read and was not what had been written.
     damage: OnceLock<String>,
 }
@@ -174,11 +177,21 @@ impl Database {
                 false => DatabaseError::RocksDb { directory, source },
             }
         })?;
-        Ok(Self::of(db, directory))
+        let database = Self::of(db, directory);
+        if rewrites == Rewrites::All {
+            database.bound_clearing()?;
+        }
+        Ok(database)
     }
 
     fn of(db: DB, directory: &Path) -> Database {
-        Database { db, directory: directory.to_owned(), headers: Cache::new(HEADERS_CACHED), damage: OnceLock::new() }
+        Database {
+            db,
+            directory: directory.to_owned(),
+            headers: Cache::new(HEADERS_CACHED),
+            cleared: Default::default(),
+            damage: OnceLock::new(),
+        }
     }
 
     /// Where it lies.
@@ -254,6 +267,30 @@ impl Database {
     pub fn flush(&self) -> Result<(), DatabaseError> {
         let families = families::ALL.map(|name| self.family(name));
         self.db.flush_cfs_opt(&families, &rocksdb::FlushOptions::default()).map_err(|source| self.failed(source))
+    }
+
+    /// Keeps what a merge of tables clears of blob files in proportion to what it brings, as the state grows: call it from
+    /// time to time.
+    pub fn bound_clearing(&self) -> Result<(), DatabaseError> {
+        self.bound_clearing_by(|name| self.blob_bytes(name))
+    }
+
+    fn bound_clearing_by(&self, blob_bytes: impl Fn(&str) -> u64) -> Result<(), DatabaseError> {
+        for (name, known) in families::WITH_BLOBS.iter().zip(&self.cleared) {
+            let halvings = families::halvings(blob_bytes(name));
+            if known.load(Ordering::Relaxed) != halvings {
+                let (option, value) = families::cleared_part(halvings);
+                let set = self.db.set_options_cf(self.family(name), &[(option, &value)]);
+                set.map_err(|source| self.failed(source))?;
+                known.store(halvings, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn blob_bytes(&self, name: &str) -> u64 {
+        let bytes = self.db.property_int_value_cf(self.family(name), "rocksdb.live-blob-file-size");
+        bytes.ok().flatten().unwrap_or(0)
     }
 
     /// Drops everything that holds keys and closes the database. Their files are unlinked here; a checkpoint's

@@ -220,6 +220,9 @@ impl StateMachine {
         self.current = Some((meta.clone(), snapshot.clone()));
         self.is_fresh = false;
         remove_snapshots_but(&self.snapshots_directory, &directory);
+        if let Err(error) = database.bound_clearing() {
+            tracing::warn!(%error, "how much a merge of tables clears could not be set; trying again");
+        }
         Ok((meta, snapshot))
     }
 

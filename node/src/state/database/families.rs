@@ -26,6 +26,24 @@ const TABLES_MERGED: i32 = 8;
 /// Open files kept by RocksDB.
 const OPEN_FILES_MAX: i32 = 512;
 
+/// Families with blob files.
+pub(super) const WITH_BLOBS: [&str; 2] = [BLOCKS, JOURNAL];
+/// Which part of the blob files, the oldest, each merge of tables writes again without what was deleted; RocksDB's own.
+const CLEARED_PART_MAX: f64 = 0.25;
+/// Bytes of them that a merge writes again, about: as much as it brings. A part alone would grow with the state.
+const CLEARED_BYTES_MAX: u64 = 256 << 20;
+
+/// How often [`CLEARED_PART_MAX`] is to be halved, of blob files of so many bytes in all.
+pub(super) fn halvings(blob_bytes: u64) -> u32 {
+    let part = (blob_bytes as f64 * CLEARED_PART_MAX / CLEARED_BYTES_MAX as f64).max(1.0);
+    part.log2().ceil() as u32
+}
+
+/// RocksDB's option for that, and its value.
+pub(super) fn cleared_part(halvings: u32) -> (&'static str, String) {
+    ("blob_garbage_collection_age_cutoff", (CLEARED_PART_MAX / 2_f64.powf(halvings.into())).to_string())
+}
+
 /// What RocksDB rewrites by itself.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Rewrites {
@@ -99,6 +117,7 @@ fn family_options(name: &str, cache: &rocksdb::Cache) -> Options {
     if let Some(bytes) = blob_bytes_min {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(bytes);
+        options.set_blob_gc_age_cutoff(CLEARED_PART_MAX);
         options.set_blob_file_size(256 << 20);
     }
     options
@@ -121,6 +140,25 @@ mod tests {
         let names =
             std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(".blob")).collect()
+    }
+
+    #[test]
+    fn a_merge_clears_no_more_than_it_brings_however_much_there_is() {
+        for (blob_bytes, halved) in [(0, 0), (1 << 30, 0), ((1 << 30) + 1, 1), (5_000_000_000, 3), (1 << 40, 10)] {
+            assert_eq!(halvings(blob_bytes), halved, "{blob_bytes}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path()).unwrap();
+        let used = || {
+            let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+            let newest = files.filter(|path| path.to_string_lossy().contains("OPTIONS-")).max().unwrap();
+            let text = std::fs::read_to_string(newest).unwrap();
+            text.lines().filter(|line| line.contains("age_cutoff=0.03125")).count()
+        };
+        database.bound_clearing_by(|_| 0).unwrap();
+        assert_eq!(used(), 0);
+        database.bound_clearing_by(|_| 5_000_000_000).unwrap();
+        assert_eq!(used(), WITH_BLOBS.len());
     }
 
     #[test]
