@@ -400,9 +400,9 @@ impl ArchiveStore {
         }
     }
 
-    /// Removes the files that a killed writer left unfinished in a directory, and makes deletions there durable: the
-    /// library syncs what it writes only. Answers how many there were. For whoever alone writes here, while nothing is on
-    /// its way.
+    /// Removes the files that a killed writer left unfinished in a directory, and folders with nothing else; makes
+    /// deletions there durable, since the library syncs only what it writes. Answers how many files there were. For whoever
+    /// alone writes here, while nothing is on its way.
     pub async fn remove_unfinished(&self) -> Result<u64, StoreError> {
         let Some(directory) = self.directory.clone() else { return Ok(0) };
         let remove = move || {
@@ -439,6 +439,11 @@ fn remove_unfinished_below(folder: &FilePath) -> std::io::Result<u64> {
         let path = entry?.path();
         if path.is_dir() {
             removed += remove_unfinished_below(&path)?;
+            // A generation whose first manifest came not about is none.
+            match std::fs::remove_dir(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => return Err(error),
+                _ => {}
+            }
         } else if is_unfinished(&path) {
             std::fs::remove_file(&path)?;
             removed += 1;

@@ -64,7 +64,7 @@ async fn a_writer_that_is_killed_at_any_moment_goes_on_without_a_hole() {
 async fn what_a_killed_writer_left_unfinished_in_a_directory_goes_when_the_next_one_starts() {
     let mut backup = Backup::start().await;
     let archive = in_directory(backup.directory.path());
-    let unfinished = ["keys", "files", "manifests/00000000000000000001"]
+    let unfinished = ["keys", "files", "manifests/00000000000000000001", "manifests/00000000000000000007"]
         .map(|folder| backup.directory.path().join("archive").join(folder).join(format!("{}#1", "ab".repeat(32))));
     // Killed in the first generation, then later.
     for n in 1..3 {
@@ -77,6 +77,7 @@ async fn what_a_killed_writer_left_unfinished_in_a_directory_goes_when_the_next_
         for file in &unfinished {
             assert!(!file.exists(), "{file:?}");
         }
+        assert!(!unfinished[3].parent().unwrap().exists(), "a generation that never began");
         sound(&archive).await;
     }
 }
