@@ -197,12 +197,10 @@ mod tests {
         assert!(reserve.exists(), "made again once there is space");
     }
 
-    /// An error of RocksDB that says this.
+    /// An error of RocksDB that says this: it names the directory in which there is no database.
     fn error(words: &str) -> rocksdb::Error {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join(words);
-        std::fs::write(&file, "").unwrap();
-        rocksdb::DB::open_default(file.join("below a file")).unwrap_err()
+        rocksdb::DB::open(&rocksdb::Options::default(), directory.path().join(words)).unwrap_err()
     }
 
     #[test]
