@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::catalog::{self, CatalogError};
 use super::replay::{Event, Tell};
 use super::store::{ArchiveStore, StoreError};
+use super::unfinished::remove_unfinished;
 
 /// The note's object.
 const NOTE: &str = "export";
@@ -154,7 +155,7 @@ pub async fn export(
         }
     }
     // The medium may be taken away now: what was deleted is to be gone from it.
-    exported.deleted += to.remove_unfinished().await?;
+    exported.deleted += remove_unfinished(to).await?;
     Ok(exported)
 }
 

@@ -7,6 +7,7 @@
 //! - [`check`]: the writer's own check, on a timer; what is damaged is made again
 //! - [`signers`]: whose manifests it goes on from
 //! - [`told`]: how far it is
+//! - [`unfinished`]: what a killed writer left in a directory
 //! - [`verify`], [`replay`], [`scrub`] and [`open`]: the checks, offline
 //! - [`export`]: a copy on another medium
 //!
@@ -30,6 +31,7 @@ pub mod signers;
 pub mod storage;
 pub mod store;
 pub mod told;
+mod unfinished;
 pub mod verify;
 pub mod writer;
 

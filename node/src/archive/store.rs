@@ -4,7 +4,7 @@
 //! - An object appears whole or not at all, and is on stable storage when its put returns: a directory is
 //!   written with `fsync`; S3-compatible storage answers then only.
 //! - A directory's object is written as `NAME#NUMBER` and renamed. What a killed writer leaves so is neither listed nor
-//!   deleted by its name: [`ArchiveStore::remove_unfinished`] is for that.
+//!   deleted by its name: [`super::unfinished`] is for that.
 //! - An object whose name is its content's hash is not sent again if one of its length is there: whether that is still
 //!   what its name says, a check finds out ([`super::check`]), and has it replaced.
 //! - Memory does not grow with an object: a large one is sent in parts, a few at a time.
@@ -111,7 +111,7 @@ pub struct ArchiveStore {
     place: String,
     is_remote: bool,
     /// Where it lies on this machine, if it does.
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
 }
 
 impl ArchiveStore {
@@ -400,68 +400,12 @@ impl ArchiveStore {
         }
     }
 
-    /// Removes the files that a killed writer left unfinished in a directory, and folders with nothing else; makes
-    /// deletions there durable, since the library syncs only what it writes. Answers how many files there were. For whoever
-    /// alone writes here, while nothing is on its way.
-    pub async fn remove_unfinished(&self) -> Result<u64, StoreError> {
-        let Some(directory) = self.directory.clone() else { return Ok(0) };
-        let remove = move || {
-            let failed = |name: &str, error: std::io::Error| StoreError::Failed {
-                name: name.to_owned(),
-                why: error.to_string(),
-            };
-            let mut removed = 0;
-            for folder in ObjectName::FOLDERS {
-                match remove_unfinished_below(&directory.join(folder)) {
-                    Ok(count) => removed += count,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(failed(folder, error)),
-                }
-            }
-            sync_folder(&directory).map_err(|error| failed("", error))?;
-            Ok(removed)
-        };
-        let removed = tokio::task::spawn_blocking(remove).await;
-        removed.map_err(|error| StoreError::Failed { name: self.place.clone(), why: error.to_string() })?
-    }
-
     fn relative(&self, path: &Path) -> String {
         match path.prefix_match(&self.prefix) {
             Some(parts) => parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"),
             None => path.to_string(),
         }
     }
-}
-
-fn remove_unfinished_below(folder: &FilePath) -> std::io::Result<u64> {
-    let mut removed = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            removed += remove_unfinished_below(&path)?;
-            // A generation whose first manifest came not about is none.
-            match std::fs::remove_dir(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => return Err(error),
-                _ => {}
-            }
-        } else if is_unfinished(&path) {
-            std::fs::remove_file(&path)?;
-            removed += 1;
-        }
-    }
-    sync_folder(folder)?;
-    Ok(removed)
-}
-
-/// No object's name has a `#`.
-fn is_unfinished(path: &FilePath) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let number = name.and_then(|name| name.split_once('#')).map(|(_, number)| number);
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn sync_folder(folder: &FilePath) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Whether a place is no file system's, and needs to be told how it is reached.

@@ -42,6 +42,7 @@ use super::ledger::{self, Kept, LedgerError};
 use super::signers::{Signers, UnknownSigner};
 use super::store::{ArchiveStore, StoreError};
 use super::told::{ArchivePoint, ArchiveTold};
+use super::unfinished::remove_unfinished;
 use crate::raft::types::Entry;
 use crate::snapshot::FileHashes;
 use crate::state::{DatabaseError, StateStore};
@@ -364,7 +365,7 @@ impl Writer {
 
     async fn tidy(&mut self) -> Result<(), WriteError> {
         if !self.is_tidy {
-            let removed = self.archive.remove_unfinished().await?;
+            let removed = remove_unfinished(&self.archive).await?;
             if removed > 0 {
                 tracing::info!(removed, "what a writer that was killed left unfinished in the archive is removed");
             }
