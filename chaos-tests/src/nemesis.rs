@@ -198,6 +198,32 @@ impl Kind {
         self.row().overlaps
     }
 
+    /// Whether every voter's process outlasts it, with all that it has in mind.
+    pub fn spares_voters(self) -> bool {
+        matches!(
+            self,
+            Self::KillBackup
+                | Self::PauseLeader
+                | Self::PauseFollower
+                | Self::IsolateLeader
+                | Self::CutLeader
+                | Self::DeafLeader
+                | Self::MuteLeader
+                | Self::OnePeer
+                | Self::Flapping
+                | Self::Swizzle
+                | Self::Lossy
+                | Self::Slow
+                | Self::BackupFar
+                | Self::FullBackup
+                | Self::SlowSync
+                | Self::HandOver
+                | Self::AddBackup
+                | Self::RemoveBackup
+                | Self::RestoreCut
+        )
+    }
+
     /// Whether it damages what a voter has stored, or ends the voter.
     pub fn damages(self) -> bool {
         matches!(

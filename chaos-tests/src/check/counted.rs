@@ -10,32 +10,10 @@ use std::collections::BTreeMap;
 use super::Report;
 use super::view::View;
 use crate::history::{NemesisEvent, Outcome};
+use crate::nemesis::Kind;
 
 /// Three times as long as a gateway keeps a count while it has a leader, and some, in microseconds.
 const KEPT_US: u64 = 200_000_000;
-
-/// Faults that end no process: a count outlasts them.
-const HARMLESS: [&str; 19] = [
-    "kill-backup",
-    "pause-leader",
-    "pause-follower",
-    "isolate-leader",
-    "cut-leader",
-    "deaf-leader",
-    "mute-leader",
-    "one-peer",
-    "flapping",
-    "swizzle",
-    "lossy",
-    "slow",
-    "backup-far",
-    "full-backup",
-    "slow-sync",
-    "hand-over",
-    "add-backup",
-    "remove-backup",
-    "restore-cut",
-];
 
 pub(super) fn check(view: &View<'_>, report: &mut Report) {
     let Some(final_us) = view.final_us.filter(|_| !view.entries.is_empty()) else { return };
@@ -73,7 +51,7 @@ fn voters_ended(view: &View<'_>) -> Vec<(u64, u64)> {
         let at_us = nemesis.at_us;
         match &nemesis.event {
             NemesisEvent::Kill { .. } => ends.push((at_us, at_us)),
-            NemesisEvent::Begin { fault, kind, .. } if !HARMLESS.contains(&kind.as_str()) => {
+            NemesisEvent::Begin { fault, kind, .. } if !Kind::of(kind).is_some_and(Kind::spares_voters) => {
                 open.insert(*fault, at_us);
             }
             NemesisEvent::Heal { fault, done_us, .. } => {
@@ -121,10 +99,5 @@ mod tests {
         assert_eq!(judge("lossy", "300000000", "1"), (1, "2".into()));
         assert_eq!(judge("kill-leader", "300000000", "1"), (0, "0".into()), "it may have gone with the process");
         assert_eq!(judge("lossy", "200000000", "1"), (0, "0".into()), "it may still come");
-    }
-
-    #[test]
-    fn what_ends_no_process_is_a_kind_that_there_is() {
-        assert!(HARMLESS.iter().all(|word| crate::nemesis::Kind::of(word).is_some()));
     }
 }
