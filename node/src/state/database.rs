@@ -22,6 +22,8 @@ mod families;
 mod snapshot;
 
 use families::Rewrites;
+#[cfg(test)]
+pub(super) use families::cleared_by_a_thirty_second;
 pub use snapshot::{Cursor, Snapshot};
 
 const APPLIED_KEY: &[u8] = b"applied";
@@ -275,7 +277,8 @@ impl Database {
         self.bound_clearing_by(|name| self.blob_bytes(name))
     }
 
-    fn bound_clearing_by(&self, blob_bytes: impl Fn(&str) -> u64) -> Result<(), DatabaseError> {
+    /// The same, of so many bytes of a family.
+    pub(super) fn bound_clearing_by(&self, blob_bytes: impl Fn(&str) -> u64) -> Result<(), DatabaseError> {
         for (name, known) in families::WITH_BLOBS.iter().zip(&self.cleared) {
             let halvings = families::halvings(blob_bytes(name));
             if known.load(Ordering::Relaxed) != halvings {

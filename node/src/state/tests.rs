@@ -18,7 +18,7 @@ use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
 use tokio::sync::watch;
 
-use super::database::Progress;
+use super::database::{Progress, cleared_by_a_thirty_second};
 use super::machine::RaftSnapshot;
 use super::{Database, DatabaseError, StateMachine, current_database};
 use crate::raft::types::{CommandBytes, Entry, EntryPayload, LogId, log_id};
@@ -193,6 +193,19 @@ async fn a_blob_file_that_a_killed_node_left_unfinished_goes_with_the_first_snap
         let row = member.machine.store().database().row(&block).unwrap().unwrap();
         assert_eq!(row.value, vec![7; 3000]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_much_a_merge_clears_is_set_anew_with_each_snapshot() {
+    let data = tempfile::tempdir().unwrap();
+    let mut member = open(data.path(), trust(6)).unwrap();
+    member.apply(&log(3)).await.unwrap();
+    let database = member.machine.store().database();
+    // As if there had been much more.
+    database.bound_clearing_by(|_| 5_000_000_000).unwrap();
+    assert!(cleared_by_a_thirty_second(database.directory()) > 0);
+    let _ = member.machine.get_current_snapshot().await.unwrap();
+    assert_eq!(cleared_by_a_thirty_second(database.directory()), 0);
 }
 
 /// A cached key that is a slice of its command would keep the whole of it: many rows, all recent commands.

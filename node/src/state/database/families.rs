@@ -123,6 +123,15 @@ fn family_options(name: &str, cache: &rocksdb::Cache) -> Options {
     options
 }
 
+/// Of how many families the options in use, as RocksDB wrote them down, have a thirty-second part cleared.
+#[cfg(test)]
+pub(crate) fn cleared_by_a_thirty_second(directory: &std::path::Path) -> usize {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let newest = files.filter(|path| path.to_string_lossy().contains("OPTIONS-")).max().unwrap();
+    let text = std::fs::read_to_string(newest).unwrap();
+    text.lines().filter(|line| line.contains("age_cutoff=0.03125")).count()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -149,16 +158,10 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
-        let used = || {
-            let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-            let newest = files.filter(|path| path.to_string_lossy().contains("OPTIONS-")).max().unwrap();
-            let text = std::fs::read_to_string(newest).unwrap();
-            text.lines().filter(|line| line.contains("age_cutoff=0.03125")).count()
-        };
         database.bound_clearing_by(|_| 0).unwrap();
-        assert_eq!(used(), 0);
+        assert_eq!(cleared_by_a_thirty_second(directory.path()), 0);
         database.bound_clearing_by(|_| 5_000_000_000).unwrap();
-        assert_eq!(used(), WITH_BLOBS.len());
+        assert_eq!(cleared_by_a_thirty_second(directory.path()), WITH_BLOBS.len());
     }
 
     #[test]
