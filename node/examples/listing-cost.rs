@@ -8,12 +8,11 @@ use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use kura_client::registry::{Application, Facility, User as RegisteredUser};
-use kura_client::{
-    ActingClient, Class, Consent, Date, FacilityKind, List, Method, NewRecord, ParticipantNumber, Profession, User,
-    now_ms,
-};
-use kura_node::dev::{ClientFile, Cluster, Options};
+use kura_client::{ActingClient, Class, Consent, Date, List, NewRecord, ParticipantNumber};
+use kura_node::dev::{Cluster, Options};
+
+#[path = "shared/doctor.rs"]
+mod doctor;
 
 const RECORDS: u64 = 10_000;
 const FEW: u64 = 100;
@@ -30,15 +29,7 @@ async fn main() -> Result<(), Failure> {
     let executable = std::env::current_exe()?.with_file_name("../kura").canonicalize()?;
     let options = Options { executable, voters: 3, backups: 1, ..Options::new(folder.path())? };
     let cluster = Cluster::start(options, &|words| eprintln!("{words}")).await?;
-    let registry = cluster.client(ClientFile::Registrar1).await?.registry();
-    let _ = registry.add_facility(&Facility::new("F1", "hospital", FacilityKind::Hospital)).await?;
-    let _ = registry.add_user(&RegisteredUser::new("F1", "u1", "doctor", Profession::Physician)).await?;
-    if let Some(act) = registry.add_application(&Application::new("application", ["F1"])).await?.proposed {
-        let second = cluster.client(ClientFile::Registrar2).await?.registry();
-        second.confirm(&second.act(act).await?).await?;
-    }
-    let doctor =
-        cluster.client(ClientFile::Application).await?.act(User::at("F1", "u1").authenticated(Method::Card, now_ms()));
+    let doctor = doctor::doctor(&cluster).await?;
 
     let (many, few) = ("4300000000000001".parse()?, "4300000000000002".parse()?);
     for (number, count) in [(many, records), (few, FEW)] {

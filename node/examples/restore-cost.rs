@@ -15,14 +15,12 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use kura_client::registry::{Application, Facility, User as RegisteredUser};
-use kura_client::{
-    ActingClient, Class, Consent, Date, FacilityKind, Method, NewRecord, ParticipantNumber, Profession, User, now_ms,
-};
+use kura_client::{ActingClient, Class, Consent, Date, NewRecord, ParticipantNumber};
 use kura_cluster::archive::ObjectName;
 use kura_node::archive::ArchiveStore;
-use kura_node::dev::{ClientFile, Cluster, Layout, Options};
+use kura_node::dev::{Cluster, Layout, Options};
 use kura_node::samples::Body;
+use kura_proto::point::KNOWN;
 
 #[allow(dead_code)]
 #[path = "../tests/end_to_end/s3_server.rs"]
@@ -35,6 +33,9 @@ mod world {
         tempfile::tempdir_in(directory).expect("a temporary directory")
     }
 }
+
+#[path = "shared/doctor.rs"]
+mod doctor;
 
 const MEGABYTES: u64 = 5_000;
 const BODY_BYTES: u64 = 16_000_000;
@@ -106,15 +107,7 @@ async fn make(
     let layout = cluster.layout().clone();
     begin_every(&layout, 1 << 20)?;
     cluster.restart("backup-1").await?;
-    let registry = cluster.client(ClientFile::Registrar1).await?.registry();
-    let _ = registry.add_facility(&Facility::new("F1", "hospital", FacilityKind::Hospital)).await?;
-    let _ = registry.add_user(&RegisteredUser::new("F1", "u1", "doctor", Profession::Physician)).await?;
-    if let Some(act) = registry.add_application(&Application::new("application", ["F1"])).await?.proposed {
-        let second = cluster.client(ClientFile::Registrar2).await?.registry();
-        second.confirm(&second.act(act).await?).await?;
-    }
-    let doctor =
-        cluster.client(ClientFile::Application).await?.act(User::at("F1", "u1").authenticated(Method::Card, now_ms()));
+    let doctor = doctor::doctor(&cluster).await?;
     let began = Instant::now();
     write(&doctor, bytes, body_bytes).await?;
     eprintln!("{} MB written in {:.0} s", bytes / 1_000_000, began.elapsed().as_secs_f64());
@@ -174,7 +167,7 @@ async fn put(doctor: &ActingClient, nth: u64, bytes: u64) -> Result<(), Failure>
 /// Waits until all that is committed is in the archive.
 async fn archived(cluster: &mut Cluster) -> Result<(), Failure> {
     let reached = |status: &kura_client::wire::StatusReply| match &status.archive_point {
-        Some(point) if point.state == 1 && point.index >= status.committed_index => Ok(()),
+        Some(point) if point.state == KNOWN && point.index >= status.committed_index => Ok(()),
         other => Err(format!("{other:?}")),
     };
     cluster.wait_until("an archive that has caught up", LIMIT, reached).await?;
