@@ -4,7 +4,9 @@
 //!
 //! `KURA_SEED` has it done once, from that seed.
 
-use std::process::Command;
+mod ran;
+
+use ran::ran;
 
 const FIXED_SEED: u64 = 20_260_402;
 
@@ -15,22 +17,16 @@ fn what_was_acknowledged_survives_faults_of_network_disk_and_processes() {
         Err(_) => vec![FIXED_SEED, rand::random_range(0..1_000_000_000)],
     };
     for seed in seeds {
-        let mut smoke = Command::new(env!("CARGO_BIN_EXE_chaos"));
-        let ran = smoke.args(["--smoke", "--seed", &seed.to_string()]).output().expect("it starts");
-        let told = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        let (code, told) = ran(env!("CARGO_BIN_EXE_chaos"), &["--smoke", "--seed", &seed.to_string()], None);
         println!("{told}");
-        assert!(ran.status.success(), "seed {seed}, {}:\n{told}", ran.status);
+        assert_eq!(code, Some(0), "seed {seed}:\n{told}");
     }
 }
 
 #[test]
 fn where_nothing_can_be_set_up_nothing_passes() {
-    let chaos = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chaos"));
-        // No program of the system is found.
-        let ran = command.args(words).env("PATH", "/nonexistent").output().expect("it starts");
-        (ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned())
-    };
+    // No program of the system is found.
+    let chaos = |words: &[&str]| ran(env!("CARGO_BIN_EXE_chaos"), words, Some("/nonexistent"));
     let (code, told) = chaos(&["--smoke", "--seed", "1"]);
     assert_eq!(code, Some(3), "{told}");
     assert!(told.contains("NOT RUN kill-leader: ip is missing") && told.contains("this is no pass"), "{told}");

@@ -3,19 +3,14 @@
 //!
 //! `KURA_SEED` has it done from that seed; `make recovery-proof` does twenty.
 
-use std::process::Command;
+mod ran;
+
+use ran::ran;
 
 const FIXED_SEED: u64 = 3;
 
 fn recovery(words: &[&str], path: Option<&str>) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_recovery"));
-    command.args(words);
-    if let Some(path) = path {
-        command.env("PATH", path);
-    }
-    let ran = command.output().expect("it starts");
-    let told = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
-    (ran.status.code(), told)
+    ran(env!("CARGO_BIN_EXE_recovery"), words, path)
 }
 
 #[test]

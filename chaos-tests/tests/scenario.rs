@@ -3,17 +3,12 @@
 //!
 //! `KURA_SEED` has them done from that seed.
 
-use std::process::Command;
+mod ran;
+
+use ran::ran;
 
 fn scenario(words: &[&str], path: Option<&str>) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
-    command.args(words);
-    if let Some(path) = path {
-        command.env("PATH", path);
-    }
-    let ran = command.output().expect("it starts");
-    let told = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
-    (ran.status.code(), told)
+    ran(env!("CARGO_BIN_EXE_scenario"), words, path)
 }
 
 fn passes(word: &str) {

@@ -9,7 +9,7 @@ use kura_node::dev::{Layout, Signal};
 
 use super::archive::caught_up;
 use super::recovery::Served;
-use super::world::{KURA, SOON, World, folder, quick_segments, until};
+use super::world::{KURA, SOON, World, configure_apart, folder, free_address, quick_segments, until};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(KURA).args(arguments).output().unwrap()
@@ -29,22 +29,8 @@ impl Copy {
     /// `address`: where it serves; a free port of its own, if none is given.
     fn restore(layout: &Layout, address: Option<String>) -> Copy {
         let folder = folder();
-        let address = address.unwrap_or_else(|| {
-            let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            place.local_addr().unwrap().to_string()
-        });
-        let mut table: toml::Table = fs::read_to_string(layout.node_config("voter-1")).unwrap().parse().unwrap();
-        table.insert("data".into(), folder.path().join("data").display().to_string().into());
-        table.insert("listen".into(), address.clone().into());
-        table.remove("advertise");
-        table.remove("metrics_listen");
-        let from_node = |path: &toml::Value| layout.node("voter-1").join(path.as_str().unwrap()).display().to_string();
-        let key = from_node(&table["root_key"]);
-        table.insert("root_key".into(), key.into());
-        for (_, path) in table["tls"].as_table_mut().unwrap() {
-            *path = from_node(path).into();
-        }
-        fs::write(folder.path().join("node.toml"), table.to_string()).unwrap();
+        let address = address.unwrap_or_else(free_address);
+        configure_apart(layout, folder.path(), &address);
         let copy = Copy { folder, address };
         let (archive, config) = (layout.archive("backup-1").display().to_string(), copy.config());
         let apply = ["restore", "apply", "--from", &archive, "--config", &config];

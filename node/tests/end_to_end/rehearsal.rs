@@ -7,7 +7,7 @@ use kura_node::dev::Signal;
 
 use super::archive::caught_up;
 use super::recovery::Served;
-use super::world::{KURA, SOON, World, folder, quick_segments, until};
+use super::world::{KURA, SOON, World, configure_apart, folder, free_address, quick_segments, until};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -24,22 +24,7 @@ async fn a_restored_copy_does_not_end_a_living_cluster_and_does_end_what_is_left
     // A machine apart, but not apart enough: it has the first voter's certificate and the whole network.
     let layout = world.cluster.layout().clone();
     let apart = folder();
-    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap().to_string();
-    drop(place);
-    let mut table: toml::Table = fs::read_to_string(layout.node_config("voter-1")).unwrap().parse().unwrap();
-    table.insert("data".into(), apart.path().join("data").display().to_string().into());
-    table.insert("listen".into(), address.clone().into());
-    table.remove("advertise");
-    table.remove("metrics_listen");
-    let from_node = |path: &toml::Value| layout.node("voter-1").join(path.as_str().unwrap()).display().to_string();
-    let key = from_node(&table["root_key"]);
-    table.insert("root_key".into(), key.into());
-    for (_, path) in table["tls"].as_table_mut().unwrap() {
-        *path = from_node(path).into();
-    }
-    let config = apart.path().join("node.toml");
-    fs::write(&config, table.to_string()).unwrap();
+    let config = configure_apart(&layout, apart.path(), &free_address());
     let config = config.to_str().unwrap();
     let archive = layout.archive("backup-1");
     let apply = ["restore", "apply", "--from", archive.to_str().unwrap(), "--config", config];

@@ -9,7 +9,7 @@ use kura_client::{
     ActingClient, Class, Client, Consent, Date, FacilityKind, Method, NewRecord, Participant, ParticipantNumber,
     Person, Profession, RecordId, Summary, User, now_ms, wire,
 };
-use kura_node::dev::{ClientFile, Cluster, Member, Options};
+use kura_node::dev::{ClientFile, Cluster, Layout, Member, Options};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 use toml::Table;
@@ -84,6 +84,31 @@ pub fn configure(cluster: &Cluster, node: &str, edit: impl FnOnce(&mut Table)) {
 pub fn set(table: &mut Table, section: &str, key: &str, value: impl Into<toml::Value>) {
     let section = table.entry(section).or_insert_with(|| Table::new().into());
     section.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+}
+
+/// Writes the configuration of a node apart in a folder: under the first voter's name, certificate and root key, but with
+/// data and an address of its own.
+pub fn configure_apart(layout: &Layout, folder: &Path, address: &str) -> PathBuf {
+    let mut table: Table = fs::read_to_string(layout.node_config("voter-1")).unwrap().parse().unwrap();
+    table.insert("data".into(), folder.join("data").display().to_string().into());
+    table.insert("listen".into(), address.into());
+    table.remove("advertise");
+    table.remove("metrics_listen");
+    let from_node = |path: &toml::Value| layout.node("voter-1").join(path.as_str().unwrap()).display().to_string();
+    let key = from_node(&table["root_key"]);
+    table.insert("root_key".into(), key.into());
+    for (_, path) in table["tls"].as_table_mut().unwrap() {
+        *path = from_node(path).into();
+    }
+    let config = folder.join("node.toml");
+    fs::write(&config, table.to_string()).unwrap();
+    config
+}
+
+/// An address on loopback at which nobody serves.
+pub fn free_address() -> String {
+    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    place.local_addr().unwrap().to_string()
 }
 
 /// Has a backup close a segment of its archive each second: no test waits longer for it. Other nodes write none.

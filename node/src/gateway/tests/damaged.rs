@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use kura_cluster::Pseudonym;
 use kura_cluster::consent::Denial;
 use kura_cluster::id::{ContentId, RecordId};
-use kura_cluster::row::{Application, Facility, User};
 use kura_cluster::word::Class;
 
+use super::emergency::physician;
 use super::*;
 use crate::gateway::participant::number;
 use crate::gateway::read::load_manifest;
 use crate::gateway::several::Step;
-
-const CREDENTIAL: [u8; 32] = [0xcc; 32];
 
 async fn put(gateway: &Gateway, class: Class, length: usize, addressees: &[&str]) -> Bytes {
     let part = v1::WholePart {
@@ -252,22 +250,8 @@ async fn a_body_that_does_not_open_ends_its_record_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_an_emergency_what_does_not_open_comes_first_as_it_may_be_urgent() {
     let storehouse = Storehouse::new().await;
-    storehouse
-        .edit_hashed((Table::Facility, Domain::Facility), &[HOSPITAL], |row: &mut Facility| row.emergency = true)
-        .await;
-    let user = |row: &mut User| row.credential_sha256 = Bytes::copy_from_slice(&CREDENTIAL);
-    storehouse.edit_hashed((Table::User, Domain::User), &[HOSPITAL, DOCTOR], user).await;
-    let application = |row: &mut Application| row.participants = true;
-    storehouse.edit_hashed((Table::Application, Domain::Application), &["karte"], application).await;
-    let actor = v1::Actor {
-        kind: 1,
-        facility: HOSPITAL.into(),
-        name: DOCTOR.into(),
-        method: 1,
-        authenticated_ms: crate::clock::now_ms(),
-        credential_sha256: Bytes::copy_from_slice(&CREDENTIAL),
-    };
-    let physician = Caller::parse(identity(Role::Application, "karte"), Some(&actor)).unwrap();
+    storehouse.prepare_emergencies().await;
+    let physician = physician();
     let gateway = storehouse.gateway();
     let mut records = Vec::new();
     for class in [Class::Document, Class::Allergy, Class::CareRecord] {

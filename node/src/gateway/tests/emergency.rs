@@ -27,8 +27,20 @@ fn with_credential(user: &str, credential: [u8; 32]) -> Caller {
     Caller::parse(identity(Role::Application, "karte"), Some(&actor)).unwrap()
 }
 
-fn physician() -> Caller {
+pub(super) fn physician() -> Caller {
     with_credential(DOCTOR, CREDENTIAL)
+}
+
+impl Storehouse {
+    /// The hospital is one for emergencies, its physician has a credential, and the application acts for participants.
+    pub(super) async fn prepare_emergencies(&self) {
+        self.edit_hashed((Table::Facility, Domain::Facility), &[HOSPITAL], |row: &mut Facility| row.emergency = true)
+            .await;
+        let user = |row: &mut User| row.credential_sha256 = Bytes::copy_from_slice(&CREDENTIAL);
+        self.edit_hashed((Table::User, Domain::User), &[HOSPITAL, DOCTOR], user).await;
+        let application = |row: &mut Application| row.participants = true;
+        self.edit_hashed((Table::Application, Domain::Application), &["karte"], application).await;
+    }
 }
 
 fn opening(reason: &str) -> v1::OpenEmergencyRequest {
@@ -64,13 +76,7 @@ impl Scene {
     /// The hospital is one for emergencies and wrote some records; then the participant took its grant back.
     async fn new() -> Scene {
         let storehouse = Storehouse::new().await;
-        storehouse
-            .edit_hashed((Table::Facility, Domain::Facility), &[HOSPITAL], |row: &mut Facility| row.emergency = true)
-            .await;
-        let user = |row: &mut User| row.credential_sha256 = Bytes::copy_from_slice(&CREDENTIAL);
-        storehouse.edit_hashed((Table::User, Domain::User), &[HOSPITAL, DOCTOR], user).await;
-        let application = |row: &mut Application| row.participants = true;
-        storehouse.edit_hashed((Table::Application, Domain::Application), &["karte"], application).await;
+        storehouse.prepare_emergencies().await;
         let gateway = storehouse.gateway();
         let mut records = Vec::new();
         for class in [Class::Document, Class::Prescription, Class::Allergy, Class::CareRecord, Class::Allergy] {
