@@ -13,7 +13,7 @@
 //!   command's writes.
 //! - A view's error is not an outcome: it stops the member.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -64,14 +64,16 @@ pub struct Batch<'a, V> {
     summary: Summary,
     /// `None` is a deleted row. In the order of the keys, as a database likes to be given them.
     rows: BTreeMap<Bytes, Option<StoredRow>>,
+    /// Tables with rows in `rows`, a bit each by [`Table::place`]: most expectations are on others, and need no search.
+    written: u64,
     /// What the view said of rows that this batch asked for: a row is expected, then put.
-    asked: BTreeMap<Bytes, Option<RowHeader>>,
+    asked: HashMap<Bytes, Option<RowHeader>>,
 }
 
 impl<'a, V: View> Batch<'a, V> {
     /// A batch on top of what `view` holds, of which `summary` is the summary.
     pub fn new(view: &'a V, summary: Summary) -> Batch<'a, V> {
-        Batch { view, summary, rows: BTreeMap::new(), asked: BTreeMap::new() }
+        Batch { view, summary, rows: BTreeMap::new(), written: 0, asked: HashMap::new() }
     }
 
     /// Everything to be made durable: the new summary, and rows to set (`Some`) or delete (`None`).
@@ -141,7 +143,8 @@ impl<'a, V: View> Batch<'a, V> {
     }
 
     fn header(&mut self, row: &Bytes) -> Result<Option<RowHeader>, V::Error> {
-        if let Some(pending) = self.rows.get(row) {
+        let is_written = table_of(row).is_some_and(|table| self.written & bit(table) != 0);
+        if is_written && let Some(pending) = self.rows.get(row) {
             return Ok(pending.as_ref().map(|r| r.header));
         }
         if let Some(answer) = self.asked.get(row) {
@@ -150,6 +153,11 @@ impl<'a, V: View> Batch<'a, V> {
         let answer = self.view.header(row)?;
         self.asked.insert(row.clone(), answer);
         Ok(answer)
+    }
+
+    fn set(&mut self, table: Table, key: Bytes, row: Option<StoredRow>) {
+        self.written |= bit(table);
+        self.rows.insert(key, row);
     }
 
     fn row(&self, row: &[u8]) -> Result<Option<StoredRow>, V::Error> {
@@ -313,7 +321,7 @@ impl<'a, V: View> Batch<'a, V> {
         let Some(table) = table_of(&key) else { return };
         let row = StoredRow::new(Revision { timeline: self.summary.timeline, index }, Revision::ABSENT, value);
         self.summary.tables[table.place()].replace(&key, None, Some(&row));
-        self.rows.insert(key, Some(row));
+        self.set(table, key, Some(row));
     }
 
     /// Puts a row; `stripped` is the hash of a value that is not at hand.
@@ -332,7 +340,7 @@ impl<'a, V: View> Batch<'a, V> {
             None => StoredRow::new(revision, replaced, value),
         };
         self.summary.tables[table.place()].replace(&key, before, Some(&row));
-        self.rows.insert(key, Some(row));
+        self.set(table, key, Some(row));
         Ok(())
     }
 
@@ -342,7 +350,7 @@ impl<'a, V: View> Batch<'a, V> {
         summary.replace(key, Some(before), None);
         // A deletion changes the table too: expectations on the whole table must notice it.
         summary.revision = Revision { timeline: self.summary.timeline, index };
-        self.rows.insert(key.clone(), None);
+        self.set(table, key.clone(), None);
         Ok(())
     }
 
@@ -373,7 +381,7 @@ impl<'a, V: View> Batch<'a, V> {
         for key in &old {
             let Some(before) = self.header(key)? else { continue };
             self.summary.tables[Table::Request.place()].replace(key, Some(before), None);
-            self.rows.insert(key.clone(), None);
+            self.set(Table::Request, key.clone(), None);
         }
         if all {
             self.summary.forget_from_ms = floor_ms;
@@ -381,6 +389,12 @@ impl<'a, V: View> Batch<'a, V> {
         }
         Ok(())
     }
+}
+
+/// A table's bit among all.
+fn bit(table: Table) -> u64 {
+    const { assert!(Table::ALL.len() <= 64) };
+    1 << table.place()
 }
 
 /// The clock of a command, as `apply` takes it; `None` of one that it refuses as malformed.

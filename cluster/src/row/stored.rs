@@ -22,6 +22,12 @@ pub const HASH_INLINE_BYTES: usize = 32;
 /// Longer than [`HASH_INLINE_BYTES`], so that the hash is stored and never computed from this.
 const STRIPPED_VALUE: &[u8] = b"kura: the value of a key row, which no archive keeps";
 
+/// SHA-256 of no bytes: most rows of the journal's index have no value.
+const EMPTY_SHA256: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
 /// A row value that is not in any known form: the database is damaged or from the future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored row is not in a known form")]
@@ -56,7 +62,7 @@ impl std::fmt::Debug for StoredRow {
 impl StoredRow {
     /// A row as `apply` makes it.
     pub fn new(revision: Revision, replaced: Revision, value: Bytes) -> StoredRow {
-        let value_sha256 = Sha256::digest(&value).into();
+        let value_sha256 = if value.is_empty() { EMPTY_SHA256 } else { Sha256::digest(&value).into() };
         StoredRow { header: RowHeader { revision, replaced, value_sha256 }, value }
     }
 
@@ -143,6 +149,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_empty_value_has_its_own_hash() {
+        let row = StoredRow::new(Revision { timeline: 0, index: 1 }, Revision::ABSENT, Bytes::new());
+        assert_eq!(row.header.value_sha256, <[u8; 32]>::from(Sha256::digest(b"")));
+    }
 
     proptest! {
         #[test]

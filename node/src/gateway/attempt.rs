@@ -138,15 +138,17 @@ impl<'g> Attempt<'g> {
         open: impl FnOnce(&Self, &RowContext<'_>, &[u8]) -> Option<Vec<u8>>,
     ) -> Result<Loaded<T>, GatewayError> {
         let cache = &self.gateway.rows;
-        let Some(header) = self.database.header(key).map_err(broken)? else {
-            return Ok(Loaded { revision: Revision::ABSENT, value: None });
-        };
-        if let Some(value) = cache.get::<T>(key.as_bytes(), header.revision) {
+        if let Some(header) = self.database.known_header(key)
+            && let Some(value) = cache.get::<T>(key.as_bytes(), header.revision)
+        {
             return Ok(Loaded { revision: header.revision, value: Some(value) });
         }
         let Some(stored) = self.database.row(key).map_err(broken)? else {
             return Ok(Loaded { revision: Revision::ABSENT, value: None });
         };
+        if let Some(value) = cache.get::<T>(key.as_bytes(), stored.header.revision) {
+            return Ok(Loaded { revision: stored.header.revision, value: Some(value) });
+        }
         let cluster_id = self.vault.cluster_id();
         let context = RowContext {
             cluster_id: &cluster_id,
@@ -230,15 +232,21 @@ impl<'g> Attempt<'g> {
 
     /// The network's settings; the table is expected whole.
     pub fn settings(&mut self) -> Result<Settings, GatewayError> {
-        self.expect_table(Table::Setting);
-        let loaded = self.look::<SettingsRow>(&RowKey::setting("network"))?;
-        Ok(loaded.value.map_or_else(Settings::default, |row| Settings::from_row(&row)))
+        let row = self.setting::<SettingsRow>("network")?;
+        Ok(row.map_or_else(Settings::default, |row| Settings::from_row(&row)))
     }
 
     /// The disaster declared last, if ever one was; the table is expected whole with the settings.
     pub fn disaster(&mut self) -> Result<Option<Arc<DisasterRow>>, GatewayError> {
+        self.setting("disaster")
+    }
+
+    fn setting<T: Message + Default + 'static>(&mut self, name: &str) -> Result<Option<Arc<T>>, GatewayError> {
         self.expect_table(Table::Setting);
-        Ok(self.look::<DisasterRow>(&RowKey::setting("disaster"))?.value)
+        if self.published.summary.table(Table::Setting).rows == 0 {
+            return Ok(None);
+        }
+        Ok(self.look(&RowKey::setting(name))?.value)
     }
 
     /// Finishes the draft as permitted.

@@ -455,9 +455,14 @@ impl Reading {
         Ok((header, reading))
     }
 
+    /// Whether all of it has been handed out.
+    pub fn is_whole(&self) -> bool {
+        self.remaining == 0
+    }
+
     /// The next bytes, at most 1 MiB; `None` at the end. Decides again from time to time.
     pub async fn next(&mut self) -> Result<Option<Bytes>, GatewayError> {
-        if self.remaining == 0 {
+        if self.is_whole() {
             return Ok(None);
         }
         self.clock.keep(&self.gateway, &self.caller, &self.asked).await?;

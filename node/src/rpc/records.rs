@@ -1,9 +1,11 @@
 //! `kura.v1.Records`.
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use kura_proto::v1::records_server::Records;
 use kura_proto::v1::{self, get_reply, get_several_reply, put_reply, put_request};
 use tokio::sync::mpsc;
+use tokio_stream::Once;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,7 +26,7 @@ type Replies<T> = ReceiverStream<Result<T, Status>>;
 #[tonic::async_trait]
 impl Records for Services {
     type PutStream = Replies<v1::PutReply>;
-    type GetStream = Replies<v1::GetReply>;
+    type GetStream = Either<Once<Result<v1::GetReply, Status>>, Replies<v1::GetReply>>;
     type GetSeveralStream = Replies<v1::GetSeveralReply>;
     type ListStream = Replies<v1::ListReply>;
 
@@ -60,8 +62,11 @@ impl Records for Services {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         let caller = self.caller(Call::Get, &request, |r| r.actor.as_ref())?;
         let (header, mut reading) = self.gateway.read(&caller, request.into_inner()).await?;
-        let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
         let header = Ok(v1::GetReply { step: Some(get_reply::Step::Header(header)) });
+        if reading.is_whole() {
+            return Ok(Response::new(Either::Left(tokio_stream::once(header))));
+        }
+        let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
         let _ = replies.send(header).await;
         tokio::spawn(async move {
             loop {
@@ -82,7 +87,7 @@ impl Records for Services {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(Either::Right(ReceiverStream::new(receiver))))
     }
 
     async fn get_several(

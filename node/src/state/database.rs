@@ -35,7 +35,7 @@ const SUMMARY_KEY: &[u8] = b"summary";
 const BATCH_BYTES: usize = 4 << 10;
 const ROW_BYTES: usize = 96;
 /// Row headers kept in memory, so that expectations on hot rows read nothing.
-const HEADERS_CACHED: usize = 50_000;
+const HEADERS_CACHED: usize = 150_000;
 /// Why the state could not be opened, read or written. All of them stop the node.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -326,10 +326,15 @@ impl Database {
     /// For readers beside the apply path: they use the cached headers but never add to them, since
     /// what they read may be overtaken before they could store it.
     pub fn header(&self, key: &RowKey) -> Result<Option<RowHeader>, DatabaseError> {
-        match self.headers.get(key.as_bytes()) {
+        match self.known_header(key) {
             Some(header) => Ok(Some(header)),
             None => self.read_header(key.as_bytes()),
         }
+    }
+
+    /// A row's header, if it is at hand. `None`: the row may be there or not.
+    pub fn known_header(&self, key: &RowKey) -> Option<RowHeader> {
+        self.headers.get(key.as_bytes())
     }
 
     fn read_header(&self, row: &[u8]) -> Result<Option<RowHeader>, DatabaseError> {
