@@ -24,7 +24,7 @@ pub const QUEUE_COMMANDS_MAX: usize = 4096;
 /// Commands handed to Raft in one call.
 pub const GROUP_COMMANDS_MAX: usize = 512;
 /// How often a group steps back.
-const STEPS_BACK: u32 = 3;
+pub(super) const STEPS_BACK: u32 = 3;
 
 /// A command and who waits for its outcome.
 pub struct Pending {

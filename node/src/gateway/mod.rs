@@ -40,6 +40,7 @@ pub mod journal;
 pub mod limits;
 pub mod links;
 pub mod list;
+mod looks;
 mod lost;
 pub mod members;
 pub mod new_record;
@@ -121,6 +122,7 @@ pub struct Gateway {
     /// What did not open.
     pub unopened: unopened::Unopened,
     denials: denials::Denials,
+    looks: looks::Looks,
     /// Held by the check of a download that proposes for all.
     proving: tokio::sync::Mutex<()>,
     /// Held by the one salvage that may apply at a time.
@@ -159,6 +161,7 @@ impl Gateway {
             rows: rows::RowCache::default(),
             unopened: unopened::Unopened::default(),
             denials: denials::Denials::default(),
+            looks: looks::Looks::default(),
             proving: tokio::sync::Mutex::default(),
             salvaging: Arc::default(),
         }

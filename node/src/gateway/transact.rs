@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::attempt::{Attempt, broken};
 use super::limits::{ATTEMPTS_MAX, PROPOSE_TIMEOUT, REQUEST_AHEAD_MS_MAX, REQUEST_BEHIND_MS};
+use super::looks::is_look;
 use super::propose::Proposed;
 use super::service::Doing;
 use super::{Caller, Gateway, GatewayError};
@@ -288,9 +289,13 @@ impl Gateway {
                 }
             };
             let vault = attempt.vault.clone();
-            let command = attempt.command.encode_to_vec().into();
+            let command = std::mem::take(&mut attempt.command);
             drop(attempt);
-            let Proposed { outcome, term, index } = self.proposer.propose(command, deadline).await?;
+            let proposed = match number == 0 && is_look(&command) {
+                true => self.looks.propose(&self.proposer, command, deadline).await,
+                false => self.proposer.propose(command.encode_to_vec().into(), deadline).await,
+            };
+            let Proposed { outcome, term, index } = proposed?;
             if !self.store.applied(index, deadline).await {
                 // The leader has it, this member does not: it may have been cut off or removed.
                 return Err(match asked {

@@ -17,6 +17,7 @@ mod journal;
 mod leaderless;
 mod levels;
 mod limits;
+mod looks;
 mod low_space;
 mod members;
 mod oneself;

@@ -1,0 +1,278 @@
+//! Looks that are decided at the same moment share a command.
+//!
+//! A look (a read, a list, a denial) writes its journal entry and nothing else. A command of its own costs every member an
+//! entry of the log and a search for each row that the look expects, most of which looks of one moment have in common.
+//! Who finds nobody waiting gathers for all who come until everything else that was ready has run; on an idle machine
+//! nothing waits.
+//!
+//! Invariants
+//! - A shared command expects whatever any of its looks expects, and is past its time once any of them is: all take
+//!   effect at one index, or none does.
+//! - Looks that expect different revisions of a row share none.
+//! - Each look has an entry of its own and is told its position.
+//! - What was overtaken is decided anew and proposed alone ([`super::transact`]): what is changed again and again holds up
+//!   others' looks once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use kura_cluster::{Command, Outcome};
+use prost::Message;
+use tokio::sync::oneshot;
+
+use super::GatewayError;
+use super::group::STEPS_BACK;
+use super::propose::{Proposed, Proposer};
+
+/// Encoded bytes in a shared command, about: it is journalled whole, and a large one is slow for all in it.
+const SHARED_BYTES_MAX: usize = 256 << 10;
+/// Rows that a shared command expects, at most, unless one of its looks alone expects more.
+const SHARED_EXPECTS_MAX: usize = 1024;
+
+/// A look and who waits for it.
+struct Look {
+    command: Command,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Proposed, GatewayError>>,
+}
+
+/// Whether a command changes nothing but the journal.
+pub(super) fn is_look(command: &Command) -> bool {
+    command.request.is_none() && command.writes.is_empty() && !command.journal.is_empty()
+}
+
+/// Looks that wait to be proposed.
+#[derive(Default)]
+pub(super) struct Looks(Arc<Mutex<Vec<Look>>>);
+
+impl Looks {
+    /// Proposes a look, together with others of this moment.
+    pub async fn propose(
+        &self,
+        proposer: &Proposer,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Proposed, GatewayError> {
+        let (answer, outcome) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.lock();
+            waiting.push(Look { command, deadline, answer });
+            waiting.len() == 1
+        };
+        if is_first {
+            // Apart from this call: whoever gives up waiting leaves the others to be proposed.
+            tokio::spawn(Looks(self.0.clone()).gather(proposer.clone()));
+        }
+        match tokio::time::timeout_at(deadline.into(), outcome).await {
+            Ok(Ok(proposed)) => proposed,
+            Ok(Err(_)) | Err(_) => Err(GatewayError::Unknown),
+        }
+    }
+
+    async fn gather(self, proposer: Proposer) {
+        for _ in 0..STEPS_BACK {
+            tokio::task::yield_now().await;
+        }
+        let looks = std::mem::take(&mut *self.lock());
+        for shared in share(looks) {
+            tokio::spawn(shared.commit(proposer.clone()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Look>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A command of several looks.
+struct Shared {
+    command: Command,
+    bytes: usize,
+    /// Revision (timeline and index) by row.
+    expected: HashMap<Bytes, (u64, u64)>,
+    deadline: Instant,
+    /// How many entries of the command are whose.
+    answers: Vec<(u32, oneshot::Sender<Result<Proposed, GatewayError>>)>,
+}
+
+/// Puts looks together, in the order in which they came.
+fn share(looks: Vec<Look>) -> Vec<Shared> {
+    let mut all: Vec<Shared> = Vec::new();
+    for look in looks {
+        let bytes = look.command.encoded_len();
+        match all.last_mut() {
+            Some(shared) if shared.has_room(&look.command, bytes) => shared.add(look, bytes),
+            _ => {
+                let mut shared = Shared {
+                    command: Command::new(look.command.at_ms),
+                    bytes: 0,
+                    expected: HashMap::with_capacity(look.command.expects.len()),
+                    deadline: look.deadline,
+                    answers: Vec::new(),
+                };
+                shared.add(look, bytes);
+                all.push(shared);
+            }
+        }
+    }
+    all
+}
+
+impl Shared {
+    fn has_room(&self, command: &Command, bytes: usize) -> bool {
+        self.bytes + bytes <= SHARED_BYTES_MAX
+            && self.command.expects.len() + command.expects.len() <= SHARED_EXPECTS_MAX
+            && command.expects.iter().all(|expect| {
+                self.expected.get(&expect.row).is_none_or(|known| *known == (expect.timeline, expect.index))
+            })
+    }
+
+    fn add(&mut self, look: Look, bytes: usize) {
+        let Look { command, deadline, answer } = look;
+        let own = &mut self.command;
+        own.at_ms = own.at_ms.max(command.at_ms);
+        own.valid_until_ms = match (own.valid_until_ms, command.valid_until_ms) {
+            (0, only) | (only, 0) => only,
+            (one, other) => one.min(other),
+        };
+        for expect in command.expects {
+            let revision = (expect.timeline, expect.index);
+            // A look that contradicts itself takes effect nowhere: it must not here.
+            if self.expected.insert(expect.row.clone(), revision) != Some(revision) {
+                own.expects.push(expect);
+            }
+        }
+        self.answers.push((command.journal.len() as u32, answer));
+        own.journal.extend(command.journal);
+        self.bytes += bytes;
+        self.deadline = self.deadline.max(deadline);
+    }
+
+    async fn commit(self, proposer: Proposer) {
+        let proposed = proposer.propose(self.command.encode_to_vec().into(), self.deadline).await;
+        let mut before = 0;
+        for (entries, answer) in self.answers {
+            // A look that nobody waits for any more needs no answer.
+            let _ = answer.send(proposed.clone().map(|proposed| of_look(proposed, before, entries)));
+            before += entries;
+        }
+    }
+}
+
+/// What a look is told of a shared command's outcome: its own entries come after `before` others.
+fn of_look(mut proposed: Proposed, before: u32, entries: u32) -> Proposed {
+    if let Outcome::Committed(committed) = &mut proposed.outcome {
+        committed.journal_first += u64::from(before);
+        committed.journal_count = entries;
+    }
+    proposed
+}
+
+#[cfg(test)]
+mod tests {
+    use kura_cluster::Revision;
+    use kura_cluster::command::{Committed, Expect, JournalAppend};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Waiting = oneshot::Receiver<Result<Proposed, GatewayError>>;
+
+    /// A look with so many entries that expects rows at indexes.
+    fn look(expects: &[(u8, u64)], entries: usize, valid_until_ms: u64) -> (Look, Waiting) {
+        let expects = expects.iter().map(|&(row, index)| Expect { row: vec![2, row].into(), timeline: 0, index });
+        let entry = |n: usize| JournalAppend { entry: vec![n as u8; 100].into(), index: Vec::new() };
+        let command = Command {
+            valid_until_ms,
+            expects: expects.collect(),
+            journal: (0..entries).map(entry).collect(),
+            ..Command::new(7)
+        };
+        let (answer, outcome) = oneshot::channel();
+        (Look { command, deadline: Instant::now(), answer }, outcome)
+    }
+
+    fn committed(journal_first: u64, journal_count: u32) -> Proposed {
+        let revision = Revision { timeline: 0, index: 9 };
+        let outcome = Outcome::Committed(Committed {
+            revision,
+            journal_first,
+            journal_count,
+            receipt: Bytes::new(),
+            remembered: false,
+        });
+        Proposed { outcome, term: 1, index: 9 }
+    }
+
+    proptest! {
+        #[test]
+        fn looks_share_what_all_of_them_can_expect_and_keep_their_order(
+            drawn in proptest::collection::vec(
+                (proptest::collection::vec((0_u8..4, 0_u64..2), 0..4), 1_usize..3, prop::sample::select(vec![0_u64, 5, 8])),
+                1..40,
+            ),
+        ) {
+            let looks: Vec<_> = drawn.iter().map(|(expects, entries, until)| look(expects, *entries, *until).0).collect();
+            let shared = share(looks);
+            let mut rest = &drawn[..];
+            for shared in &shared {
+                let (own, others) = rest.split_at(shared.answers.len());
+                rest = others;
+                let expects = |row: u8, index| {
+                    shared.command.expects.iter().any(|e| e.row == vec![2, row] && e.index == index)
+                };
+                prop_assert!(own.iter().all(|(wanted, ..)| wanted.iter().all(|&(row, index)| expects(row, index))));
+                // Whoever contradicts itself alone makes a command that contradicts itself.
+                let is_plain = |wanted: &[(u8, u64)]| wanted.iter().all(|(row, index)| wanted.iter().all(|w| w.0 != *row || w.1 == *index));
+                if own.iter().all(|(wanted, ..)| is_plain(wanted)) {
+                    let mut rows: Vec<_> = shared.command.expects.iter().map(|expect| &expect.row).collect();
+                    let before = rows.len();
+                    rows.sort();
+                    rows.dedup();
+                    prop_assert_eq!(rows.len(), before);
+                }
+                let entries: usize = own.iter().map(|(_, entries, _)| entries).sum();
+                prop_assert_eq!(shared.command.journal.len(), entries);
+                let earliest = own.iter().map(|(.., until)| *until).filter(|until| *until != 0).min().unwrap_or(0);
+                prop_assert_eq!(shared.command.valid_until_ms, earliest);
+                prop_assert!(is_look(&shared.command));
+            }
+            prop_assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_expects_another_revision_or_is_too_long_begins_another_command() {
+        let of = |looks: Vec<Look>| share(looks).iter().map(|shared| shared.answers.len()).collect::<Vec<_>>();
+        let drawn = |expects: &[(u8, u64)]| look(expects, 1, 0).0;
+        assert_eq!(of(vec![drawn(&[(1, 1)]), drawn(&[(1, 1), (2, 1)]), drawn(&[(2, 2)]), drawn(&[(1, 3)])]), [2, 2]);
+        let long = || look(&[], SHARED_BYTES_MAX / 200, 0).0;
+        assert_eq!(of(vec![long(), drawn(&[]), long(), long()]), [2, 1, 1]);
+        let wide: Vec<_> = (0..=255).map(|row| (row, 1)).collect();
+        let other: Vec<_> = (0..=255).map(|row| (row, 2)).collect();
+        assert_eq!(of(vec![drawn(&wide), drawn(&wide), drawn(&other)]), [2, 1]);
+    }
+
+    #[tokio::test]
+    async fn each_is_told_its_own_entries() {
+        let (proposer, mut queue) = Proposer::held();
+        let (looks, waiting): (Vec<_>, Vec<_>) = [1, 3, 1].map(|entries| look(&[], entries, 0)).into_iter().unzip();
+        let shared = share(looks).remove(0);
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        let shared = Shared { deadline, ..shared };
+        let leader = async {
+            let pending = queue.recv().await.unwrap();
+            assert_eq!(Command::decode(pending.command).unwrap().journal.len(), 5);
+            pending.answer.send(Ok(committed(40, 5))).unwrap();
+        };
+        tokio::join!(shared.commit(proposer), leader);
+        let mut told = Vec::new();
+        for outcome in waiting {
+            let Outcome::Committed(committed) = outcome.await.unwrap().unwrap().outcome else { panic!() };
+            told.push((committed.journal_first, committed.journal_count));
+        }
+        assert_eq!(told, [(40, 1), (41, 3), (44, 1)]);
+    }
+}
