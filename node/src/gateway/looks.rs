@@ -11,7 +11,7 @@
 //! - Looks that expect different revisions of a row share none.
 //! - Each look has an entry of its own and is told its position.
 //! - What was overtaken is decided anew and proposed alone ([`super::transact`]): what is changed again and again holds up
-//!   others' looks once.
+//!   others' looks once. So is what was refused with others, of which one is to blame.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,28 +152,35 @@ impl Shared {
 
     async fn commit(self, proposer: Proposer) {
         let proposed = proposer.propose(self.command.encode_to_vec().into(), self.deadline).await;
+        let is_alone = self.answers.len() == 1;
         let mut before = 0;
         for (entries, answer) in self.answers {
+            let own =
+                proposed.clone().map(|proposed| if is_alone { proposed } else { of_look(proposed, before, entries) });
             // A look that nobody waits for any more needs no answer.
-            let _ = answer.send(proposed.clone().map(|proposed| of_look(proposed, before, entries)));
+            let _ = answer.send(own);
             before += entries;
         }
     }
 }
 
-/// What a look is told of a shared command's outcome: its own entries come after `before` others.
+/// What one of several looks is told of their command's outcome: its own entries come after `before` others.
 fn of_look(mut proposed: Proposed, before: u32, entries: u32) -> Proposed {
-    if let Outcome::Committed(committed) = &mut proposed.outcome {
-        committed.journal_first += u64::from(before);
-        committed.journal_count = entries;
+    match &mut proposed.outcome {
+        Outcome::Committed(committed) => {
+            committed.journal_first += u64::from(before);
+            committed.journal_count = entries;
+        }
+        outcome => *outcome = Outcome::Conflict { evaluated_at: proposed.index },
     }
     proposed
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
     use kura_cluster::Revision;
-    use kura_cluster::command::{Committed, Expect, JournalAppend};
+    use kura_cluster::command::{Committed, Expect, JournalAppend, Refusal};
     use proptest::prelude::*;
 
     use super::*;
@@ -255,24 +262,32 @@ mod tests {
         assert_eq!(of(vec![drawn(&wide), drawn(&wide), drawn(&other)]), [2, 1]);
     }
 
-    #[tokio::test]
-    async fn each_is_told_its_own_entries() {
+    /// What looks with so many entries are told of the outcome of their command.
+    async fn told(entries: &[usize], outcome: Proposed) -> Vec<Outcome> {
         let (proposer, mut queue) = Proposer::held();
-        let (looks, waiting): (Vec<_>, Vec<_>) = [1, 3, 1].map(|entries| look(&[], entries, 0)).into_iter().unzip();
-        let shared = share(looks).remove(0);
+        let (looks, waiting): (Vec<_>, Vec<_>) = entries.iter().map(|entries| look(&[], *entries, 0)).unzip();
         let deadline = Instant::now() + std::time::Duration::from_secs(60);
-        let shared = Shared { deadline, ..shared };
+        let shared = Shared { deadline, ..share(looks).remove(0) };
         let leader = async {
             let pending = queue.recv().await.unwrap();
-            assert_eq!(Command::decode(pending.command).unwrap().journal.len(), 5);
-            pending.answer.send(Ok(committed(40, 5))).unwrap();
+            let command = Command::decode(pending.command).unwrap();
+            assert_eq!(command.journal.len(), entries.iter().sum::<usize>());
+            pending.answer.send(Ok(outcome)).unwrap();
         };
         tokio::join!(shared.commit(proposer), leader);
-        let mut told = Vec::new();
-        for outcome in waiting {
-            let Outcome::Committed(committed) = outcome.await.unwrap().unwrap().outcome else { panic!() };
-            told.push((committed.journal_first, committed.journal_count));
-        }
-        assert_eq!(told, [(40, 1), (41, 3), (44, 1)]);
+        join_all(waiting).await.into_iter().map(|told| told.unwrap().unwrap().outcome).collect()
+    }
+
+    #[tokio::test]
+    async fn each_is_told_its_own_entries() {
+        let expected = [(40, 1), (41, 3), (44, 1)].map(|(first, count)| committed(first, count).outcome);
+        assert_eq!(told(&[1, 3, 1], committed(40, 5)).await, expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_with_others_is_proposed_alone() {
+        let refused = || Proposed { outcome: Outcome::Refused(Refusal::Malformed), ..committed(0, 0) };
+        assert_eq!(told(&[1, 1], refused()).await, [Outcome::Conflict { evaluated_at: 9 }; 2]);
+        assert_eq!(told(&[1], refused()).await, [Outcome::Refused(Refusal::Malformed)]);
     }
 }

@@ -63,7 +63,7 @@ async fn reads_of_one_moment_are_one_command_with_an_entry_each() {
     assert!(positions.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{positions:?}");
     let journalled = storehouse.journalled().await;
     let entries: Vec<_> = journalled[before..].iter().filter(|entry| entry.action == Action::Get.number()).collect();
-    assert_eq!(entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), positions);
+    assert_eq!(entries.iter().map(|entry| entry.journal_position).collect::<Vec<_>>(), positions);
     assert!(entries.iter().all(|entry| entry.record_id == record_id));
     storehouse.close().await;
 }
