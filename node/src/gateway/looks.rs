@@ -287,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_refused_with_others_is_proposed_alone() {
         let refused = || Proposed { outcome: Outcome::Refused(Refusal::Malformed), ..committed(0, 0) };
-        assert_eq!(told(&[1, 1], refused()).await, [Outcome::Conflict { evaluated_at: 9 }; 2]);
+        assert_eq!(told(&[1, 1], refused()).await, vec![Outcome::Conflict { evaluated_at: 9 }; 2]);
         assert_eq!(told(&[1], refused()).await, [Outcome::Refused(Refusal::Malformed)]);
     }
 }
