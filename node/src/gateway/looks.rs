@@ -20,22 +20,29 @@ use std::time::Instant;
 use bytes::Bytes;
 use kura_cluster::{Command, Outcome};
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::GatewayError;
 use super::group::STEPS_BACK;
 use super::propose::{Proposed, Proposer};
 
-/// Encoded bytes in a shared command, about: it is journalled whole, and a large one is slow for all in it.
+/// Looks in a shared command: as many are decided anew when one of them is overtaken.
+const SHARED_LOOKS_MAX: usize = 32;
+/// Encoded bytes in a shared command, about, unless one of its looks alone has more.
 const SHARED_BYTES_MAX: usize = 256 << 10;
-/// Rows that a shared command expects, at most, unless one of its looks alone expects more.
-const SHARED_EXPECTS_MAX: usize = 1024;
 
 /// A look and who waits for it.
 struct Look {
     command: Command,
+    bytes: usize,
     deadline: Instant,
-    answer: oneshot::Sender<Result<Proposed, GatewayError>>,
+    answer: Answer,
+}
+
+/// Where a look's outcome goes, and the room that it takes until then.
+struct Answer {
+    to: oneshot::Sender<Result<Proposed, GatewayError>>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Whether a command changes nothing but the journal.
@@ -55,10 +62,12 @@ impl Looks {
         command: Command,
         deadline: Instant,
     ) -> Result<Proposed, GatewayError> {
-        let (answer, outcome) = oneshot::channel();
+        let bytes = command.encoded_len();
+        let room = proposer.room(bytes, deadline).await?;
+        let (to, outcome) = oneshot::channel();
         let is_first = {
             let mut waiting = self.lock();
-            waiting.push(Look { command, deadline, answer });
+            waiting.push(Look { command, bytes, deadline, answer: Answer { to, _room: Some(room) } });
             waiting.len() == 1
         };
         if is_first {
@@ -94,16 +103,15 @@ struct Shared {
     expected: HashMap<Bytes, (u64, u64)>,
     deadline: Instant,
     /// How many entries of the command are whose.
-    answers: Vec<(u32, oneshot::Sender<Result<Proposed, GatewayError>>)>,
+    answers: Vec<(u32, Answer)>,
 }
 
 /// Puts looks together, in the order in which they came.
 fn share(looks: Vec<Look>) -> Vec<Shared> {
     let mut all: Vec<Shared> = Vec::new();
     for look in looks {
-        let bytes = look.command.encoded_len();
         match all.last_mut() {
-            Some(shared) if shared.has_room(&look.command, bytes) => shared.add(look, bytes),
+            Some(shared) if shared.has_room(&look) => shared.add(look),
             _ => {
                 let mut shared = Shared {
                     command: Command::new(look.command.at_ms),
@@ -112,7 +120,7 @@ fn share(looks: Vec<Look>) -> Vec<Shared> {
                     deadline: look.deadline,
                     answers: Vec::new(),
                 };
-                shared.add(look, bytes);
+                shared.add(look);
                 all.push(shared);
             }
         }
@@ -121,16 +129,16 @@ fn share(looks: Vec<Look>) -> Vec<Shared> {
 }
 
 impl Shared {
-    fn has_room(&self, command: &Command, bytes: usize) -> bool {
-        self.bytes + bytes <= SHARED_BYTES_MAX
-            && self.command.expects.len() + command.expects.len() <= SHARED_EXPECTS_MAX
-            && command.expects.iter().all(|expect| {
+    fn has_room(&self, look: &Look) -> bool {
+        self.answers.len() < SHARED_LOOKS_MAX
+            && self.bytes + look.bytes <= SHARED_BYTES_MAX
+            && look.command.expects.iter().all(|expect| {
                 self.expected.get(&expect.row).is_none_or(|known| *known == (expect.timeline, expect.index))
             })
     }
 
-    fn add(&mut self, look: Look, bytes: usize) {
-        let Look { command, deadline, answer } = look;
+    fn add(&mut self, look: Look) {
+        let Look { command, bytes, deadline, answer } = look;
         let own = &mut self.command;
         own.at_ms = own.at_ms.max(command.at_ms);
         own.valid_until_ms = match (own.valid_until_ms, command.valid_until_ms) {
@@ -151,14 +159,14 @@ impl Shared {
     }
 
     async fn commit(self, proposer: Proposer) {
-        let proposed = proposer.propose(self.command.encode_to_vec().into(), self.deadline).await;
+        let proposed = proposer.propose_admitted(self.command.encode_to_vec().into(), self.deadline).await;
         let is_alone = self.answers.len() == 1;
         let mut before = 0;
         for (entries, answer) in self.answers {
             let own =
                 proposed.clone().map(|proposed| if is_alone { proposed } else { of_look(proposed, before, entries) });
             // A look that nobody waits for any more needs no answer.
-            let _ = answer.send(own);
+            let _ = answer.to.send(own);
             before += entries;
         }
     }
@@ -187,85 +195,90 @@ mod tests {
 
     type Waiting = oneshot::Receiver<Result<Proposed, GatewayError>>;
 
-    /// A look with so many entries that expects rows at indexes.
-    fn look(expects: &[(u8, u64)], entries: usize, valid_until_ms: u64) -> (Look, Waiting) {
+    /// A look of a time that expects rows at indexes, with these entries.
+    fn look(at_ms: u64, expects: &[(u8, u64)], entries: &[Bytes], valid_until_ms: u64) -> (Look, Waiting) {
         let expects = expects.iter().map(|&(row, index)| Expect { row: vec![2, row].into(), timeline: 0, index });
-        let entry = |n: usize| JournalAppend { entry: vec![n as u8; 100].into(), index: Vec::new() };
-        let command = Command {
-            valid_until_ms,
-            expects: expects.collect(),
-            journal: (0..entries).map(entry).collect(),
-            ..Command::new(7)
-        };
-        let (answer, outcome) = oneshot::channel();
-        (Look { command, deadline: Instant::now(), answer }, outcome)
+        let journal = entries.iter().map(|entry| JournalAppend { entry: entry.clone(), index: Vec::new() });
+        let command =
+            Command { valid_until_ms, expects: expects.collect(), journal: journal.collect(), ..Command::new(at_ms) };
+        let (to, outcome) = oneshot::channel();
+        let bytes = command.encoded_len();
+        (Look { command, bytes, deadline: Instant::now(), answer: Answer { to, _room: None } }, outcome)
+    }
+
+    /// One with so many entries, which expects nothing.
+    fn bare(entries: usize) -> (Look, Waiting) {
+        look(7, &[], &vec![Bytes::from_static(b"entry"); entries], 0)
     }
 
     fn committed(journal_first: u64, journal_count: u32) -> Proposed {
         let revision = Revision { timeline: 0, index: 9 };
-        let outcome = Outcome::Committed(Committed {
-            revision,
-            journal_first,
-            journal_count,
-            receipt: Bytes::new(),
-            remembered: false,
-        });
-        Proposed { outcome, term: 1, index: 9 }
+        let committed = Committed { revision, journal_first, journal_count, receipt: Bytes::new(), remembered: false };
+        Proposed { outcome: Outcome::Committed(committed), term: 1, index: 9 }
+    }
+
+    /// Whether no row is expected at two revisions.
+    fn is_plain(expects: &[(u8, u64)]) -> bool {
+        expects.iter().all(|one| expects.iter().all(|other| other.0 != one.0 || other.1 == one.1))
     }
 
     proptest! {
         #[test]
         fn looks_share_what_all_of_them_can_expect_and_keep_their_order(
             drawn in proptest::collection::vec(
-                (proptest::collection::vec((0_u8..4, 0_u64..2), 0..4), 1_usize..3, prop::sample::select(vec![0_u64, 5, 8])),
-                1..40,
+                (
+                    0_u64..9,
+                    proptest::collection::vec((0_u8..4, 0_u64..2), 0..4),
+                    1_usize..3,
+                    prop::sample::select(vec![0_u64, 5, 8]),
+                ),
+                1..80,
             ),
         ) {
-            let looks: Vec<_> = drawn.iter().map(|(expects, entries, until)| look(expects, *entries, *until).0).collect();
-            let shared = share(looks);
-            let mut rest = &drawn[..];
-            for shared in &shared {
-                let (own, others) = rest.split_at(shared.answers.len());
-                rest = others;
-                let expects = |row: u8, index| {
-                    shared.command.expects.iter().any(|e| e.row == vec![2, row] && e.index == index)
-                };
-                prop_assert!(own.iter().all(|(wanted, ..)| wanted.iter().all(|&(row, index)| expects(row, index))));
-                // Whoever contradicts itself alone makes a command that contradicts itself.
-                let is_plain = |wanted: &[(u8, u64)]| wanted.iter().all(|(row, index)| wanted.iter().all(|w| w.0 != *row || w.1 == *index));
-                if own.iter().all(|(wanted, ..)| is_plain(wanted)) {
-                    let mut rows: Vec<_> = shared.command.expects.iter().map(|expect| &expect.row).collect();
-                    let before = rows.len();
-                    rows.sort();
-                    rows.dedup();
-                    prop_assert_eq!(rows.len(), before);
+            let entries_of = |n: usize, count| -> Vec<Bytes> { (0..count).map(|m| format!("{n}.{m}").into()).collect() };
+            let looks = drawn.iter().enumerate().map(|(n, (at, expects, count, until))| {
+                look(*at, expects, &entries_of(n, *count), *until).0
+            });
+            let mut first = 0;
+            for shared in share(looks.collect()) {
+                let own = &drawn[first..first + shared.answers.len()];
+                prop_assert!(own.len() <= SHARED_LOOKS_MAX);
+                let expected: Vec<(u8, u64)> =
+                    shared.command.expects.iter().map(|expect| (expect.row[1], expect.index)).collect();
+                for (_, expects, ..) in own {
+                    prop_assert!(expects.iter().all(|expect| expected.contains(expect)));
                 }
-                let entries: usize = own.iter().map(|(_, entries, _)| entries).sum();
-                prop_assert_eq!(shared.command.journal.len(), entries);
+                // Whoever contradicts itself makes a command that contradicts itself.
+                prop_assert!(!own.iter().all(|(_, expects, ..)| is_plain(expects)) || is_plain(&expected));
+                let entries = own.iter().enumerate().flat_map(|(n, (_, _, count, _))| entries_of(first + n, *count));
+                let journal = shared.command.journal.iter().map(|append| append.entry.clone());
+                prop_assert_eq!(journal.collect::<Vec<_>>(), entries.collect::<Vec<_>>());
+                let counts = shared.answers.iter().map(|(count, _)| *count as usize);
+                prop_assert!(counts.eq(own.iter().map(|(_, _, count, _)| *count)));
                 let earliest = own.iter().map(|(.., until)| *until).filter(|until| *until != 0).min().unwrap_or(0);
                 prop_assert_eq!(shared.command.valid_until_ms, earliest);
+                prop_assert_eq!(Some(shared.command.at_ms), own.iter().map(|(at, ..)| *at).max());
                 prop_assert!(is_look(&shared.command));
+                first += own.len();
             }
-            prop_assert!(rest.is_empty());
+            prop_assert_eq!(first, drawn.len());
         }
     }
 
     #[test]
-    fn what_expects_another_revision_or_is_too_long_begins_another_command() {
+    fn what_expects_another_revision_or_is_too_much_begins_another_command() {
         let of = |looks: Vec<Look>| share(looks).iter().map(|shared| shared.answers.len()).collect::<Vec<_>>();
-        let drawn = |expects: &[(u8, u64)]| look(expects, 1, 0).0;
+        let drawn = |expects: &[(u8, u64)]| look(7, expects, &[Bytes::from_static(b"entry")], 0).0;
         assert_eq!(of(vec![drawn(&[(1, 1)]), drawn(&[(1, 1), (2, 1)]), drawn(&[(2, 2)]), drawn(&[(1, 3)])]), [2, 2]);
-        let long = || look(&[], SHARED_BYTES_MAX / 200, 0).0;
+        let long = || look(7, &[], &[vec![0; SHARED_BYTES_MAX * 2 / 3].into()], 0).0;
         assert_eq!(of(vec![long(), drawn(&[]), long(), long()]), [2, 1, 1]);
-        let wide: Vec<_> = (0..=255).map(|row| (row, 1)).collect();
-        let other: Vec<_> = (0..=255).map(|row| (row, 2)).collect();
-        assert_eq!(of(vec![drawn(&wide), drawn(&wide), drawn(&other)]), [2, 1]);
+        assert_eq!(of((0..40).map(|_| drawn(&[])).collect()), [SHARED_LOOKS_MAX, 40 - SHARED_LOOKS_MAX]);
     }
 
     /// What looks with so many entries are told of the outcome of their command.
     async fn told(entries: &[usize], outcome: Proposed) -> Vec<Outcome> {
         let (proposer, mut queue) = Proposer::held();
-        let (looks, waiting): (Vec<_>, Vec<_>) = entries.iter().map(|entries| look(&[], *entries, 0)).unzip();
+        let (looks, waiting): (Vec<_>, Vec<_>) = entries.iter().map(|entries| bare(*entries)).unzip();
         let deadline = Instant::now() + std::time::Duration::from_secs(60);
         let shared = Shared { deadline, ..share(looks).remove(0) };
         let leader = async {
@@ -279,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_is_told_its_own_entries() {
+    async fn each_is_told_how_many_entries_came_before_its_own() {
         let expected = [(40, 1), (41, 3), (44, 1)].map(|(first, count)| committed(first, count).outcome);
         assert_eq!(told(&[1, 3, 1], committed(40, 5)).await, expected);
     }

@@ -21,7 +21,7 @@ use kura_cluster::seal::command_mac;
 use kura_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 use prost::Message;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tonic::transport::Channel;
 
 use super::GatewayError;
@@ -129,14 +129,24 @@ impl Proposer {
         *self.proof.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Waits for room for a command of so many bytes, until the deadline.
+    pub(super) async fn room(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit, GatewayError> {
+        let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
+        let permit = self.permits.clone().acquire_many_owned(permits);
+        match tokio::time::timeout_at(deadline.into(), permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(GatewayError::Overloaded),
+        }
+    }
+
     /// Proposes until there is an outcome or the deadline has passed.
     pub async fn propose(&self, command: Bytes, deadline: Instant) -> Result<Proposed, GatewayError> {
-        let permits = u32::try_from(command.len() / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let _permit = match tokio::time::timeout(remaining, self.permits.acquire_many(permits)).await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err(GatewayError::Overloaded),
-        };
+        let _room = self.room(command.len(), deadline).await?;
+        self.propose_admitted(command, deadline).await
+    }
+
+    /// The same, of a command that has room.
+    pub(super) async fn propose_admitted(&self, command: Bytes, deadline: Instant) -> Result<Proposed, GatewayError> {
         let mut unknown = false;
         // Since when no leader took it.
         let mut leaderless: Option<tokio::time::Instant> = None;

@@ -240,6 +240,8 @@ impl Gateway {
             ..JournalEntry::default()
         };
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        // One denial, however often it is decided anew.
+        let mut has_own_entry = None;
         for number in 0..ATTEMPTS_MAX {
             let mut attempt = Attempt::begin(self, &entry)?;
             let decided = match asked {
@@ -281,7 +283,8 @@ impl Gateway {
                     (Some(value), None)
                 }
                 Some(Verdict::Denied(reason)) => {
-                    if !self.denials.has_own_entry(&attempt.entry, reason, Instant::now()) {
+                    let ask = || self.denials.has_own_entry(&attempt.entry, reason, Instant::now());
+                    if !*has_own_entry.get_or_insert_with(ask) {
                         return Err(GatewayError::Denied { reason, journal_position: 0 });
                     }
                     attempt.deny(reason);

@@ -19,7 +19,7 @@ use super::super::GatewayError;
 use super::super::attempt::{Attempt, DataKey, open_journal_entry};
 use crate::vault::Vault;
 
-/// A command of the old log and its journal entry.
+/// A command of the old log and its journal entry: the first, of looks that share one, which bring nothing back.
 pub(super) struct Old {
     pub command: Command,
     pub entry: JournalEntry,
