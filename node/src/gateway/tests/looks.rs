@@ -5,26 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::join_all;
 
 use super::aliases::put;
+use super::recheck::{clinic, getting, hide};
 use super::*;
 use crate::gateway::group::Pending;
 
 const READERS: usize = 12;
-
-fn getting(record_id: &Bytes) -> v1::GetRequest {
-    v1::GetRequest { participant: NUMBER.into(), record_id: record_id.clone(), ..Default::default() }
-}
-
-async fn hide(gateway: &Gateway, record_id: &Bytes) {
-    let hide = v1::HideRequest {
-        actor: None,
-        request: request(),
-        participant: NUMBER.into(),
-        record_id: record_id.clone(),
-        hidden: true,
-        reason: "wrong person".into(),
-    };
-    gateway.hide(&doctor(), hide).await.unwrap();
-}
 
 /// A proposer that runs `meanwhile` before it hands the first command on, and how many commands came.
 fn overtaken<F: Future<Output = ()> + Send + 'static>(
@@ -51,15 +36,18 @@ fn overtaken<F: Future<Output = ()> + Send + 'static>(
 
 /// Reads at one moment: in one task of the only thread, so that all of them wait before any is proposed. A first one is
 /// asked for and given up.
-async fn read_at_once(gateway: Arc<Gateway>, records: Vec<Bytes>) -> Vec<Result<v1::RecordHeader, GatewayError>> {
+async fn read_at_once(
+    gateway: Arc<Gateway>,
+    reader: Caller,
+    records: Vec<Bytes>,
+) -> Vec<Result<v1::RecordHeader, GatewayError>> {
     let reads = async move {
-        let doctor = doctor();
         tokio::select! {
             biased;
-            _ = gateway.read(&doctor, getting(&records[0])) => panic!("answered at once"),
+            _ = gateway.read(&reader, getting(&records[0])) => panic!("answered at once"),
             () = std::future::ready(()) => {}
         }
-        let reads = records.iter().map(|record| gateway.read(&doctor, getting(record)));
+        let reads = records.iter().map(|record| gateway.read(&reader, getting(record)));
         join_all(reads).await.into_iter().map(|read| read.map(|(header, _)| header)).collect()
     };
     tokio::spawn(reads).await.unwrap()
@@ -74,10 +62,11 @@ async fn reads_of_one_moment_are_one_command_with_an_entry_each() {
         records.push(put(&gateway, NUMBER, record()).await.unwrap());
     }
     hide(&gateway, &records[2]).await;
+    let reader = clinic(&storehouse, &gateway).await;
     let before = storehouse.journalled().await.len();
     let (proposer, commands) = overtaken(&storehouse, async {});
     let asked: Vec<Bytes> = (0..READERS).map(|n| records[n % 3].clone()).collect();
-    let told = read_at_once(storehouse.gateway_through(proposer), asked.clone()).await;
+    let told = read_at_once(storehouse.gateway_through(proposer), reader, asked.clone()).await;
     assert_eq!(commands.load(Ordering::SeqCst), 1);
     let journalled = storehouse.journalled().await.split_off(before);
     // The one that was given up has its entry, too.
@@ -112,12 +101,13 @@ async fn a_hiding_overtakes_all_that_share_a_command_and_the_others_read_alone()
     let gateway = storehouse.gateway();
     let record_id = put(&gateway, NUMBER, record()).await.unwrap();
     let hidden = put(&gateway, NUMBER, record()).await.unwrap();
+    let reader = clinic(&storehouse, &gateway).await;
     let overtaking = hidden.clone();
     let meanwhile = async move { hide(&gateway, &overtaking).await };
     let (proposer, commands) = overtaken(&storehouse, meanwhile);
     let gateway = storehouse.gateway_through(proposer);
     let records = (0..READERS).map(|n| if n % 2 == 0 { record_id.clone() } else { hidden.clone() });
-    for (n, read) in read_at_once(gateway, records.collect()).await.into_iter().enumerate() {
+    for (n, read) in read_at_once(gateway, reader, records.collect()).await.into_iter().enumerate() {
         match n % 2 {
             0 => assert!(read.is_ok(), "{n}"),
             _ => assert!(matches!(read, Err(GatewayError::Denied { .. })), "{n}"),

@@ -62,7 +62,7 @@ async fn put(gateway: &Gateway, bytes: usize) -> Bytes {
     gateway.put_whole(&doctor(), put).await.unwrap().record_id
 }
 
-async fn hide(gateway: &Gateway, record_id: &Bytes) {
+pub(super) async fn hide(gateway: &Gateway, record_id: &Bytes) {
     let hide = v1::HideRequest {
         actor: None,
         request: request(),
@@ -75,7 +75,7 @@ async fn hide(gateway: &Gateway, record_id: &Bytes) {
 }
 
 /// A doctor of a clinic that the participant opened everything to.
-async fn clinic(storehouse: &Storehouse, gateway: &Gateway) -> Caller {
+pub(super) async fn clinic(storehouse: &Storehouse, gateway: &Gateway) -> Caller {
     let facility = |row: &mut Facility| {
         *row = Facility { id: CLINIC.into(), name: "clinic".into(), kind: 2, status: 1, access_line: 1, ..row.clone() };
     };
@@ -105,7 +105,7 @@ async fn clinic(storehouse: &Storehouse, gateway: &Gateway) -> Caller {
     Caller::parse(identity(Role::Application, "karte"), Some(&actor)).unwrap()
 }
 
-fn getting(record_id: &Bytes) -> v1::GetRequest {
+pub(super) fn getting(record_id: &Bytes) -> v1::GetRequest {
     v1::GetRequest { participant: NUMBER.into(), record_id: record_id.clone(), ..Default::default() }
 }
 
