@@ -49,7 +49,10 @@ fn message<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     }
 }
 
-target!(rows, samples::rows(), |bytes| {
+/// Rows are read, written and read again: two are held at a time.
+const TWICE: Bound = Bound { each: 2 * Bound::USUAL.each, ..Bound::USUAL };
+
+target!(rows, within TWICE, samples::rows(), |bytes| {
     let Some((kind, bytes)) = bytes.split_first() else { return };
     match kind % 18 {
         0 => message::<ClusterRow>(bytes),
