@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::Instant as _;
 
+use super::start::LEADER_LEASE;
 use super::types::RaftMetrics;
 
 /// A leader that no majority has acknowledged for this long has none; a member that has not heard of a leader for
@@ -15,13 +16,22 @@ pub const LEADER_SILENCE: Duration = Duration::from_secs(3);
 
 /// Whether a node leads and, as far as it knows, a majority of the voters follows.
 pub fn leads_with_majority(metrics: &RaftMetrics) -> bool {
+    is_acknowledged_within(LEADER_SILENCE, metrics)
+}
+
+/// Whether a node leads and nobody else can lead yet: none has acknowledged what it does not know.
+pub fn leads_alone(metrics: &RaftMetrics) -> bool {
+    is_acknowledged_within(LEADER_LEASE, metrics)
+}
+
+fn is_acknowledged_within(silence: Duration, metrics: &RaftMetrics) -> bool {
     if metrics.current_leader != Some(metrics.id) || !metrics.state.is_leader() {
         return false;
     }
     // A sole voter needs nobody's word, and openraft notes none.
     let is_sole = metrics.membership_config.membership().voter_ids().all(|id| id == metrics.id);
     // One just elected has a majority's votes, and no acknowledgement yet.
-    is_sole || metrics.last_quorum_acked.is_none_or(|acked| acked.elapsed() < LEADER_SILENCE)
+    is_sole || metrics.last_quorum_acked.is_none_or(|acked| acked.elapsed() < silence)
 }
 
 #[cfg(test)]
@@ -52,6 +62,9 @@ mod tests {
         let now = Duration::ZERO;
         assert!(leads_with_majority(&metrics(&[1, 2, 3], Some(now))));
         assert!(leads_with_majority(&metrics(&[1, 2, 3], None)), "just elected");
+        assert!(leads_alone(&metrics(&[1, 2, 3], Some(now))));
+        let lease_is_over = metrics(&[1, 2, 3], Some(LEADER_LEASE));
+        assert!(leads_with_majority(&lease_is_over) && !leads_alone(&lease_is_over), "another may lead");
         assert!(!leads_with_majority(&metrics(&[1, 2, 3], Some(LEADER_SILENCE))));
         assert!(leads_with_majority(&metrics(&[1], Some(LEADER_SILENCE))), "a sole voter");
         let mut follower = metrics(&[1, 2, 3], Some(now));

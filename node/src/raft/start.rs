@@ -1,6 +1,7 @@
 //! openraft's settings and its start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 
@@ -13,6 +14,8 @@ use crate::state::StateMachine;
 const HEARTBEAT_MS: u64 = 150;
 /// A follower that has heard nothing for this long (drawn between the two) stands for election.
 const ELECTION_MS: (u64, u64) = (900, 1800);
+/// For so long after a majority's last word to a leader none of them votes for another: openraft's lease.
+pub const LEADER_LEASE: Duration = Duration::from_millis(ELECTION_MS.1);
 /// Entries of one append over the network; their bytes are bounded by the log reader.
 const PAYLOAD_ENTRIES_MAX: u64 = 512;
 /// Entries of one append to the log; the log writer bounds bytes.

@@ -4,7 +4,10 @@
 //! - A lag is never understated: whatever was acknowledged longer ago than the time that is told lies within
 //!   the index it is told of. So the time counts from the last look at which the log ended there or before.
 //! - Only what a leader saw of its own term counts: a follower may not know where the log ends, and a former
-//!   leader does not know what another has acknowledged since. What is further back is UNKNOWN.
+//!   leader does not know what another has acknowledged since. What is further back is UNKNOWN; so is everything once
+//!   another may lead.
+//! - A backup's last entry counts only if it is of the leader's term: one of a former leader's may be no entry of the log,
+//!   and be in the place of one that was acknowledged.
 //! - A lag that is not known raises the same alarm as one that is too long; but for an archive in the first seconds after
 //!   its backup's start, while nothing has failed.
 
@@ -18,6 +21,7 @@ use openraft::async_runtime::WatchReceiver;
 
 use super::{Node, majority, peers};
 use crate::config::AlarmConfig;
+use crate::raft::leading::leads_alone;
 use crate::raft::types::{Member, MemberRole, NodeId};
 
 /// Between two looks at the log's end.
@@ -81,7 +85,8 @@ impl History {
             *self = History { term, since: Some(now), ends: Vec::new() };
         }
         match self.ends.last_mut() {
-            Some(last) if last.index >= index => last.seen = now,
+            // Entries are applied, and counted, after they are in the log.
+            Some(last) if last.index >= index => (last.seen, last.bytes) = (now, last.bytes.max(bytes)),
             _ => self.ends.push(End { seen: now, index, bytes }),
         }
         if self.ends.len() > ENDS_KEPT {
@@ -146,6 +151,10 @@ pub fn behind(node: &Node, indexes: &[u64]) -> Vec<v1::Behind> {
     if !note(node) {
         return Vec::new();
     }
+    if !leads_alone(&node.raft.metrics().borrow_watched()) {
+        let why = "its leader has lost touch with the others, of which one may lead by now".to_owned();
+        return vec![v1::Behind { why, ..v1::Behind::default() }; indexes.len()];
+    }
     let history = node.lag.history();
     let now = Instant::now();
     let told = indexes.iter().map(|index| match history.behind(*index, now) {
@@ -172,7 +181,7 @@ pub async fn points(
     let is_backup = |(_, member): &(&NodeId, &Member)| member.role == MemberRole::Backup;
     let backups: Vec<(NodeId, String)> =
         membership.nodes().filter(is_backup).map(|(id, member)| (*id, member.name.clone())).collect();
-    let mut replication = replication_of(&backups, replies);
+    let (synced_term, mut replication) = replication_of(&backups, replies);
     let mut archive = archive_of(&backups, replies);
     let asked = [replication.index, archive.index];
     let wanted = |state: u32| state == KNOWN;
@@ -184,7 +193,7 @@ pub async fn points(
     }
     let told = told_by_leader(node, leader, &asked).await;
     let of = |place: usize| match &told {
-        Ok(told) => told.get(place).cloned().unwrap_or_default(),
+        Ok(told) => told.behind.get(place).cloned().unwrap_or_default(),
         Err(why) => v1::Behind { why: why.clone(), ..v1::Behind::default() },
     };
     /// Both points tell the same of how far they are behind.
@@ -198,7 +207,7 @@ pub async fn points(
             }
         };
     }
-    tell!(replication, of(0));
+    tell!(replication, told.as_ref().map_or_else(|_| of(0), |told| told.held(synced_term, of(0))));
     tell!(archive, of(1));
     (replication, archive)
 }
@@ -227,37 +236,60 @@ fn last_word(node: &Node, backups: &[(NodeId, String)]) -> String {
     }
 }
 
-async fn told_by_leader(node: &Node, leader: Option<NodeId>, indexes: &[u64]) -> Result<Vec<v1::Behind>, String> {
+/// A leader's answer.
+#[derive(Debug)]
+struct Told {
+    term: u64,
+    behind: Vec<v1::Behind>,
+}
+
+impl Told {
+    /// How far a backup is behind whose last entry is of a term.
+    fn held(&self, synced_term: u64, behind: v1::Behind) -> v1::Behind {
+        match self.term == synced_term {
+            true => behind,
+            false => {
+                let why = "it has not synced anything yet that its present leader wrote".into();
+                v1::Behind { why, ..v1::Behind::default() }
+            }
+        }
+    }
+}
+
+async fn told_by_leader(node: &Node, leader: Option<NodeId>, indexes: &[u64]) -> Result<Told, String> {
     // Without a leader nobody knows how long the log is.
     let leader = leader.ok_or("there is no leader, so nobody knows where the log ends")?;
     let told = if leader == node.id() {
-        behind(node, indexes)
+        let behind = behind(node, indexes);
+        Told { term: node.raft.metrics().borrow_watched().current_term, behind }
     } else {
         let member = node.member(leader).ok_or("the leader is no member here")?;
         let answer = peers::hello_asking(node, leader, &member, indexes.to_vec()).await;
-        answer.map_err(|why| format!("the leader does not say: {why}"))?.behind
+        let answer = answer.map_err(|why| format!("the leader does not say: {why}"))?;
+        Told { term: answer.term, behind: answer.behind }
     };
-    if told.len() == indexes.len() { Ok(told) } else { Err("the leader has just changed".into()) }
+    if told.behind.len() == indexes.len() { Ok(told) } else { Err("the leader has just changed".into()) }
 }
 
-/// The backup that has synced most; the point is taken for known until the leader says otherwise.
+/// The backup that has synced most, and of which term its last entry is; the point is taken for known until the leader
+/// says otherwise.
 fn replication_of(
     backups: &[(NodeId, String)],
     replies: &BTreeMap<NodeId, Option<v1::HelloReply>>,
-) -> v1::ReplicationPoint {
+) -> (u64, v1::ReplicationPoint) {
     if backups.is_empty() {
-        return v1::ReplicationPoint { state: NONE, ..v1::ReplicationPoint::default() };
+        return (0, v1::ReplicationPoint { state: NONE, ..v1::ReplicationPoint::default() });
     }
-    let told = backups.iter().filter_map(|(id, name)| Some((replies.get(id)?.as_ref()?.synced_index, name)));
-    match told.max() {
-        Some((index, name)) => {
-            v1::ReplicationPoint { state: KNOWN, index, member: name.clone(), ..v1::ReplicationPoint::default() }
+    let answers = backups.iter().filter_map(|(id, name)| Some((replies.get(id)?.as_ref()?, name)));
+    match answers.map(|(reply, name)| (reply.synced_term, reply.synced_index, name)).max() {
+        Some((term, index, name)) => (
+            term,
+            v1::ReplicationPoint { state: KNOWN, index, member: name.clone(), ..v1::ReplicationPoint::default() },
+        ),
+        None => {
+            let why = "no backup answers".into();
+            (0, v1::ReplicationPoint { state: NOT_KNOWN, why, ..v1::ReplicationPoint::default() })
         }
-        None => v1::ReplicationPoint {
-            state: NOT_KNOWN,
-            why: "no backup answers".into(),
-            ..v1::ReplicationPoint::default()
-        },
     }
 }
 
@@ -357,6 +389,8 @@ mod tests {
         history.note(3, 10, 1000, at(0));
         history.note(3, 10, 1000, at(4));
         history.note(3, 12, 1500, at(5));
+        history.note(3, 15, 1700, at(6));
+        // What was in the log is applied, and counted, a moment later.
         history.note(3, 15, 1800, at(6));
         let none = Behind { entries: 0, bytes: 0, time: Duration::ZERO };
         assert_eq!(history.behind(15, at(60)), Ok(none), "idle, and nothing is missing");
@@ -433,7 +467,7 @@ mod tests {
         let archive = |known, index| Some(v1::ArchiveReply { known, index, ..v1::ArchiveReply::default() });
         let of = |a, b| {
             let replies = BTreeMap::from([(7, a), (8, b)]);
-            let (r, a) = (replication_of(&backups, &replies), archive_of(&backups, &replies));
+            let ((_, r), a) = (replication_of(&backups, &replies), archive_of(&backups, &replies));
             ((r.state, r.index, r.member), (a.state, a.index, a.member))
         };
         let nobody = || String::new();
@@ -442,6 +476,19 @@ mod tests {
         assert_eq!(of(says(5, None), None), ((KNOWN, 5, "a".into()), (NOT_KNOWN, 0, nobody())));
         assert_eq!(of(says(5, archive(true, 4)), None).1, (KNOWN, 4, "a".into()));
         assert_eq!(of(says(5, archive(false, 4)), says(6, None)).1, (NOT_KNOWN, 0, nobody()));
-        assert_eq!(replication_of(&[], &BTreeMap::new()).state, NONE);
+        assert_eq!(replication_of(&[], &BTreeMap::new()).1.state, NONE);
+    }
+
+    #[test]
+    fn what_a_former_leader_sent_is_no_entry_of_the_log_until_the_present_one_says_so() {
+        let says = |synced_term, synced_index| v1::HelloReply { synced_term, synced_index, ..Default::default() };
+        let replies = BTreeMap::from([(7, Some(says(3, 99))), (8, Some(says(4, 20)))]);
+        let (term, point) = replication_of(&[(7, "a".to_owned()), (8, "b".to_owned())], &replies);
+        assert_eq!((term, point.index, &point.member[..]), (4, 20, "b"), "the longer log is of the newer term");
+        let behind = v1::Behind { known: true, entries: 5, ..v1::Behind::default() };
+        let told = Told { term: 5, behind: vec![behind.clone()] };
+        assert_eq!(told.held(5, behind.clone()), behind);
+        let held = told.held(term, behind);
+        assert!(!held.known && held.entries == 0 && held.why.contains("present leader"), "{held:?}");
     }
 }
