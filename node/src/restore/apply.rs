@@ -206,6 +206,8 @@ pub async fn replay(
     if let Some(merging) = work.merging().cloned() {
         let newest = plan::read(store, merging.generation, &(merging.sequence, merging.sha256)).await?;
         let new = reopen(&work, NEW)?;
+        // The run that was cut may have been told another head, or none.
+        vouch(&new, &vouched)?;
         let old = if work.has(OLD) { Some(open(&work, OLD)?) } else { None };
         return Ok(Replays { work, from: store.place().into(), plan: plan.clone(), vouched, new, old, newest, begun });
     }
@@ -229,9 +231,7 @@ pub async fn replay(
     }
     go_on(store, &plan.new, &mut new, u64::MAX, tell).await?;
     let newest = newest(store, plan).await?;
-    if let Vouched::By(witness) = &vouched {
-        check_witness(&new, witness)?;
-    }
+    vouch(&new, &vouched)?;
     tell(Event::Doing("wrapped keys".into()));
     let gone = put_keys(store, &new, &newest, tell).await?;
     if gone > 0 {
@@ -341,7 +341,9 @@ async fn go_on(
     Ok(())
 }
 
-fn check_witness(new: &Replayed, witness: &Witness) -> Result<(), ApplyError> {
+/// Holds a journal against the head that somebody kept, if one did.
+fn vouch(new: &Replayed, vouched: &Vouched) -> Result<(), ApplyError> {
+    let Vouched::By(witness) = vouched else { return Ok(()) };
     let view = new.database.snapshot();
     let peaks = tokio::task::block_in_place(|| tree::peaks(&StoredTree(&view), witness.size));
     match peaks.map(|peaks| peaks.root()) == Ok(witness.root) {
