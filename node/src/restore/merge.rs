@@ -114,12 +114,18 @@ impl Merger<'_> {
                 (Some((now, _)), Some((was, _))) => now.cmp(was),
             };
             let in_new = now.filter(|_| order.is_le());
-            let in_old = was.filter(|_| order.is_ge());
-            let fate = match &in_old {
-                None if table == Table::DocumentId && self.leads_somewhere(&there)? => Fate::Stays,
+            let mut in_old = was.filter(|_| order.is_ge());
+            let mut fate = match &in_old {
                 None => Fate::Newer,
+                Some((key, _)) if table == Table::DocumentId && in_new != in_old => {
+                    // Meanwhile its author may have given it to somebody else's record.
+                    self.fate(table, key, false, &then, old, &mut known)?
+                }
                 Some((key, _)) => self.fate(table, key, in_new.is_some(), &then, old, &mut known)?,
             };
+            if table == Table::DocumentId && fate != Fate::Stays && in_new.is_some() && self.leads_somewhere(&there)? {
+                (fate, in_old) = (Fate::Stays, None);
+            }
             match (fate, &in_new, &in_old) {
                 (Fate::Stays, Some((key, now)), Some((_, was))) if now == was => {
                     if table == Table::Block && self.old.is_none() {
