@@ -269,11 +269,16 @@ async fn apply(arguments: ApplyArguments, output: Output) -> Result<(), Failure>
     };
     let report = replays.finish(root.clone(), &restorer, &tell).await?;
     drop(progress);
+    show::report(&report, &into, output)?;
     // As for a voter that joins: what the configuration names is where the node looks.
     if let (None, Some(RootKeyConfig::File(path))) = (&given, &config.root_key) {
-        write_root_key(path, &root).map_err(|error| Failure::failed(chain(&error)))?;
+        write_root_key(path, &root).map_err(|error| {
+            Failure::failed(format!("the restore is done, but its root key was not kept: {}", chain(&error))).next(
+                "do not restore again: start it without the key, and have the holders submit their shares \
+                 (kura key submit)",
+            )
+        })?;
     }
-    show::report(&report, &into, output)?;
     if !output.json {
         let shown = into.display();
         note(&format!("next: kura restore verify --into {shown}"));
