@@ -57,6 +57,8 @@ pub enum Reason {
     Weekly,
     /// It is the newest of its month.
     Monthly,
+    /// A manifest of it cannot be read, so that nothing can be said of it.
+    Unreadable,
 }
 
 impl Reason {
@@ -68,6 +70,7 @@ impl Reason {
             Reason::Daily => "daily",
             Reason::Weekly => "weekly",
             Reason::Monthly => "monthly",
+            Reason::Unreadable => "unreadable",
         }
     }
 }

@@ -62,13 +62,20 @@ pub async fn plan(
             plan.expiring.push(generation);
             continue;
         }
-        let base = catalog::manifest(store, generation, generation).await?.signed.manifest;
-        candidates.push(Candidate { generation, clock_ms: base.clock_ms, is_held: held.contains(&generation) });
+        match catalog::manifest(store, generation, generation).await {
+            Ok(base) => {
+                let clock_ms = base.signed.manifest.clock_ms;
+                candidates.push(Candidate { generation, clock_ms, is_held: held.contains(&generation) });
+            }
+            // The writer's check and `kura archive verify` tell of it; it keeps no other from beginning.
+            Err(error) if error.is_of_the_object() => drop(plan.kept.insert(generation, vec![Reason::Unreadable])),
+            Err(error) => return Err(error),
+        }
     }
     let present: Vec<u64> = candidates.iter().map(|candidate| candidate.generation).collect();
     candidates.extend(begins);
-    plan.kept = keep(rules, &candidates);
-    plan.kept.retain(|generation, _| present.contains(generation));
+    let kept = keep(rules, &candidates);
+    plan.kept.extend(kept.into_iter().filter(|(generation, _)| present.contains(generation)));
     for generation in present {
         if plan.kept.contains_key(&generation) {
             continue;
@@ -76,7 +83,13 @@ pub async fn plan(
         let sequences = catalog::manifests(store, generation).await?;
         let (Some(first), Some(last)) = (sequences.first(), sequences.last()) else { continue };
         let base = catalog::manifest(store, generation, *first).await?;
-        let last_found = catalog::manifest(store, generation, *last).await?;
+        let last_found = match catalog::manifest(store, generation, *last).await {
+            Err(error) if error.is_of_the_object() => {
+                plan.kept.insert(generation, vec![Reason::Unreadable]);
+                continue;
+            }
+            found => found?,
+        };
         let gap = Gap {
             first: *first,
             last: *last,
@@ -131,7 +144,13 @@ pub async fn sweep(store: &ArchiveStore, plan: &Plan) -> Result<Swept, CatalogEr
     if plan.expiring.is_empty() {
         return Ok(Swept::default());
     }
-    let mut garbage = garbage(store, plan).await?;
+    let mut garbage = match garbage(store, plan).await {
+        Err(error) if error.is_of_the_object() => {
+            tracing::warn!(%error, "expired generations are not deleted: what another one needs cannot be told");
+            return Ok(Swept::default());
+        }
+        garbage => garbage?,
+    };
     garbage.sort_by_key(|(name, _)| name.starts_with(ObjectName::MANIFESTS));
     let mut swept = Swept::default();
     for (name, bytes) in garbage {

@@ -158,4 +158,11 @@ async fn an_older_generation_that_rots_keeps_nothing_from_being_written() {
     assert_eq!(newest.signed.manifest.index(), backup.index());
     let found = checked(&archive, Some(writer)).await;
     assert!(found.words.iter().any(|words| words.contains(&base)), "{found:?}");
+    // Nor a new generation from beginning; but what the rotten one needs nobody can tell, and nothing is deleted.
+    let before = catalog::generations(&archive).await.unwrap();
+    let keep = KeepRules { last: 1, daily: 0, weekly: 0, monthly: 0 };
+    let mut writer = backup.writer_with(archive.clone(), generations(keep));
+    next_generation(&mut backup, &mut writer, &archive, 70).await;
+    let after = catalog::generations(&archive).await.unwrap();
+    assert!(after.len() > before.len() && after.starts_with(&before), "{before:?} {after:?}");
 }
