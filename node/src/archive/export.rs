@@ -4,9 +4,10 @@
 //! ([`Note`]) beside them says with which generation it begins, and until when its keys may be kept.
 //!
 //! Invariants
-//! - Objects come before the manifests that name them: a copy that was cut off ends earlier, and goes on with
-//!   the next run, which sends what is not there yet.
-//! - The copy has one key ledger, its newest manifest's. A run that brings a newer one deletes the former.
+//! - All objects come before the first new manifest: a copy that was cut off ends where it did before, and goes on with the
+//!   next run, which sends what is not there yet. Manifests are small, and come one after the other.
+//! - The copy has one key ledger, its newest manifest's. A run that brings a newer one deletes the former, last of all.
+//! - A copy of another archive is not gone on with, be it of the same cluster: it may be the last of what that had.
 
 use std::collections::BTreeSet;
 
@@ -60,6 +61,12 @@ pub enum ExportError {
     /// The archive is empty.
     #[error("the archive has no manifest")]
     Empty,
+    /// The target is a copy of another archive of this cluster.
+    #[error(
+        "{0} holds a copy of another archive of this cluster, which may be the last of what that one had: choose an empty \
+         directory, and destroy the other copy once it is needed no more"
+    )]
+    OtherArchive(String),
     /// The target is something else.
     #[error("{0} holds something that is no copy of this archive: choose an empty directory, or the copy made before")]
     Target(String),
@@ -114,6 +121,7 @@ pub async fn export(
     // The keys before the manifest that names them; those of before go last.
     let (newest, keys) = copy_keys(from, to, &mut exported, tell).await?;
     let mut needed = BTreeSet::new();
+    let mut manifests = Vec::new();
     for generation in wanted {
         for sequence in catalog::manifests(from, *generation).await? {
             // Not beyond the ledger that was read.
@@ -129,14 +137,17 @@ pub async fn export(
                     copy(from, to, &name, &mut exported, tell).await?;
                 }
             }
-            match to.put_new(&manifest.name().to_string(), bytes).await {
-                Err(StoreError::Exists { .. }) => {}
-                put => {
-                    put?;
-                    exported.objects += 1;
-                }
-            }
+            manifests.push((manifest.name().to_string(), bytes));
             exported.index = manifest.index();
+        }
+    }
+    for (name, bytes) in manifests {
+        match to.put_new(&name, bytes).await {
+            Err(StoreError::Exists { .. }) => {}
+            put => {
+                put?;
+                exported.objects += 1;
+            }
         }
     }
     for folder in ObjectName::FOLDERS {
@@ -166,12 +177,33 @@ async fn check_target(from: &ArchiveStore, to: &ArchiveStore) -> Result<(), Expo
     if note(to).await?.is_some() {
         return match catalog::newest(to).await {
             Ok(None) => Ok(()),
-            Ok(Some(found)) if found.signed.manifest.head.cluster_id == newest.head.cluster_id => Ok(()),
+            Ok(Some(found)) if found.signed.manifest.head.cluster_id == newest.head.cluster_id => {
+                check_chain(from, to).await
+            }
             _ => Err(refused()),
         };
     }
     let (folders, objects) = to.entries("").await?;
     if folders.is_empty() && objects.is_empty() { Ok(()) } else { Err(refused()) }
+}
+
+/// What a copy holds is of this archive: where both have a generation they have the same; a copy with none of them ends
+/// with one that has expired here.
+async fn check_chain(from: &ArchiveStore, to: &ArchiveStore) -> Result<(), ExportError> {
+    let other = || ExportError::OtherArchive(to.place().to_owned());
+    let here: BTreeSet<u64> = catalog::generations(from).await?.into_iter().collect();
+    let copied = catalog::generations(to).await?;
+    for generation in copied.iter().filter(|generation| here.contains(generation)) {
+        let ours = catalog::bytes(from, *generation, *generation).await;
+        let theirs = catalog::bytes(to, *generation, *generation).await;
+        match (ours, theirs) {
+            (Ok(ours), Ok(theirs)) if ours != theirs => return Err(other()),
+            _ => {}
+        }
+    }
+    let is_shared = copied.iter().any(|generation| here.contains(generation));
+    let ended_before = copied.last().is_none_or(|last| here.first().is_none_or(|first| last < first));
+    if is_shared || ended_before { Ok(()) } else { Err(other()) }
 }
 
 /// Copies the newest manifest's ledger; answers that manifest and the ledger's objects. A ledger that is replaced

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::export::{export, note};
+use super::super::export::{ExportError, export, note};
 use super::super::replay::Event;
 use super::super::{ArchiveStore, catalog};
 use super::stage::{has, made, objects, secret, sound};
@@ -48,4 +48,46 @@ async fn a_copy_is_an_archive_and_is_brought_up_to_date() {
     archive.replace(&rotten, Bytes::from_static(b"rotten")).await.unwrap();
     assert!(export(&archive, &third, 9, (1, 2), &silent).await.is_err());
     assert_eq!(third.length(&rotten).await.unwrap(), None, "what is rotten is not copied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_cut_off_ends_where_it_did_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut backup, archive) = made(directory.path()).await;
+    let copy = ArchiveStore::open_or_make(directory.path().join("disk").to_str().unwrap()).unwrap();
+    let silent = |_: Event| {};
+    export(&archive, &copy, 1, (1, 2), &silent).await.unwrap();
+    let before = catalog::newest(&copy).await.unwrap().unwrap().signed.manifest;
+    // Each manifest has another ledger.
+    for n in [1, 2] {
+        backup.erase(n).await;
+        backup.enrol([90 + n]).await;
+        backup.writer(archive.clone()).step().await.unwrap();
+    }
+    let last = catalog::newest(&archive).await.unwrap().unwrap().signed.manifest;
+    assert!(last.sequence >= before.sequence + 2);
+    let name = last.segments()[0].name().to_string();
+    let segment = archive.get(&name, u64::MAX).await.unwrap();
+    archive.delete(&name).await.unwrap();
+    export(&archive, &copy, 1, (1, 2), &silent).await.unwrap_err();
+    assert_eq!(catalog::newest(&copy).await.unwrap().unwrap().signed.manifest.sequence, before.sequence);
+    sound(&copy).await;
+    archive.replace(&name, segment).await.unwrap();
+    export(&archive, &copy, 1, (1, 2), &silent).await.unwrap();
+    assert_eq!(catalog::newest(&copy).await.unwrap().unwrap().signed.manifest.sequence, last.sequence);
+    sound(&copy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_another_archive_of_the_cluster_stays_as_it_is() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (_former, former) = made(directories[0].path()).await;
+    let (_present, present) = made(directories[1].path()).await;
+    let copy = ArchiveStore::open_or_make(directories[0].path().join("disk").to_str().unwrap()).unwrap();
+    let silent = |_: Event| {};
+    export(&former, &copy, 9, (1, 2), &silent).await.unwrap();
+    let before = objects(&copy).await;
+    let refused = export(&present, &copy, 9, (1, 2), &silent).await.unwrap_err();
+    assert!(matches!(refused, ExportError::OtherArchive(_)), "{refused}");
+    assert_eq!(objects(&copy).await, before);
 }

@@ -141,7 +141,7 @@ impl From<ExportError> for Failure {
             ExportError::Catalog(error) => error.into(),
             ExportError::Fault(_) => Failure::new(Exit::Damaged, error).next(VERIFY),
             ExportError::Empty => Failure::new(Exit::NotFound, error),
-            ExportError::Target(_) => Failure::new(Exit::Conflict, error).of("--to"),
+            ExportError::Target(_) | ExportError::OtherArchive(_) => Failure::new(Exit::Conflict, error).of("--to"),
         }
     }
 }
