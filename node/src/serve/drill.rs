@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::drill::{FILE, Report};
 
@@ -17,15 +17,19 @@ type Mark = (u64, Option<SystemTime>);
 pub struct LastDrill(Mutex<(Option<Mark>, Option<Arc<Report>>)>);
 
 impl LastDrill {
-    /// What it was, by the report in this data directory; `None` if there was none, or it cannot be read, which is
-    /// logged once.
+    /// What it was, by the report in this data directory; `None` if there was none. One that cannot be read is told as a
+    /// drill that failed, of the file's time: the one before may have.
     pub fn look(&self, data: &Path) -> Option<Arc<Report>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = fs::metadata(data.join(FILE)).ok().map(|found| (found.ino(), found.modified().ok()));
         if known.0 != mark {
-            // Unknown, not the one before.
-            let read = Report::read(data).inspect_err(|error| tracing::warn!(%error, "the last drill's report"));
-            *known = (mark, read.ok().flatten().map(Arc::new));
+            let read = Report::read(data).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the last drill's report");
+                let written = mark.and_then(|(_, at)| at?.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+                let failed = Some(format!("its report cannot be read: {error}"));
+                Some(Report { failed, ..Report::begun(u64::try_from(written.as_millis()).unwrap_or(0), false) })
+            });
+            *known = (mark, read.map(Arc::new));
         }
         known.1.clone()
     }
@@ -48,7 +52,8 @@ mod tests {
         }
         fs::write(data.path().join("other"), "no report").unwrap();
         fs::rename(data.path().join("other"), data.path().join(FILE)).unwrap();
-        assert_eq!(last.look(data.path()), None, "unknown, not the one before");
+        let told = last.look(data.path()).unwrap();
+        assert!(told.failed.as_ref().is_some_and(|why| why.contains("cannot be read")) && told.at_ms > 3, "{told:?}");
         fs::remove_file(data.path().join(FILE)).unwrap();
         assert_eq!(last.look(data.path()), None);
     }
