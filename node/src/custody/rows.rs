@@ -165,7 +165,7 @@ impl Known {
         }
         match &self.rotation {
             Some(row) if row.operator.is_empty() || row.registrar.is_empty() => {
-                alarms.push("a rotation of keys waits for its second person: kura key rotate".into());
+                alarms.push("a rotation of keys waits for its second person: kura key rotate --root (or --epoch), as it was begun".into());
             }
             Some(row) if !row.next_check_value.is_empty() => {
                 let covered = self.prepared_check_value().is_some_and(|next| self.is_covered(next));
@@ -176,7 +176,7 @@ impl Known {
                     }
                 });
             }
-            Some(_) => alarms.push("a rotation of keys was approved and not finished: kura key rotate".into()),
+            Some(_) => alarms.push("a rotation of keys was approved and not finished: kura key rotate --root (or --epoch), as it was begun".into()),
             None => {}
         }
         alarms

@@ -163,7 +163,7 @@ fn steps(status: &wire::StatusReply, keys: &wire::KeyStatusReply, wanted: usize)
                 true => "drawn on this timeline".into(),
                 false => "as old as the former timeline".into(),
             },
-            "kura key rotate (operator, registrar), with the holders",
+            "kura key rotate --root (operator, registrar), with the holders",
         ),
         step(
             "shares",
