@@ -65,6 +65,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         ServeError::Fenced(_) => Failure::new(Exit::Conflict, chain(&error)),
         // Starting again mends nothing.
         ServeError::Damaged(_)
+        | ServeError::LogFailed(_)
         | ServeError::Earlier(_)
         | ServeError::Seed(_)
         | ServeError::State(DatabaseError::Damaged { .. } | DatabaseError::Form { .. })

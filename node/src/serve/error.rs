@@ -115,6 +115,12 @@ pub enum ServeError {
          directory and join anew, under a new name: without `--seed-from`, or from another archive"
     )]
     Seed(String),
+    /// The log could not be written or synced.
+    #[error(
+        "the node stops: the Raft log failed: {0}. After a failed sync nothing more can be promised; check the disk, \
+         then start it again, or replace this member"
+    )]
+    LogFailed(String),
     /// The node cannot go on; its state on disk is as the message says.
     #[error("the node stops: {0}")]
     Fatal(String),

@@ -491,7 +491,7 @@ async fn wait_for_end(node: &Node) -> Result<(), ServeError> {
             words = &mut damage => return Err(ServeError::Damaged(words)),
             stopped = fatal.wait_for(Option::is_some) => {
                 let why = stopped.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the log writer has ended".into());
-                return Err(ServeError::Fatal(format!("the Raft log failed: {why}. After a failed sync nothing more can be promised; check the disk, then restart or replace this member")));
+                return Err(ServeError::LogFailed(why));
             }
             left = fenced.wait_for(Option::is_some) => {
                 let left = left.ok().and_then(|left| left.clone());
