@@ -16,7 +16,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{Node, archive_check, clear, heads, lag, majority, peers, rotation, scrub, seed, standing};
-use crate::certificates::certificate_expiry;
 use crate::gateway::group::Pending;
 use crate::gateway::limits::CLOCK_OFFSET_MS_MAX;
 use crate::gateway::members::{is_approved, missing_approval};
@@ -242,8 +241,8 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
     // What a seed that nobody has borne out holds is no second copy of anything.
     let synced = node.log.synced().borrow().filter(|_| node.seed.borrow().is_none());
     let metrics = node.raft.metrics().borrow_watched().clone();
-    let now = time::OffsetDateTime::now_utc();
-    let expiry = certificate_expiry(&node.config.tls.certificate, now).map(|expiry| expiry.not_after);
+    // Of the certificate in use: newer files may be unusable.
+    let not_after = node.tls.status().not_after;
     v1::HelloReply {
         node_id: node.id(),
         clock_ms: crate::clock::now_ms(),
@@ -256,7 +255,7 @@ pub fn hello_to(node: &Node, asker: NodeId) -> v1::HelloReply {
         disk_bytes: node.store.database().disk_bytes()
             + super::retention::directory_bytes(&node.config.data.join("log")),
         disk_free_bytes: node.space.free_bytes().unwrap_or(0),
-        certificate_not_after_ms: expiry.ok().and_then(|s| u64::try_from(s).ok()).unwrap_or(0) * 1000,
+        certificate_not_after_ms: u64::try_from(not_after).unwrap_or(0) * 1000,
         version: env!("CARGO_PKG_VERSION").into(),
         trouble: trouble(node),
         kept_mark: node.marks.kept_mark(asker).unwrap_or_default(),
@@ -327,6 +326,11 @@ fn trouble(node: &Node) -> String {
     }
     if *node.log.stalled().borrow() {
         words.push("its log waits for disk space".to_owned());
+    }
+    if node.tls.status().stale {
+        words.push(
+            "its newest certificate files cannot be used, and the former ones stay in use: see its log".to_owned(),
+        );
     }
     let own_key = node.tls.identity().key_sha256;
     if node.member(node.id()).is_some_and(|member| !member.keys().any(|key| key == own_key)) {
