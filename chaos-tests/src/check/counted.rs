@@ -5,11 +5,11 @@
 //! the journal only if nothing ended any voter within [`KEPT_US`] after it, and if as much time was left before
 //! the entries were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Report;
 use super::view::View;
-use crate::history::{NemesisEvent, Outcome};
+use crate::history::{NemesisEvent, Operation, Outcome};
 use crate::nemesis::Kind;
 
 /// Three times as long as a gateway keeps a count while it has a leader, and some, in microseconds.
@@ -28,8 +28,14 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
             *told.entry(&operation.facility).or_default() += 1;
         }
     }
+    // An entry that a refusal names is that one's own: it counts nobody else's.
+    let named = |operation: &Operation| match operation.outcome {
+        Outcome::Denied { entry } => entry,
+        _ => None,
+    };
+    let own: HashSet<u64> = view.operations.iter().filter_map(|operation| named(operation)).collect();
     let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
-    for entry in view.entries.iter().filter(|entry| entry.denied) {
+    for entry in view.entries.iter().filter(|entry| entry.denied && !own.contains(&entry.position)) {
         *counted.entry(&entry.facility).or_default() += u64::from(entry.count);
     }
     report.figure("counted refusals held to it", told.values().sum::<u64>());
@@ -77,7 +83,7 @@ mod tests {
 {"line":"nemesis","round":1,"at_us":9000000,"event":"begin","fault":1,"kind":"KIND","nodes":["v1"],"leader":true,"result":"installed"}
 {"line":"nemesis","round":1,"at_us":9500000,"event":"heal","fault":1,"done_us":9600000,"result":"installed"}
 {"line":"final-scan","at_us":FINAL}
-{"line":"entries","entries":[{"position":4,"action":"list","facility":"visitor","denied":true},{"position":5,"action":"list","facility":"visitor","denied":true,"count":COUNT},{"position":6,"action":"list","facility":"home","denied":true,"count":7}]}
+{"line":"entries","entries":[{"position":4,"action":"list","facility":"visitor","denied":true,"count":1},{"position":5,"action":"list","facility":"visitor","denied":true,"count":COUNT},{"position":6,"action":"list","facility":"home","denied":true,"count":7}]}
 "#;
 
     /// How many violations there are, and how many refusals were judged.

@@ -76,8 +76,13 @@ fn floors(view: &View<'_>, report: &mut Report) {
         view.operations.iter().filter(|operation| before(operation.call_us) && wanted(&operation.outcome)).count()
             as u64
     };
+    // Scans, which are of one node each, are no load: there are more of them the longer a run takes.
+    let of_load = |wanted: fn(&Outcome) -> bool| {
+        let asked = view.operations.iter().filter(|operation| operation.node.is_none() && before(operation.call_us));
+        asked.filter(|operation| wanted(&operation.outcome)).count() as u64
+    };
     let writes = puts().filter(acknowledged).count() as u64;
-    let reads = count(|outcome| matches!(outcome, Outcome::Read { .. }));
+    let reads = of_load(|outcome| matches!(outcome, Outcome::Read { .. }));
     let revokes = view.writes.iter().filter(|write| matches!(write.operation.action, Action::Revoke { .. }));
     let revocations = revokes.filter(acknowledged).count() as u64;
     let kills: Vec<(bool, bool)> = view
@@ -91,7 +96,7 @@ fn floors(view: &View<'_>, report: &mut Report) {
     let leader_kills = kills.iter().filter(|(leader, _)| *leader).count() as u64;
     let under_writing = kills.iter().filter(|(_, writing)| *writing).count() as u64;
     let unknown = count(|outcome| matches!(outcome, Outcome::Unknown { .. }));
-    let answered = count(|outcome| !matches!(outcome, Outcome::Unknown { .. } | Outcome::Failed { .. }));
+    let answered = of_load(|outcome| !matches!(outcome, Outcome::Unknown { .. } | Outcome::Failed { .. }));
     let floors = &view.header.floors;
     let reached = [
         ("writes acknowledged", writes, floors.writes),

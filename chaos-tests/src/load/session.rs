@@ -177,7 +177,8 @@ impl Session {
     }
 
     fn record(&self, call_us: u64, place: usize, facility: &str, action: Action, outcome: Outcome) {
-        if !matches!(outcome, Outcome::Unknown { .. } | Outcome::Failed { .. }) {
+        // What is asked of one node is a scan's.
+        if self.node.is_none() && !matches!(outcome, Outcome::Unknown { .. } | Outcome::Failed { .. }) {
             self.shared.answered.fetch_add(1, Ordering::Relaxed);
         }
         let recorder = &self.shared.recorder;
