@@ -47,6 +47,8 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct InitOptions {
     /// The name that people type.
     pub cluster_name: String,
+    /// How long requests are remembered, in milliseconds: the window of the client's `outcome`.
+    pub request_window_ms: u64,
 }
 
 /// What was made.
@@ -162,7 +164,7 @@ pub async fn init(config: &NodeConfig, options: &InitOptions) -> Result<InitRepo
     };
     let root = random::key();
     write_root_key(&root_file, &root)?;
-    match make(config, &identity, &certificate, &recovery, &root).await {
+    match make(config, options.request_window_ms, &identity, &certificate, &recovery, &root).await {
         Ok(recovery_ca) => {
             let root_check_value = hexadecimal(root.check_value());
             Ok(InitReport { cluster_id: identity.cluster_id, root_key: root_file, root_check_value, recovery_ca })
@@ -202,6 +204,7 @@ fn nothing_there(data: &Path, root_file: &Path) -> Result<(), InitError> {
 /// certificate lies.
 async fn make(
     config: &NodeConfig,
+    request_window_ms: u64,
     identity: &NodeIdentity,
     certificate: &Identity,
     recovery: &NewRecovery,
@@ -237,7 +240,7 @@ async fn make(
         .await
         .map_err(|e| failed(&e))?;
 
-    let command = first_command(identity, root, recovery, &member);
+    let command = first_command(identity, root, recovery, &member, request_window_ms);
     let response = raft.client_write(CommandBytes(command.encode_to_vec().into())).await.map_err(|e| failed(&e))?;
     match response.data.0 {
         Some(Outcome::Committed(_)) => {}
@@ -289,7 +292,13 @@ pub fn log_identity(identity: &NodeIdentity) -> LogIdentity {
 }
 
 /// What makes a new log a cluster's.
-pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &NewRecovery, member: &Member) -> Command {
+pub(crate) fn first_command(
+    identity: &NodeIdentity,
+    root: &Key,
+    recovery: &NewRecovery,
+    member: &Member,
+    request_window_ms: u64,
+) -> Command {
     let now_ms = crate::clock::now_ms();
     let cluster_id = identity.cluster_id;
     let mut nonces = Nonces::new();
@@ -315,7 +324,7 @@ pub(crate) fn first_command(identity: &NodeIdentity, root: &Key, recovery: &NewR
         format: ROWS_FORMAT,
         cluster_id: Bytes::copy_from_slice(&cluster_id.0),
         name: identity.cluster_name.clone(),
-        request_window_ms: limits.request_window_ms,
+        request_window_ms,
         key_deletions_per_day_max: limits.key_deletions_per_day_max,
         recovery_public_key: Bytes::copy_from_slice(&identity.recovery_public_key),
         timelines: vec![timeline],

@@ -24,6 +24,10 @@ pub struct InitArguments {
     /// The new cluster's name.
     #[arg(long, value_parser = super::given::cluster)]
     cluster: String,
+    /// How long the outcome of a request can be asked for, in minutes: 10 to 1,440. It stays as it is: each request is a row
+    /// on every member until then.
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=1440))]
+    request_window: u64,
 }
 
 /// Options of `kura join`.
@@ -47,7 +51,7 @@ pub struct JoinArguments {
 /// Runs `kura init`.
 pub async fn init(arguments: InitArguments, output: Output) -> Result<(), Failure> {
     let config = configuration(&arguments.config)?;
-    let options = InitOptions { cluster_name: arguments.cluster };
+    let options = InitOptions { cluster_name: arguments.cluster, request_window_ms: arguments.request_window * 60_000 };
     let serve = format!("kura serve --config {}", arguments.config.display());
     let report = crate::init::init(&config, &options).await.map_err(|error| match error {
         InitError::Identity(error @ IdentityFileError::Exists { .. }) => {

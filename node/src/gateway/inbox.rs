@@ -1,7 +1,6 @@
 //! What a facility finds addressed to it, and who named it.
 
 use bytes::Bytes;
-use kura_cluster::Pseudonym;
 use kura_cluster::consent::{Act, decide, is_granted, present_consent, present_grant};
 use kura_cluster::id::RecordId;
 use kura_cluster::row::{
@@ -9,16 +8,31 @@ use kura_cluster::row::{
 };
 use kura_cluster::seal::Domain;
 use kura_cluster::word::Action;
+use kura_cluster::{Pseudonym, Revision};
 use kura_proto::v1;
 
 use super::attempt::{Attempt, broken};
 use super::caller::CallerRows;
-use super::list::{page, pseudonym_at_end};
+use super::limits::ATTEMPTS_MAX;
+use super::list::{TABLES, page, pseudonym_at_end};
 use super::transact::{Done, Verdict};
 use super::{Caller, Gateway, GatewayError};
 
 /// Bytes of an inbox cursor: log index and ordinal.
 const CURSOR_BYTES: usize = 12;
+
+/// A facility that may see what it asks for, and the tables that this was decided on.
+struct Own {
+    facility: String,
+    tables: [Revision; TABLES.len()],
+}
+
+impl Own {
+    /// Whether nothing of them has changed before a view.
+    fn holds(&self, attempt: &Attempt<'_>) -> bool {
+        TABLES.map(|table| attempt.table_revision(table)) == self.tables
+    }
+}
 
 impl Gateway {
     /// One page of the records addressed to the actor's facility, oldest first. Participants who no
@@ -30,15 +44,24 @@ impl Gateway {
                 format!("has {} bytes, a cursor has {CURSOR_BYTES}", request.since.len()),
             ));
         }
-        let done = self.own_facility(caller, Action::Inbox, Act::Inbox).await?;
-        let facility = done.value.ok_or(GatewayError::Unknown)?;
-        let mut reply = tokio::task::block_in_place(|| self.inbox_of(&facility, &request))?;
-        reply.journal_position = done.committed.journal_first;
-        Ok(reply)
+        for _ in 0..ATTEMPTS_MAX {
+            let done = self.own_facility(caller, Action::Inbox, Act::Inbox).await?;
+            let own = done.value.ok_or(GatewayError::Unknown)?;
+            if let Some(mut reply) = tokio::task::block_in_place(|| self.inbox_of(&own, &request))? {
+                reply.journal_position = done.committed.journal_first;
+                return Ok(reply);
+            }
+        }
+        Err(GatewayError::Contended)
     }
 
-    fn inbox_of(&self, facility: &str, request: &v1::InboxRequest) -> Result<v1::InboxReply, GatewayError> {
+    /// Reads one page; `None` if what was decided on has changed before.
+    fn inbox_of(&self, own: &Own, request: &v1::InboxRequest) -> Result<Option<v1::InboxReply>, GatewayError> {
         let attempt = Attempt::begin(self, &JournalEntry::default())?;
+        if !own.holds(&attempt) {
+            return Ok(None);
+        }
+        let facility = &own.facility[..];
         let snapshot = attempt.database.snapshot();
         let prefix = RowKey::inbox(&attempt.hash(Domain::InboxFacility, &[facility]));
         let after = (!request.since.is_empty()).then(|| [&prefix.as_bytes()[..], &request.since].concat());
@@ -58,7 +81,7 @@ impl Gateway {
                 Err(error) => return Err(error),
             }
         }
-        Ok(reply)
+        Ok(Some(reply))
     }
 
     /// What was addressed to a facility, if the participant still names it and the record still reaches it.
@@ -89,15 +112,24 @@ impl Gateway {
         if !matches!(request.after.len(), 0 | 16) {
             return Err(GatewayError::invalid("after", "is not a cursor of an earlier page"));
         }
-        let done = self.own_facility(caller, Action::ListGranted, Act::ListGranted).await?;
-        let facility = done.value.ok_or(GatewayError::Unknown)?;
-        let mut reply = tokio::task::block_in_place(|| self.granted_to(&facility, &request))?;
-        reply.journal_position = done.committed.journal_first;
-        Ok(reply)
+        for _ in 0..ATTEMPTS_MAX {
+            let done = self.own_facility(caller, Action::ListGranted, Act::ListGranted).await?;
+            let own = done.value.ok_or(GatewayError::Unknown)?;
+            if let Some(mut reply) = tokio::task::block_in_place(|| self.granted_to(&own, &request))? {
+                reply.journal_position = done.committed.journal_first;
+                return Ok(reply);
+            }
+        }
+        Err(GatewayError::Contended)
     }
 
-    fn granted_to(&self, facility: &str, request: &v1::GrantedRequest) -> Result<v1::GrantedReply, GatewayError> {
+    /// Reads one page; `None` if what was decided on has changed before.
+    fn granted_to(&self, own: &Own, request: &v1::GrantedRequest) -> Result<Option<v1::GrantedReply>, GatewayError> {
         let attempt = Attempt::begin(self, &JournalEntry::default())?;
+        if !own.holds(&attempt) {
+            return Ok(None);
+        }
+        let facility = &own.facility[..];
         let snapshot = attempt.database.snapshot();
         let prefix = RowKey::grants_of(&attempt.hash(Domain::GrantIndex, &[facility]));
         let after = (!request.after.is_empty()).then(|| [&prefix.as_bytes()[..], &request.after].concat());
@@ -119,15 +151,18 @@ impl Gateway {
             };
             reply.participants.push(v1::GrantedParticipant { participant: row.number, granted_ms: row.granted_ms });
         }
-        Ok(reply)
+        Ok(Some(reply))
     }
 
-    async fn own_facility(&self, caller: &Caller, action: Action, act: Act<'_>) -> Result<Done<String>, GatewayError> {
+    async fn own_facility(&self, caller: &Caller, action: Action, act: Act<'_>) -> Result<Done<Own>, GatewayError> {
         self.transact(caller, action, None, |attempt| {
             let rows = CallerRows::load(attempt, caller)?;
             let facts = rows.facts(attempt.now_ms, act, None, None);
             let decision = decide(&facts);
-            let verdict = Verdict::of(decision, |_| Ok(rows.facility().map(|f| f.id.clone()).unwrap_or_default()))?;
+            let verdict = Verdict::of(decision, |_| {
+                let facility = rows.facility().map(|f| f.id.clone()).unwrap_or_default();
+                Ok(Own { facility, tables: TABLES.map(|table| attempt.table_revision(table)) })
+            })?;
             Ok((verdict, ReceiptRow::default()))
         })
         .await

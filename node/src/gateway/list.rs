@@ -96,7 +96,8 @@ impl Place {
     }
 }
 
-const TABLES: [Table; 4] = [Table::Setting, Table::Application, Table::Facility, Table::User];
+/// What a decision on whoever asks rests on, beside the rows of whom it is about.
+pub(super) const TABLES: [Table; 4] = [Table::Setting, Table::Application, Table::Facility, Table::User];
 
 impl Gateway {
     /// One page of a participant's records.

@@ -373,7 +373,7 @@ mod tests {
             key_sha256: [1; 32],
             next_key_sha256: None,
         };
-        let mut command = first_command(&identity, &root, &recovery, &voter);
+        let mut command = first_command(&identity, &root, &recovery, &voter, 600_000);
         // The last participant's pseudonym is the last there is.
         let (erased, under_way): (_, [(u8, u8); 5]) = ([0, 4], [(0, 9), (1, 3), (2, 1), (3, 9), (255, 255)]);
         let mut left = Vec::new();
@@ -401,6 +401,7 @@ mod tests {
         let mut batch = Batch::new(&database, Summary::default());
         batch.apply(1, &command.encode_to_vec().into()).unwrap();
         let (summary, rows) = batch.finish();
+        assert_eq!(summary.request_window_ms, 600_000, "as the cluster was begun");
         let applied = log_id(1, 1);
         let progress = Progress { applied: Some(applied), membership: None, summary: &summary };
         database.write(rows.iter(), &progress).unwrap();

@@ -126,6 +126,7 @@ fn a_file_that_cannot_be_read_or_made_ends_with_2_and_is_named_by_its_option() {
             case(2, "drill --config node.toml --from empty", &["--config", "data"]),
             case(2, "serve --config nowhere", &["--config", "nowhere"]),
             case(2, "init --config nowhere --cluster kita", &["--config", "nowhere"]),
+            case(2, "init --config node.toml --cluster kita --request-window 9", &["--request-window", "10..=1440"]),
             case(2, "audit head --file file --client nowhere", &["--file", "file"]),
             case(2, "audit verify --from file --client nowhere", &["--from", "file"]),
             case(2, "member approve own.csr --address h:1 --key-sha256 zz", &["--key-sha256", "64"]),

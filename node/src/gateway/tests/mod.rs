@@ -13,6 +13,7 @@ mod emergency;
 mod erasure;
 mod fence;
 mod history;
+mod inbox;
 mod journal;
 mod leaderless;
 mod levels;
@@ -135,7 +136,14 @@ impl Storehouse {
         raft.runtime_config().elect(true);
         raft.wait(Some(PATIENCE)).current_leader(1, "the only voter leads").await.unwrap();
         let root = random::key();
-        let first = first_command(&identity, &root, &recovery, &member).encode_to_vec();
+        let first = first_command(
+            &identity,
+            &root,
+            &recovery,
+            &member,
+            kura_cluster::apply::Summary::default().request_window_ms,
+        )
+        .encode_to_vec();
         raft.client_write(CommandBytes(first.into())).await.unwrap();
         let vault = Vault::unseal(Arc::new(root), identity.cluster_id, &store).unwrap();
         let vault = Arc::new(ArcSwapOption::from_pointee(vault));
