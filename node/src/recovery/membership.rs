@@ -373,7 +373,7 @@ mod tests {
             membership: StoredMembership::default(),
         };
         let voter = member("voter-1", MemberRole::Voter);
-        let command = crate::init::first_command(&identity, root, recovery, &voter).encode_to_vec();
+        let command = crate::init::first_command(&identity, root, recovery, &voter, 3_600_000).encode_to_vec();
         let database = Database::open(&first_database(data).unwrap()).unwrap();
         let mut batch = Batch::new(&database, Default::default());
         assert!(matches!(batch.apply(4, &command.into()).unwrap(), Outcome::Committed(_)));
