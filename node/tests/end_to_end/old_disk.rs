@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 use kura_client::operations::MemberRole;
 use kura_client::{Client, ParticipantNumber};
 use kura_node::dev::{ClientFile, Signal};
+use kura_node::raft::marks::Mark;
+use prost::Message;
 
 use super::recovery::copy;
 use super::world::{HOSPITAL, KURA, SOON, World, configure, folder, listed, until};
@@ -71,15 +72,35 @@ async fn led(operator: &Client) {
     .await;
 }
 
-/// Waits until the third voter has written down what the others promised of all that is in the log now: it does so each
-/// second, if there is anything new.
+/// The third voter's file of marks, as far as it is read here: docs/formats.md.
+#[derive(Clone, PartialEq, prost::Message)]
+struct MarksFile {
+    #[prost(message, repeated, tag = "2")]
+    marks: Vec<KeptMark>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct KeptMark {
+    #[prost(uint64, tag = "1")]
+    node: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    mark: Vec<u8>,
+}
+
+/// Waits until the third voter has written down that the second promised all that is in the log now.
 async fn noted(world: &World, number: &ParticipantNumber) {
-    let marks = world.cluster.layout().node_data("voter-3").join("peer-marks");
-    let now = SystemTime::now();
+    let path = world.cluster.layout().node_data("voter-3").join("peer-marks");
     world.put(number, "a write more").await;
-    until("marks of after the write", SOON, async || {
-        let written = fs::metadata(&marks).and_then(|found| found.modified()).map_err(|error| error.to_string())?;
-        if written > now { Ok(()) } else { Err(format!("{written:?}")) }
+    let status = world.operator.operations().status().await.unwrap();
+    let second = status.members.iter().find(|member| member.name == "voter-2").unwrap().raft_id;
+    until("a mark of the second voter", SOON, async || {
+        let bytes = fs::read(&path).map_err(|error| error.to_string())?;
+        let (content, _) = bytes.split_last_chunk::<32>().ok_or("it is short")?;
+        let file = MarksFile::decode(content).map_err(|error| error.to_string())?;
+        let kept = file.marks.iter().find(|kept| kept.node == second).ok_or("there is none")?;
+        let mark = Mark::decode(&kept.mark).map_err(|error| error.to_string())?;
+        let last = mark.last.map_or(0, |last| last.index);
+        if last >= status.applied_index { Ok(()) } else { Err(format!("{mark}")) }
     })
     .await;
 }
